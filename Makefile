@@ -1,0 +1,64 @@
+# make quickstart   environment, data, training, COCO table and pictures of detections, from a fresh clone
+# make test         environment and the fast tests; make test-slow: the slow ones
+# make lint         ruff and mypy
+# Options: PYTHON=python3.12 (makes the environment), VENV=folder, WORK_DIR=folder, ARGS='more pytest options'
+
+PYTHON ?= python3
+VENV ?= .venv
+CONFIG := configs/sparse_rcnn_r18_digits.py
+WORK_DIR ?= work_dirs/sparse_rcnn_r18_digits
+DATA := data/digits
+PICTURES := $(abspath $(WORK_DIR))/detections
+PY := $(VENV)/bin/python
+
+.PHONY: help venv data train quickstart test test-slow lint clean
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | head -n 4
+
+venv: $(VENV)/.installed
+data: $(DATA)/.made
+train: $(WORK_DIR)/.trained
+
+# Each of these files marks a finished step, so that a second run skips it.
+$(VENV)/.installed: requirements.txt setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "error: $(PYTHON) is missing or older than 3.10; name a newer one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
+	  exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --upgrade pip
+	$(PY) -m pip install -r requirements.txt
+	@# On a machine without a display cv2 may lack libGL: the headless build, put over the other, has no such need.
+	@$(PY) -c 'import cv2' 2>/dev/null || \
+	  $(PY) -m pip install --force-reinstall --no-deps $$(grep '^opencv-python-headless' requirements.txt)
+	$(PY) -m pip install --no-deps -e .
+	@touch $@
+
+$(DATA)/.made: | $(VENV)/.installed
+	$(PY) tools/make_digits.py --out $(DATA)
+	@touch $@
+
+# --resume: a training that was cut off goes on from its last checkpoint.
+$(WORK_DIR)/.trained: | $(DATA)/.made
+	$(PY) tools/train.py $(CONFIG) --work-dir $(WORK_DIR) --resume
+	@touch $@
+
+quickstart: $(WORK_DIR)/.trained
+	$(PY) tools/test.py $(CONFIG) "$$(cat $(WORK_DIR)/last_checkpoint)" --show-dir "$(PICTURES)"
+	@echo
+	@echo "Pictures of detections on the validation images (delete $(WORK_DIR) to train anew):"
+	@echo "$(PICTURES)"
+
+test: $(VENV)/.installed
+	$(PY) -m pytest $(ARGS)
+
+test-slow: $(VENV)/.installed
+	$(PY) -m pytest -m slow $(ARGS)
+
+lint: $(VENV)/.installed
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

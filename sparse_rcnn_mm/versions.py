@@ -1,0 +1,69 @@
+"""The package's version, and the gate that checks the versions of what it stands on."""
+from __future__ import annotations
+
+import re
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion
+
+__version__ = '0.1.0'
+
+SUPPORTED = {
+    'torch': '>=2.4',
+    'mmengine': '>=0.10.7,<0.11',
+    'mmcv': '>=2.1.0,<2.4',
+    'mmdet': '>=3.3.0,<3.6',
+}
+INSTALL = 'pip install onedl-mmengine==0.10.12 onedl-mmcv==2.3.6 onedl-mmdetection==3.5.1'
+INSTALL_UPSTREAM = 'pip install mmengine==0.10.7 mmcv-lite==2.1.0 mmdet==3.3.0'
+
+
+def installed_version(module: str) -> str | None:
+    """Return the version of an installed package without importing it, or None when it is not installed.
+
+    The package's own `version.py` is asked first: two distributions (mmdet and onedl-mmdetection, say) may be recorded
+    as installed while the files are those of one. Importing would not do: mmdet 3.3.0 asserts on mmcv's version.
+    """
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        return None
+    version_file = Path(spec.origin).with_name('version.py')
+    text = version_file.read_text(encoding='utf-8') if version_file.is_file() else ''
+    literal = re.search(r"""^__version__\s*(?::\s*\w+\s*)?=\s*['"]([^'"]+)['"]""", text, re.MULTILINE)
+    if literal:
+        return literal.group(1)
+    named = re.search(r"""\bversion\(\s*['"]([\w.-]+)['"]\s*\)""", text)
+    try:
+        return metadata.version(named.group(1) if named else module)
+    except metadata.PackageNotFoundError:
+        return 'unknown'
+
+
+def check_versions() -> None:
+    """Raise ImportError, in one sentence, when torch, mmengine, mmcv or mmdet is missing or of an untested version."""
+    found = {module: installed_version(module) for module in SUPPORTED}
+    wrong = [
+        f'{module}{SUPPORTED[module]} (found {version or "none"})' for module, version in found.items()
+        if version is None or not _matches(version, SUPPORTED[module])
+    ]
+    if not wrong and _matches(str(found['mmdet']), '<3.4') and not _matches(str(found['mmcv']), '<2.2'):
+        wrong = [f'mmcv<2.2 with mmdet {found["mmdet"]} (found {found["mmcv"]})']
+    if wrong:
+        raise ImportError(f'sparse_rcnn_mm {__version__} needs {", ".join(wrong)}: {_advice(found)}.')
+
+
+def _matches(version: str, specifier: str) -> bool:
+    try:
+        return SpecifierSet(specifier).contains(version, prereleases=True)
+    except InvalidVersion:
+        return False
+
+
+def _advice(found: dict[str, str | None]) -> str:
+    torch = found['torch']
+    if torch is None or not _matches(torch, SUPPORTED['torch']):
+        return f"install torch first, `pip install 'torch{SUPPORTED['torch']}'`, then `{INSTALL}`"
+    return f'run `{INSTALL}` (or, for the upstream packages, `{INSTALL_UPSTREAM}`)'
