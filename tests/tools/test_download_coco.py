@@ -1,0 +1,151 @@
+"""The COCO downloader against a server on this machine that can break off, ignore ranges and serve wrong bytes."""
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import sys
+import threading
+import types
+import zipfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / 'tools' / 'download_coco.py'
+PICTURE = bytes(range(256)) * 40
+
+
+def make_zip() -> bytes:
+    """Three pictures, uncompressed as in COCO's archives."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, 'w') as file:
+        for index in range(3):
+            file.writestr(f'val2017/{index:012d}.jpg', PICTURE)
+    return buffer.getvalue()
+
+
+class Server(ThreadingHTTPServer):
+    """Serves `body` at every path; sends at most `limit` bytes an answer, and ignores ranges when `ranges` is False."""
+
+    def __init__(self) -> None:
+        super().__init__(('127.0.0.1', 0), Handler)
+        self.body, self.limit, self.ranges = make_zip(), 1 << 30, True
+        self.asked: list[str | None] = []
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        asked = self.headers.get('Range')
+        self.server.asked.append(asked)
+        start = int(asked.removeprefix('bytes=').removesuffix('-')) if asked and self.server.ranges else 0
+        part = self.server.body[start:]
+        self.send_response(206 if start else 200)
+        self.send_header('Content-Length', str(len(part)))
+        self.end_headers()
+        self.wfile.write(part[:self.server.limit])
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={'poll_interval': 0.01})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def tool(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """The script as a module, with val2017 replaced by the small archive."""
+    spec = importlib.util.spec_from_file_location('download_coco', SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, 'download_coco', module)  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    body = make_zip()
+    module.ARCHIVES['val2017'] = module.Archive('zips/val2017.zip', len(body), hashlib.md5(body).hexdigest(),
+                                                'val2017/*.jpg', 3)
+    return module
+
+
+def download(tool: types.ModuleType, server: Server, root: Path, *options: str) -> int:
+    mirror = f'http://127.0.0.1:{server.server_port}'
+    return tool.main(['--root', str(root), '--splits', 'val2017', '--mirror', mirror, *options])
+
+
+def test_unpacks_removes_the_archive_and_skips_what_is_complete(tool, server, tmp_path, capsys) -> None:
+    assert download(tool, server, tmp_path) == 0
+    assert [path.read_bytes() for path in sorted(tmp_path.glob('val2017/*'))] == [PICTURE] * 3
+    assert not (tmp_path / 'val2017.zip').exists()
+    assert 'check val2017.zip: 100.0% of' in capsys.readouterr().err
+    assert download(tool, server, tmp_path) == 0
+    assert server.asked == [None]
+    assert 'already complete' in capsys.readouterr().out
+
+
+def test_goes_on_by_itself_when_the_connection_breaks(tool, server, tmp_path) -> None:
+    server.limit = 20000
+    assert download(tool, server, tmp_path, '--keep-zips') == 0
+    assert server.asked == [None, 'bytes=20000-']
+    assert (tmp_path / 'val2017.zip').read_bytes() == server.body
+
+
+def test_a_second_run_goes_on_from_the_bytes_of_the_first(tool, server, tmp_path) -> None:
+    (tmp_path / 'val2017.zip').write_bytes(server.body[:12345])
+    assert download(tool, server, tmp_path) == 0
+    assert server.asked == ['bytes=12345-']
+    assert len(list(tmp_path.glob('val2017/*.jpg'))) == 3
+
+
+def test_starts_anew_where_the_server_knows_no_ranges(tool, server, tmp_path) -> None:
+    server.ranges = False
+    (tmp_path / 'val2017.zip').write_bytes(b'x' * 1000)
+    assert download(tool, server, tmp_path, '--keep-zips') == 0
+    assert (tmp_path / 'val2017.zip').read_bytes() == server.body
+
+
+def test_wrong_sum_is_not_unpacked(tool, server, tmp_path, capsys) -> None:
+    server.body = server.body[:-1] + b'!'
+    assert download(tool, server, tmp_path) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith('error: ') and 'val2017.zip is damaged' in last and 'delete it' in last
+    assert not (tmp_path / 'val2017').exists()
+
+
+def test_an_unpacking_that_was_cut_off_is_done_again(tool, server, tmp_path) -> None:
+    (tmp_path / 'val2017.zip').write_bytes(server.body)
+    (tmp_path / 'val2017').mkdir()
+    (tmp_path / 'val2017' / f'{0:012d}.jpg').write_bytes(PICTURE)
+    (tmp_path / 'val2017' / f'{1:012d}.jpg.partial').write_bytes(PICTURE[:10])
+    assert download(tool, server, tmp_path) == 0
+    assert server.asked == []
+    assert {path.name: path.read_bytes() for path in tmp_path.glob('val2017/*')} == {
+        f'{index:012d}.jpg': PICTURE for index in range(3)}
+
+
+def test_no_network_is_one_sentence(tool, server, tmp_path, capsys) -> None:
+    (tmp_path / 'val2017.zip').write_bytes(server.body[:12345])
+    server.shutdown()
+    server.server_close()
+    assert download(tool, server, tmp_path) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith('error: cannot download http://127.0.0.1:') and 'run the same command again' in lines[0]
+    assert (tmp_path / 'val2017.zip').read_bytes() == server.body[:12345]
+
+
+def test_too_small_a_disk_is_told_before_the_download(tool, server, tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(tool.shutil, 'disk_usage', lambda path: types.SimpleNamespace(free=1000))
+    assert download(tool, server, tmp_path) == 1
+    assert 'make room, or choose another place with --root' in capsys.readouterr().err
+    assert server.asked == []
