@@ -1,0 +1,27 @@
+_base_ = [
+    './_base_/models/sparse_rcnn_r50.py',
+    './_base_/datasets/digits_detection.py',
+    './_base_/schedules/schedule_3x.py',
+    './_base_/default_runtime.py',
+]
+
+max_iters = 1_500
+channels = 128
+
+model = dict(
+    backbone=dict(
+        depth=18, base_channels=32, out_indices=(1, 2, 3), frozen_stages=-1, norm_eval=False,
+        norm_cfg=dict(requires_grad=True), init_cfg=None),
+    neck=dict(in_channels=[64, 128, 256], out_channels=channels, num_outs=3),
+    rpn_head=dict(num_proposals=20, proposal_feature_channel=channels),
+    roi_head=dict(
+        num_stages=3,
+        bbox_head=dict(num_classes=10, in_channels=channels, num_heads=4, feedforward_channels=512,
+                       dynamic_conv=dict(feat_channels=32)),
+        roi_extractor=dict(strides=[8, 16, 32], finest_scale=28)))
+
+train_cfg = dict(max_iters=max_iters, val_interval=500)
+optim_wrapper = dict(optimizer=dict(lr=5e-4))
+param_scheduler = [
+    dict(type='OneCycleLR', eta_max=5e-4, total_steps=max_iters, by_epoch=False, _delete_=True)]
+default_hooks = dict(checkpoint=dict(interval=500))

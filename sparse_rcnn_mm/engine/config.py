@@ -1,0 +1,61 @@
+"""From the command line to the config of a Runner."""
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, DictAction
+
+from sparse_rcnn_mm.errors import UserError
+
+from .runner import Runner
+
+# What the Runner and the tools read at the top level of a config; other names there are only the config's own variables.
+_TOP_LEVEL = {*inspect.signature(Runner.__init__).parameters, 'load_partial', 'custom_imports', 'sync_bn',
+              'find_unused_parameters', 'model_wrapper_cfg', 'compile'}
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that training and testing share."""
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints; default work_dirs/CONFIG-NAME')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
+                        help='change settings of the config, e.g. model.rpn_head.num_proposals=300; '
+                        'a list is key="[a,b]"')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
+                        help='how processes were started; the dist_*.sh scripts set it')
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """The config file of `args.config` with the command line's changes.
+
+    Raises:
+        UserError: the file is missing or broken, or an option names nothing that is in use.
+    """
+    if not Path(args.config).is_file():
+        raise UserError(f'there is no config file {args.config}')
+    try:
+        cfg = Config.fromfile(args.config)
+        unused = sorted({key for key in args.cfg_options if key.split('.')[0] not in _TOP_LEVEL})
+        cfg.merge_from_dict(args.cfg_options)
+    except (SyntaxError, NameError, KeyError, FileNotFoundError, TypeError, IndexError) as error:
+        raise UserError(f'the config {args.config} cannot be read: {error}') from error
+    if unused:
+        raise UserError(f'--cfg-options {unused[0]} would change nothing: it is no setting of the Runner; '
+                        'name the setting itself, e.g. optim_wrapper.optimizer.lr instead of lr')
+    cfg.launcher = args.launcher
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
+    if args.launcher != 'none' and not torch.cuda.is_available():
+        _prepare_cpu_processes(cfg)
+    return cfg
+
+
+def _prepare_cpu_processes(cfg: Config) -> None:
+    """Several processes without a GPU: mmengine would select one in each, so connect them by gloo beforehand."""
+    if args_missing := {'RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'} - set(os.environ):
+        raise UserError(f'--launcher {cfg.launcher} without a GPU needs the environment variables '
+                        f'{", ".join(sorted(args_missing))}; start with tools/dist_train.sh or tools/dist_test.sh')
+    torch.distributed.init_process_group('gloo')
+    cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)

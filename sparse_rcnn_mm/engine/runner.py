@@ -1,0 +1,48 @@
+"""mmengine's Runner, with errors a user can act on."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+from mmengine.runner import Runner as MMEngineRunner
+
+from sparse_rcnn_mm.checkpoints import load_contents, read_checkpoint
+from sparse_rcnn_mm.errors import UserError
+
+
+class Runner(MMEngineRunner):
+    """Runner that loads checkpoints strictly and safely, and never trains over an earlier training's checkpoints."""
+
+    def train(self) -> Any:
+        saved = sorted(Path(self.work_dir).glob('*.pth'))
+        if saved and not self._resume:
+            raise UserError(f'{saved[-1]} is of an earlier training: go on from it with --resume, or give another '
+                            '--work-dir, or delete it')
+        return super().train()
+
+    def _init_model_weights(self) -> None:
+        try:
+            super()._init_model_weights()
+        except URLError as error:
+            init_cfg = self.cfg.model.backbone.init_cfg
+            raise UserError(
+                f'the pretrained weights {init_cfg.checkpoint} cannot be fetched ({error.reason}): download them '
+                'elsewhere and pass --cfg-options model.backbone.init_cfg.checkpoint=FILE, or train without, by '
+                '--cfg-options model.backbone.init_cfg=None') from error
+
+    def load_checkpoint(self, filename: str, map_location: Any = 'cpu', strict: bool = True,
+                        revise_keys: Any = ()) -> dict[str, Any]:
+        """Load the model's weights from `filename`, and return the checkpoint.
+
+        All of them must fit, unless the config says `load_partial=True`; whatever `strict` and `revise_keys` say.
+
+        Raises:
+            UserError: the file is missing or unsafe, or does not fit the model.
+        """
+        checkpoint = read_checkpoint(filename, map_location=map_location)
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        report = load_contents(self.model, checkpoint, filename, partial=self.cfg.get('load_partial', False))
+        self._has_loaded = True
+        self.logger.info(f'{filename}: {report}')
+        return checkpoint

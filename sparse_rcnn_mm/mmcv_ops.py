@@ -1,0 +1,37 @@
+"""Let mmcv and mmdet import where mmcv was installed without its compiled operations.
+
+`import mmdet.models` imports `mmcv.ops`, which imports the extension module `mmcv._ext`. Nothing in this package
+needs one of its operations, so a placeholder may stand in for it: every attribute is a function that raises when called.
+"""
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import sys
+import types
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+_EXTENSION = 'mmcv._ext'
+
+
+class _MissingOps(types.ModuleType):
+
+    def __getattr__(self, name: str) -> Callable[..., NoReturn]:
+        if name.startswith('__'):
+            raise AttributeError(name)
+
+        def unavailable(*_: Any, **__: Any) -> NoReturn:
+            raise NotImplementedError(f'mmcv was installed without compiled ops: {name} is unavailable')
+
+        return unavailable
+
+
+def ensure_mmcv_imports() -> None:
+    """Put the placeholder in `sys.modules` unless mmcv has compiled operations. Call it before mmdet is imported."""
+    if _EXTENSION in sys.modules or importlib.util.find_spec(_EXTENSION) is not None:
+        return
+    placeholder = _MissingOps(_EXTENSION)
+    # A spec without a loader tells mmcv's and mmengine's own checks that there are no compiled operations.
+    placeholder.__spec__ = importlib.machinery.ModuleSpec(_EXTENSION, None)
+    sys.modules[_EXTENSION] = placeholder

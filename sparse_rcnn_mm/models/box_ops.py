@@ -1,0 +1,55 @@
+"""Operations on boxes. All are written with their last dimension as the box and broadcast over the others."""
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+# A box grows by this factor at most in one stage: 100,000 pixels out of the 16 of a small box (detectron2).
+MAX_LOG_SCALE = math.log(100_000 / 16)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """`x` as float32 where autocast left it in half precision; float64 stays."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
+    """(..., 4) centre and size to (..., 4) corners, in the same units."""
+    centre, size = boxes.split(2, dim=-1)
+    return torch.cat([centre - 0.5 * size, centre + 0.5 * size], dim=-1)
+
+
+def decode_boxes(boxes: Tensor, deltas: Tensor, weights: tuple[float, float, float, float]) -> Tensor:
+    """Move and scale boxes (..., 4) by deltas (..., 4), which are divided by `weights` first.
+
+    The size is clamped from above only, as in `Box2BoxTransform.apply_deltas` of detectron2. In float32 at least.
+    """
+    boxes, deltas = at_least_float32(boxes), at_least_float32(deltas)
+    shift, log_scale = (deltas / deltas.new_tensor(weights)).split(2, dim=-1)
+    size = boxes[..., 2:] - boxes[..., :2]
+    centre = boxes[..., :2] + 0.5 * size
+    return cxcywh_to_xyxy(torch.cat([centre + shift * size, size * log_scale.clamp(max=MAX_LOG_SCALE).exp()], dim=-1))
+
+
+def _area(boxes: Tensor) -> Tensor:
+    size = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0)
+    return size[..., 0] * size[..., 1]
+
+
+def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+    """part / whole, and 0 for two boxes without area, where the quotient and its gradient would be NaN."""
+    return part / whole.masked_fill(whole == 0, 1)
+
+
+def overlaps(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """IoU and generalised IoU (arXiv 1902.09630) of xyxy boxes (..., 4) that broadcast, each (...).
+
+    There is no epsilon: of valid boxes, the values are the official ones. A box of negative size counts as empty.
+    """
+    inter = _area(torch.cat([torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])], dim=-1))
+    hull = _area(torch.cat([torch.minimum(a[..., :2], b[..., :2]), torch.maximum(a[..., 2:], b[..., 2:])], dim=-1))
+    union = _area(a) + _area(b) - inter
+    iou = _ratio(inter, union)
+    return iou, iou - _ratio(hull - union, hull)

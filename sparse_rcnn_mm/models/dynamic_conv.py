@@ -1,0 +1,41 @@
+"""Dynamic instance interaction (section 3.3 of the paper)."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sparse_rcnn_mm.registry import MODELS
+
+
+@MODELS.register_module()
+class DynamicConv(nn.Module):
+    """Two 1x1 convolutions on the features of each RoI, whose kernels a linear layer makes from its query.
+
+    Args:
+        in_channels: C, of queries and RoI features.
+        feat_channels: channels between the two convolutions.
+        input_feat_shape: P, bins per side of the RoI features.
+    """
+
+    def __init__(self, *, in_channels: int = 256, feat_channels: int = 64, input_feat_shape: int = 7) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.feat_channels = feat_channels
+        self.dynamic_layer = nn.Linear(in_channels, 2 * in_channels * feat_channels)
+        self.norm_in = nn.LayerNorm(feat_channels)
+        self.norm_out = nn.LayerNorm(in_channels)
+        self.fc_layer = nn.Linear(in_channels * input_feat_shape**2, in_channels)
+        self.fc_norm = nn.LayerNorm(in_channels)
+
+    def kernels(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries (M, C) to the in-kernels (M, C, feat_channels) and the out-kernels (M, feat_channels, C)."""
+        kernel_in, kernel_out = self.dynamic_layer(queries).chunk(2, dim=-1)
+        return (kernel_in.view(-1, self.in_channels, self.feat_channels),
+                kernel_out.view(-1, self.feat_channels, self.in_channels))
+
+    def forward(self, queries: Tensor, roi_feats: Tensor) -> Tensor:
+        """Queries (M, C) and RoI features (M, P*P, C) to (M, C)."""
+        kernel_in, kernel_out = self.kernels(queries)
+        x = torch.relu(self.norm_in(torch.bmm(roi_feats, kernel_in)))
+        x = torch.relu(self.norm_out(torch.bmm(x, kernel_out)))
+        return torch.relu(self.fc_norm(self.fc_layer(x.flatten(1))))

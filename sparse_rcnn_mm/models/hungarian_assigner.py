@@ -1,0 +1,71 @@
+"""One-to-one matching of predictions and ground truths (section 3.4 of the paper; DETR, arXiv 2005.12872)."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.registry import TASK_UTILS
+
+from .match_costs import Pairs
+from .structures import GroundTruth
+
+
+@TASK_UTILS.register_module()
+class HungarianAssigner:
+    """The assignment of least total cost, for each image and each stage by itself.
+
+    All costs are computed on the device and copied to the host at once.
+
+    Args:
+        match_costs: configs of the costs that are summed; each carries its weight.
+    """
+
+    def __init__(self, match_costs: Sequence[dict[str, Any]]) -> None:
+        self.match_costs = [TASK_UTILS.build(cost) for cost in match_costs]
+
+    @torch.no_grad()
+    def __call__(self, logits: Tensor, boxes: Tensor, gt: GroundTruth) -> Tensor:
+        """Match S stages of predictions at once.
+
+        Args:
+            logits: (S, B, N, K), float32 or float64.
+            boxes: (S, B, N, 4).
+            gt: the ground truths of the batch.
+
+        Returns:
+            `matched_gt` (S, B, N) long: which ground truth of its image each proposal is matched to, -1 for none.
+
+        Raises:
+            UserError: a prediction is not finite.
+        """
+        pairs = Pairs(logits=logits[:, gt.image, :, gt.labels],
+                      boxes=boxes.transpose(0, 1)[gt.image],
+                      gt_boxes=gt.boxes[:, None, None],
+                      img_whwh=gt.img_whwh[gt.image, None])
+        costs = sum(cost(pairs) for cost in self.match_costs).cpu().numpy()  # (T, S, N)
+        if not np.isfinite(costs).all():
+            raise UserError(
+                "the model's predictions are not finite, so training stopped before they could spoil the weights; "
+                'the last checkpoint is intact: resume from it with a lower learning rate, or without --amp, and check '
+                'the boxes of the data set')
+        matched_gt = np.full(logits.shape[:3], -1, dtype=np.int64)
+        ends = np.cumsum(gt.counts)
+        for image, (count, end) in enumerate(zip(gt.counts, ends, strict=True)):
+            for stage in range(len(logits)):
+                matched_gt[stage, image] = self.match(costs[end - count:end, stage])
+        return torch.from_numpy(matched_gt).to(logits.device)
+
+    @staticmethod
+    def match(cost: np.ndarray) -> np.ndarray:
+        """The cost (G, N) of one image and stage to `matched_gt` (N,). With more ground truths than proposals, the
+        dearest ground truths stay without a match."""
+        matched_gt = np.full(cost.shape[1], -1, dtype=np.int64)
+        rows, columns = linear_sum_assignment(cost)
+        matched_gt[columns] = rows
+        return matched_gt

@@ -1,0 +1,77 @@
+"""Match every stage, then the three losses of every stage (section 3.4 of the paper)."""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce
+from torch import Tensor, nn
+
+from sparse_rcnn_mm.registry import MODELS, TASK_UTILS
+
+from .box_ops import at_least_float32
+from .structures import GroundTruth, StageOutput
+
+# What the summed losses of a stage are divided by, from matched_gt (S, B, N) and the ground truths: () or (S,).
+NORMALIZERS: dict[str, Callable[[Tensor, GroundTruth], Tensor]] = {
+    'num_gts': lambda matched_gt, gt: torch.full((), float(sum(gt.counts)), device=matched_gt.device),
+    'num_matched': lambda matched_gt, gt: (matched_gt >= 0).sum(dim=(1, 2)).float(),
+}
+
+
+@MODELS.register_module()
+class SetCriterion(nn.Module):
+    """The training loss. It owns everything that sees ground truth, and has no parameters.
+
+    Args:
+        assigner: config of `assigner(logits, boxes, gt) -> matched_gt`; see `HungarianAssigner`.
+        loss_cls, loss_bbox, loss_iou: configs of the losses of class, box corners and overlap, with their weights.
+        normalizer: a key of `NORMALIZERS`; the quantity is averaged over processes and at least 1.
+    """
+
+    def __init__(self, *, assigner: dict[str, Any], loss_cls: dict[str, Any], loss_bbox: dict[str, Any],
+                 loss_iou: dict[str, Any], normalizer: str = 'num_gts') -> None:
+        super().__init__()
+        if normalizer not in NORMALIZERS:
+            raise ValueError(f'normalizer must be one of {sorted(NORMALIZERS)}, not {normalizer!r}')
+        self.assigner = TASK_UTILS.build(assigner)
+        self.loss_cls = MODELS.build(loss_cls)
+        self.loss_bbox = MODELS.build(loss_bbox)
+        self.loss_iou = MODELS.build(loss_iou)
+        self.normalizer = normalizer
+
+    def forward(self, stages: Sequence[StageOutput], gt: GroundTruth) -> dict[str, Tensor]:
+        """`s{k}.loss_cls`, `s{k}.loss_bbox` and `s{k}.loss_iou` of every stage k, weighted. In float32 at least."""
+        logits = at_least_float32(torch.stack([stage.logits for stage in stages]))
+        boxes = at_least_float32(torch.stack([stage.boxes for stage in stages]))
+        with torch.autocast(logits.device.type, enabled=False):
+            matched_gt = self.assigner(logits.detach(), boxes.detach(), gt)
+            losses = self._losses(logits, boxes, matched_gt, gt)
+        return {f's{stage}.{name}': loss[stage] for stage in range(len(stages)) for name, loss in losses.items()}
+
+    def _losses(self, logits: Tensor, boxes: Tensor, matched_gt: Tensor, gt: GroundTruth) -> dict[str, Tensor]:
+        """Each loss as (S,)."""
+        # One more row stands for "no ground truth": background class, and a unit box that is its own prediction. With
+        # it all stages, images and proposals are computed alike, whatever was matched, and without a host sync.
+        nothing = len(gt.labels)
+        start = matched_gt.new_tensor([0, *gt.counts[:-1]]).cumsum(0)[:, None]
+        row = torch.where(matched_gt >= 0, matched_gt + start, nothing)
+        unit_box = boxes.new_tensor([[0, 0, 1, 1]])
+        target_labels = torch.cat([gt.labels, gt.labels.new_tensor([logits.shape[-1]])])[row]
+        target_boxes = torch.cat([gt.boxes.to(boxes.dtype), unit_box])[row]
+        boxes = torch.where((matched_gt >= 0)[..., None], boxes, unit_box)
+
+        count = all_reduce_mean(NORMALIZERS[self.normalizer](matched_gt, gt)).clamp(min=1)
+        losses = {
+            'loss_cls': self.loss_cls(logits, target_labels, reduction_override='none'),
+            'loss_bbox': self.loss_bbox(boxes / gt.img_whwh, target_boxes / gt.img_whwh, reduction_override='none'),
+            'loss_iou': self.loss_iou(boxes, target_boxes, reduction_override='none'),
+        }
+        return {name: loss.flatten(1).sum(1) / count for name, loss in losses.items()}
+
+
+def all_reduce_mean(x: Tensor) -> Tensor:
+    """The mean of `x` over all processes; `x` itself where there is one."""
+    all_reduce(x, op='mean')
+    return x

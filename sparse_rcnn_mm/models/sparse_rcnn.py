@@ -1,0 +1,98 @@
+"""The detector: images -> stages -> losses, predictions or raw outputs."""
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from mmdet.models.detectors import BaseDetector
+from mmdet.structures import SampleList
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from sparse_rcnn_mm.registry import MODELS
+
+from .structures import GroundTruth, StageOutput
+
+
+@MODELS.register_module()
+class SparseRCNN(BaseDetector):
+    """Sparse R-CNN: End-to-End Object Detection with Learnable Proposals (arXiv 2011.12450).
+
+    `forward(inputs, data_samples, mode)` takes the padded, normalised batch (B, 3, H, W). Mode 'loss' returns the
+    losses of `criterion`, 'predict' the data samples with `pred_instances`, and 'tensor', which needs no data samples,
+    a list of (logits, boxes) by stage. All three run the network by the same method.
+
+    Args:
+        backbone, neck: configs of mmdet modules that give the feature levels.
+        rpn_head: config of `rpn_head(feats, img_whwh) -> Proposals`.
+        roi_head: config of `roi_head(feats, proposals) -> list[StageOutput]`.
+        criterion: config of `criterion(stages, gt) -> dict of losses`.
+        postprocessor: config of `postprocessor(last_stage) -> Detections`.
+        data_preprocessor, init_cfg: as in mmdet.
+    """
+
+    def __init__(self, *, backbone: dict[str, Any], neck: dict[str, Any], rpn_head: dict[str, Any],
+                 roi_head: dict[str, Any], criterion: dict[str, Any], postprocessor: dict[str, Any],
+                 data_preprocessor: dict[str, Any] | None = None, init_cfg: Any = None) -> None:
+        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        self.backbone = MODELS.build(backbone)
+        self.neck = MODELS.build(neck)
+        self.rpn_head = MODELS.build(rpn_head)
+        self.roi_head = MODELS.build(roi_head)
+        self.criterion = MODELS.build(criterion)
+        self.postprocessor = MODELS.build(postprocessor)
+
+    def extract_feat(self, batch_inputs: Tensor) -> list[Tensor]:
+        """Images (B, 3, H, W) to the feature levels."""
+        return self.neck(self.backbone(batch_inputs))
+
+    def run_stages(self, batch_inputs: Tensor, data_samples: SampleList | None) -> list[StageOutput]:
+        """The network, for all modes."""
+        feats = self.extract_feat(batch_inputs)
+        proposals = self.rpn_head(feats, image_sizes(batch_inputs, data_samples))
+        return self.roi_head(feats, proposals)
+
+    def _forward(self, batch_inputs: Tensor, batch_data_samples: SampleList | None = None) -> list[tuple]:
+        return [(stage.logits, stage.boxes) for stage in self.run_stages(batch_inputs, batch_data_samples)]
+
+    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
+        """The losses by stage; see `SetCriterion`."""
+        stages = self.run_stages(batch_inputs, batch_data_samples)
+        return self.criterion(stages, collect_ground_truth(batch_inputs, batch_data_samples))
+
+    def predict(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> SampleList:
+        """Data samples with `pred_instances` (bboxes, scores, labels), best first.
+
+        Boxes are in pixels of the original image if `rescale`, else of the resized one. They are clipped to it and
+        those that end up empty are dropped, as `detector_postprocess` of detectron2 does.
+        """
+        scores, labels, boxes = self.postprocessor(self.run_stages(batch_inputs, batch_data_samples)[-1])
+        whwh = image_sizes(batch_inputs, batch_data_samples)
+        if rescale:
+            original = image_sizes(batch_inputs, batch_data_samples, 'ori_shape')
+            boxes, whwh = boxes * (original / whwh), original
+        boxes = torch.minimum(boxes.clamp(min=0), whwh)
+        solid = (boxes[..., 2:] > boxes[..., :2]).all(-1)
+        instances = [InstanceData(bboxes=boxes[i, solid[i]], scores=scores[i, solid[i]], labels=labels[i, solid[i]])
+                     for i in range(len(boxes))]
+        return self.add_pred_to_datasample(batch_data_samples, instances)
+
+
+def image_sizes(batch_inputs: Tensor, data_samples: SampleList | None, key: str = 'img_shape') -> Tensor:
+    """`img_whwh` (B, 1, 4): of the data samples' `key` (height, width, ...), or of the whole batch without them."""
+    batch, _, height, width = batch_inputs.shape
+    sizes = [(height, width)] * batch if data_samples is None else [s.metainfo[key][:2] for s in data_samples]
+    whwh = torch.tensor([[(w, h, w, h)] for h, w in sizes], dtype=torch.float32)
+    return whwh.to(batch_inputs.device, non_blocking=True)
+
+
+def collect_ground_truth(batch_inputs: Tensor, data_samples: SampleList) -> GroundTruth:
+    """The ground truths of all data samples as one flat list."""
+    instances = [sample.gt_instances for sample in data_samples]
+    counts = [len(instance) for instance in instances]
+    image = torch.tensor([i for i, count in enumerate(counts) for _ in range(count)], dtype=torch.long)
+    return GroundTruth(boxes=torch.cat([instance.bboxes for instance in instances]),
+                       labels=torch.cat([instance.labels for instance in instances]),
+                       image=image.to(batch_inputs.device, non_blocking=True),
+                       counts=counts,
+                       img_whwh=image_sizes(batch_inputs, data_samples))

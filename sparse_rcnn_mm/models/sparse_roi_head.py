@@ -1,0 +1,42 @@
+"""The iterative part of Sparse R-CNN: a list of stages, run one after the other."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from sparse_rcnn_mm.registry import MODELS
+
+from .structures import Proposals, StageOutput
+
+
+@MODELS.register_module()
+class SparseRoIHead(nn.Module):
+    """Refine proposals stage by stage. A stage is any module `stage(pyramid, boxes, queries) -> StageOutput`.
+
+    Args:
+        bbox_head: config of one stage, which is built `num_stages` times.
+        num_stages: stages with weights of their own.
+        order: which stage runs when, as indices; default each once. `num_stages=1, order=[0] * 6` ties six stages.
+        roi_extractor: config of the module that turns the feature levels into the pyramid that all stages share.
+    """
+
+    def __init__(self, *, bbox_head: dict[str, Any], num_stages: int = 6, order: Sequence[int] | None = None,
+                 roi_extractor: dict[str, Any]) -> None:
+        super().__init__()
+        self.bbox_head = nn.ModuleList(MODELS.build(bbox_head) for _ in range(num_stages))
+        self.order = list(range(num_stages)) if order is None else list(order)
+        self.roi_extractor = MODELS.build(roi_extractor)
+
+    def forward(self, feats: Sequence[Tensor], proposals: Proposals) -> list[StageOutput]:
+        """The outputs of all stages, in the order in which they ran."""
+        pyramid = self.roi_extractor(feats)
+        boxes, queries = proposals
+        outputs = []
+        for index in self.order:
+            output = self.bbox_head[index](pyramid, boxes, queries)
+            outputs.append(output)
+            # Each stage answers for its own step only: the gradient flows on through the queries.
+            boxes, queries = output.boxes.detach(), output.queries
+        return outputs

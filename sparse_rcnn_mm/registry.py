@@ -1,0 +1,37 @@
+"""The registry nodes of this package: each is the child of mmdet's node of the same name.
+
+A name that is not registered here falls back to mmdet's. Falling back does not import the modules that mmdet registers
+in, so each node lists them before its own. All 20 nodes exist because mmengine warns about a missing one.
+"""
+from __future__ import annotations
+
+import mmdet.registry as mmdet
+from mmengine.registry import Registry
+
+SCOPE = 'sparse_rcnn_mm'
+
+
+def _child(parent: Registry, *locations: str) -> Registry:
+    return Registry(parent.name, parent=parent, scope=SCOPE, locations=[*parent._locations, *locations])
+
+
+RUNNERS = _child(mmdet.RUNNERS)
+RUNNER_CONSTRUCTORS = _child(mmdet.RUNNER_CONSTRUCTORS)
+LOOPS = _child(mmdet.LOOPS)
+HOOKS = _child(mmdet.HOOKS, 'sparse_rcnn_mm.engine')
+DATASETS = _child(mmdet.DATASETS, 'sparse_rcnn_mm.datasets')
+DATA_SAMPLERS = _child(mmdet.DATA_SAMPLERS)
+TRANSFORMS = _child(mmdet.TRANSFORMS, 'sparse_rcnn_mm.datasets')
+MODELS = _child(mmdet.MODELS, 'sparse_rcnn_mm.models')
+MODEL_WRAPPERS = _child(mmdet.MODEL_WRAPPERS)
+WEIGHT_INITIALIZERS = _child(mmdet.WEIGHT_INITIALIZERS)
+OPTIMIZERS = _child(mmdet.OPTIMIZERS)
+OPTIM_WRAPPERS = _child(mmdet.OPTIM_WRAPPERS, 'sparse_rcnn_mm.engine')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(mmdet.OPTIM_WRAPPER_CONSTRUCTORS)
+PARAM_SCHEDULERS = _child(mmdet.PARAM_SCHEDULERS)
+METRICS = _child(mmdet.METRICS)
+EVALUATOR = _child(mmdet.EVALUATOR)
+TASK_UTILS = _child(mmdet.TASK_UTILS, 'sparse_rcnn_mm.models')
+VISUALIZERS = _child(mmdet.VISUALIZERS)
+VISBACKENDS = _child(mmdet.VISBACKENDS)
+LOG_PROCESSORS = _child(mmdet.LOG_PROCESSORS)

@@ -1,0 +1,36 @@
+"""Test a detector: python tools/test.py CONFIG CHECKPOINT prints the COCO metric."""
+from __future__ import annotations
+
+import argparse
+
+from sparse_rcnn_mm.engine import Runner, add_common_arguments, load_config
+from sparse_rcnn_mm.errors import UserError, one_sentence
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Test a detector.')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    add_common_arguments(parser)
+    parser.add_argument('--out', metavar='FILE.pkl', help='write all predictions to this pickle file')
+    parser.add_argument('--show-dir', metavar='FOLDER', help='draw the detections of every image into this folder')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args)
+    cfg.load_from = args.checkpoint
+    if args.show_dir:
+        cfg.default_hooks.visualization.update(draw=True, test_out_dir=args.show_dir)
+    if args.out:
+        if not args.out.endswith(('.pkl', '.pickle')):
+            raise UserError(f'--out {args.out} must end in .pkl')
+        evaluator = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
+        cfg.test_evaluator = [*evaluator, dict(type='DumpDetResults', out_file_path=args.out)]
+    Runner.from_cfg(cfg).test()
+
+
+if __name__ == '__main__':
+    with one_sentence():
+        main()
