@@ -32,7 +32,7 @@ $(VENV)/.installed: requirements.txt setup.cfg pyproject.toml
 	@# On a machine without a display cv2 may lack libGL: the headless build, put over the other, has no such need.
 	@$(PY) -c 'import cv2' 2>/dev/null || \
 	  $(PY) -m pip install --force-reinstall --no-deps $$(grep '^opencv-python-headless' requirements.txt)
-	$(PY) -m pip install --no-deps -e .
+	$(PY) -m pip install --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(DATA)/.made: | $(VENV)/.installed

@@ -6,9 +6,12 @@ in, so each node lists them before its own. All 20 nodes exist because mmengine 
 from __future__ import annotations
 
 import mmdet.registry as mmdet
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import Registry
 
 SCOPE = 'sparse_rcnn_mm'
+# Lets configs anywhere say `_base_ = 'sparse_rcnn_mm::configs/sparse_rcnn_r50_3x.py'`.
+MODULE2PACKAGE.setdefault(SCOPE, SCOPE)
 
 
 def _child(parent: Registry, *locations: str) -> Registry:
