@@ -1,0 +1,114 @@
+"""Read a COCO annotation file and say in one sentence what is wrong with it."""
+from __future__ import annotations
+
+import json
+import math
+import os.path as osp
+from collections import Counter
+from collections.abc import Callable, Collection
+
+from mmengine import fileio
+
+from sparse_rcnn_mm.errors import UserError
+
+
+def full_path(path: str) -> str:
+    """The absolute path, or the address as it is when it is on another storage (s3://...)."""
+    return path if '://' in path else osp.abspath(path)
+
+
+def read_coco_json(path: str, evaluated: bool, missing_hint: str, backend_args: dict | None = None) -> dict:
+    """Parse and check the annotation file: `images`, `annotations` and `categories` as COCO defines them.
+
+    Args:
+        path: the file, on any storage that mmengine reads.
+        evaluated: the file is ground truth for the COCO metric, which needs `area` and `iscrowd` too. A file without
+            any `annotations` list, as COCO's test sets come, is accepted then.
+        missing_hint: what to do when the file does not exist.
+    Raises:
+        UserError: missing, unreadable or malformed; the first entry that is wrong is named.
+    """
+    path = full_path(path)
+    if not fileio.isfile(path, backend_args=backend_args):
+        raise UserError(f'annotation file not found: {path}; {missing_hint}')
+    try:
+        coco = json.loads(fileio.get(path, backend_args=backend_args))
+    except json.JSONDecodeError as error:
+        raise UserError(f'annotation file {path} is not valid JSON: {error}') from error
+    except UnicodeDecodeError as error:
+        raise UserError(f'annotation file {path} is not JSON but binary data') from error
+    if evaluated and isinstance(coco, dict) and 'images' in coco:
+        coco.setdefault('annotations', [])
+    _check(coco, path, evaluated)
+    return coco
+
+
+def _check(coco: object, path: str, evaluated: bool) -> None:
+    if not isinstance(coco, dict):
+        raise UserError(f'annotation file {path} is not in COCO format: it holds a {type(coco).__name__}, '
+                        "not an object with the lists 'images', 'annotations' and 'categories'")
+    for key in ('images', 'annotations', 'categories'):
+        if not isinstance(coco.get(key), list):
+            found = ', '.join(sorted(map(str, coco))) or 'nothing'
+            raise UserError(f"annotation file {path} is not in COCO format: it has no list '{key}' (found: {found})")
+    for key in ('images', 'categories'):
+        if not coco[key]:
+            raise UserError(f"annotation file {path} has an empty list '{key}'")
+    category_ids = _check_entries(coco, 'categories', path, _category_fault)
+    (name, count), = Counter(category['name'] for category in coco['categories']).most_common(1)
+    if count > 1:
+        raise UserError(f'annotation file {path} has {count} categories called {name!r}: rename or remove one')
+    image_ids = _check_entries(coco, 'images', path, _image_fault)
+    _check_entries(coco, 'annotations', path,
+                   lambda entry: _annotation_fault(entry, image_ids, category_ids, evaluated))
+
+
+def _check_entries(coco: dict, key: str, path: str, fault_of: Callable[[dict], str]) -> Collection:
+    """Check every entry of one list, and that its ids are unique. Returns the ids."""
+    ids = set()
+    for index, entry in enumerate(coco[key]):
+        if not isinstance(entry, dict):
+            fault = f'is a {type(entry).__name__}, not an object'
+        elif not isinstance(entry.get('id'), int):
+            fault = f"needs a whole number as 'id', not {entry.get('id')!r}"
+        elif entry['id'] in ids:
+            fault = 'repeats the id of an entry before it'
+        else:
+            ids.add(entry['id'])
+            fault = fault_of(entry)
+        if fault:
+            raise UserError(f"entry {index} of '{key}' in annotation file {path} {fault}: {json.dumps(entry)[:200]}")
+    return ids
+
+
+def _category_fault(category: dict) -> str:
+    return '' if isinstance(category.get('name'), str) else "has no 'name'"
+
+
+def _image_fault(image: dict) -> str:
+    if not isinstance(image.get('file_name'), str):
+        return "has no 'file_name'"
+    for key in ('width', 'height'):
+        if not isinstance(image.get(key), (int, float)) or image[key] <= 0:
+            return f"needs a positive number of pixels as '{key}', not {image.get(key)!r}"
+    return ''
+
+
+def _annotation_fault(annotation: dict, image_ids: Collection, category_ids: Collection, evaluated: bool) -> str:
+    for key, known in (('image_id', image_ids), ('category_id', category_ids)):
+        if not isinstance(annotation.get(key), int) or annotation[key] not in known:
+            return f"has the {key} {annotation.get(key)!r}, which is none of the file's"
+    box = annotation.get('bbox')
+    if not _is_box(box):
+        return f"needs 'bbox' as [x, y, width, height] with a width and height of at least 0, not {box!r}"
+    if evaluated:
+        for key in ('area', 'iscrowd'):
+            if not isinstance(annotation.get(key), (int, float)):
+                return f"has no '{key}', which the COCO metric needs"
+    return ''
+
+
+def _is_box(box: object) -> bool:
+    return (isinstance(box, list) and len(box) == 4
+            and all(isinstance(value, (int, float)) and math.isfinite(value) for value in box)
+            and box[2] >= 0 and box[3] >= 0)

@@ -1,0 +1,164 @@
+"""The official input pipeline: Pillow decodes and resizes, sizes and draws are detectron2's.
+
+Source: `SparseRCNNDatasetMapper` of the official code and the detectron2 augmentations that it names. Flipping and
+applying with a probability are mmdet's `RandomFlip` and mmcv's `RandomApply`, which do the same.
+All transforms work on mmdet's results dict, with `img` (H, W, 3) uint8 in RGB order.
+"""
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmcv.transforms.utils import cache_randomness
+from mmengine import fileio
+from PIL import Image, ImageOps
+
+from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class LoadRGBImage(BaseTransform):
+    """Decode `img_path` with Pillow, upright by its EXIF orientation: sets `img`, `img_shape`, `ori_shape`.
+
+    Raises `UserError` for a file that is missing or no image, and for one whose size is not the annotated
+    `height` x `width`: its boxes would lie elsewhere.
+    """
+
+    def __init__(self, backend_args: dict | None = None) -> None:
+        self.backend_args = backend_args
+
+    def transform(self, results: dict) -> dict:
+        path = results['img_path']
+        img = self._read(path)
+        height, width = img.shape[:2]
+        annotated = results.get('width', width), results.get('height', height)
+        if annotated != (width, height):
+            raise UserError(
+                f'image {path} is {width} x {height} pixels, but its annotation file says '
+                f'{annotated[0]} x {annotated[1]}: correct the annotation file or restore the image')
+        results['img'] = img
+        results['img_shape'] = results['ori_shape'] = (height, width)
+        return results
+
+    def _read(self, path: str) -> np.ndarray:
+        try:
+            content = fileio.get(path, backend_args=self.backend_args)
+        except OSError as error:
+            raise UserError(f'cannot read image {path}: {error.strerror or error}') from error
+        try:
+            with Image.open(io.BytesIO(content)) as image:
+                return np.array(ImageOps.exif_transpose(image).convert('RGB'))
+        except Exception as error:  # Pillow's decoders raise more than OSError on broken files
+            raise UserError(f'image {path} is corrupt or in no format that Pillow reads: {error}') from error
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(backend_args={self.backend_args})'
+
+
+def resized_shape(height: int, width: int, short_side: int, max_long_side: int | None = None) -> tuple[int, int]:
+    """(height, width) with the short side scaled to `short_side`, or less where the long side would exceed its limit.
+
+    Rounds as detectron2's `ResizeShortestEdge` does; a side is at least one pixel.
+    """
+    scale = short_side / min(height, width)
+    if height < width:
+        new_height, new_width = float(short_side), scale * width
+    else:
+        new_height, new_width = scale * height, float(short_side)
+    if max_long_side is not None and max(new_height, new_width) > max_long_side:
+        scale = max_long_side / max(new_height, new_width)
+        new_height, new_width = new_height * scale, new_width * scale
+    return max(int(new_height + 0.5), 1), max(int(new_width + 0.5), 1)
+
+
+@TRANSFORMS.register_module()
+class ResizeShortSide(BaseTransform):
+    """Resize the short side to one of `short_sides`, drawn uniformly, by Pillow's bilinear filter; boxes follow.
+
+    The filter is antialiased when it shrinks, unlike OpenCV's. Sets `scale_factor` (width, height), the size ratio of
+    this resize, and `img_shape`.
+    """
+
+    def __init__(self, short_sides: int | Sequence[int], max_long_side: int | None = None) -> None:
+        self.short_sides = [short_sides] if isinstance(short_sides, int) else list(short_sides)
+        self.max_long_side = max_long_side
+
+    @cache_randomness
+    def _draw(self) -> int:
+        return int(np.random.choice(self.short_sides))
+
+    def transform(self, results: dict) -> dict:
+        height, width = results['img'].shape[:2]
+        new_height, new_width = resized_shape(height, width, self._draw(), self.max_long_side)
+        if (new_height, new_width) != (height, width):
+            image = Image.fromarray(results['img'])
+            results['img'] = np.array(image.resize((new_width, new_height), Image.Resampling.BILINEAR))
+        results['img_shape'] = (new_height, new_width)
+        results['scale_factor'] = (new_width / width, new_height / height)
+        if 'gt_bboxes' in results:
+            results['gt_bboxes'].rescale_(results['scale_factor'])
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(short_sides={self.short_sides}, max_long_side={self.max_long_side})'
+
+
+@TRANSFORMS.register_module()
+class RandomCropRange(BaseTransform):
+    """Cut out a window whose height and width are drawn on their own from `min_side` .. `max_side`.
+
+    detectron2's RandomCrop of type "absolute_range": a side shorter than `min_side` is kept whole. Boxes are shifted,
+    not clipped: `ClipBoxes` at the end of the pipeline does that.
+    """
+
+    def __init__(self, min_side: int = 384, max_side: int = 600) -> None:
+        if not 0 < min_side <= max_side:
+            raise UserError(f'RandomCropRange needs 0 < min_side <= max_side, not {min_side} and {max_side}')
+        self.min_side = min_side
+        self.max_side = max_side
+
+    @cache_randomness
+    def _draw(self, height: int, width: int) -> tuple[int, int, int, int]:
+        crop_height, crop_width = (
+            np.random.randint(min(side, self.min_side), min(side, self.max_side) + 1) for side in (height, width))
+        top = np.random.randint(height - crop_height + 1)
+        left = np.random.randint(width - crop_width + 1)
+        return top, left, crop_height, crop_width
+
+    def transform(self, results: dict) -> dict:
+        top, left, height, width = self._draw(*results['img'].shape[:2])
+        results['img'] = results['img'][top:top + height, left:left + width]
+        results['img_shape'] = (height, width)
+        if 'gt_bboxes' in results:
+            results['gt_bboxes'].translate_((-left, -top))
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(min_side={self.min_side}, max_side={self.max_side})'
+
+
+@TRANSFORMS.register_module()
+class ClipBoxes(BaseTransform):
+    """Clip the boxes to the image, then drop those of which a side is not longer than `min_side` pixels.
+
+    The image stays when no box is left.
+    """
+
+    def __init__(self, min_side: float = 1e-5) -> None:
+        self.min_side = min_side
+
+    def transform(self, results: dict) -> dict:
+        boxes = results['gt_bboxes']
+        boxes.clip_(results['img_shape'])
+        keep = ((boxes.widths > self.min_side) & (boxes.heights > self.min_side)).numpy()
+        results['gt_bboxes'] = boxes[keep]
+        for key in ('gt_bboxes_labels', 'gt_ignore_flags'):
+            if key in results:
+                results[key] = results[key][keep]
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(min_side={self.min_side})'

@@ -1,0 +1,159 @@
+"""A small detection data set of real scans: the handwritten digits that come with scikit-learn, scattered on images.
+
+The 1,797 scans of 8 x 8 pixels are the test part of "Optical Recognition of Handwritten Digits" (E. Alpaydin and
+C. Kaynak, UCI Machine Learning Repository, CC BY 4.0).
+"""
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .errors import UserError
+
+IMAGE_SIZE = 192
+SPLITS = {'train': 1000, 'val': 200}  # images
+DIGITS_PER_IMAGE = (1, 6)
+DIGIT_SIDES = (28, 90)  # longer side of the box, in pixels
+MAX_COVERED = 0.1  # of the smaller of two boxes
+
+Scan = tuple[int, np.ndarray]
+Box = tuple[int, int, int, int]
+
+
+def make_digits(out: str | Path, seed: int = 0) -> bool:
+    """Write `{train,val}.json` and the images `{train,val}/*.jpg` below `out`; the same seed gives the same bytes.
+
+    Returns False when they were complete already, and nothing was done.
+
+    Raises:
+        UserError: scikit-learn is missing, or an annotation file of other origin would be overwritten.
+    """
+    out = Path(out)
+    if all(_is_complete(out, split, seed) for split in SPLITS):
+        return False
+    scans = _load_scans()
+    # RandomState: its streams are frozen, those of the newer Generator may change with numpy
+    rng = np.random.RandomState(seed)
+    order = rng.permutation(len(scans))
+    first_val = len(scans) * SPLITS['train'] // sum(SPLITS.values())
+    parts = {'train': order[:first_val], 'val': order[first_val:]}
+    for split, part in parts.items():
+        _write_split(out, split, [scans[index] for index in part], rng, _info(seed))
+    return True
+
+
+def _info(seed: int) -> dict:
+    return {'description': 'scattered handwritten digits', 'maker': 'sparse_rcnn_mm.make_digits', 'version': 1,
+            'seed': seed, 'source': 'scikit-learn load_digits (UCI Optical Recognition of Handwritten Digits, CC BY 4.0)'}
+
+
+def _is_complete(out: Path, split: str, seed: int) -> bool:
+    """The annotation file is written last, so it vouches for the images unless one was removed."""
+    path = out / f'{split}.json'
+    if not path.exists():
+        return False
+    try:
+        coco = json.loads(path.read_text())
+        info = coco['info']
+        files = [image['file_name'] for image in coco['images']]
+    except (ValueError, KeyError, TypeError):
+        info, files = {}, []
+    if not isinstance(info, dict) or info.get('maker') != _info(seed)['maker']:
+        raise UserError(f'{path.absolute()} exists and was not made by this tool: choose another folder with --out')
+    return info == _info(seed) and all((out / split / file).exists() for file in files)
+
+
+def _load_scans() -> list[Scan]:
+    """(digit, (8, 8) ink between 0 and 1) of every scan."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise UserError('the digits come with scikit-learn, which is not installed: '
+                        "install it with 'pip install scikit-learn'") from error
+    data = load_digits()
+    return [(int(digit), scan / 16.0) for digit, scan in zip(data.target, data.images)]
+
+
+def _write_split(out: Path, split: str, scans: list[Scan], rng: np.random.RandomState, info: dict) -> None:
+    folder = out / split
+    folder.mkdir(parents=True, exist_ok=True)
+    images: list[dict] = []
+    annotations: list[dict] = []
+    for image_id in range(1, SPLITS[split] + 1):
+        pixels, placed = draw_image(scans, rng)
+        name = f'{image_id:06d}.jpg'
+        Image.fromarray(pixels).save(folder / name, quality=92, subsampling=0)
+        images.append({'id': image_id, 'file_name': name, 'width': IMAGE_SIZE, 'height': IMAGE_SIZE})
+        for digit, box in placed:
+            annotations.append({'id': len(annotations) + 1, 'image_id': image_id, 'category_id': digit,
+                                'bbox': list(box), 'area': box[2] * box[3], 'iscrowd': 0})
+    coco = {'info': info, 'images': images, 'annotations': annotations,
+            'categories': [{'id': digit, 'name': str(digit)} for digit in range(10)]}
+    temporary = out / f'.{split}.json'
+    temporary.write_text(json.dumps(coco))
+    os.replace(temporary, out / f'{split}.json')
+
+
+def draw_image(scans: list[Scan], rng: np.random.RandomState) -> tuple[np.ndarray, list[tuple[int, Box]]]:
+    """One image (192, 192, 3) uint8 RGB and its digits, each with its tight box (x, y, width, height)."""
+    dark_ink = rng.rand() < 0.5
+    canvas = _background(_colour(not dark_ink, rng), rng)
+    placed: list[tuple[int, Box]] = []
+    for _ in range(rng.randint(DIGITS_PER_IMAGE[0], DIGITS_PER_IMAGE[1] + 1)):
+        digit, scan = scans[rng.randint(len(scans))]
+        opacity = enlarge(scan, rng.randint(DIGIT_SIDES[0], DIGIT_SIDES[1] + 1))
+        box = _find_place(opacity.shape, [box for _, box in placed], rng)
+        if box is None:
+            continue
+        x, y, width, height = box
+        window = canvas[y:y + height, x:x + width]
+        window += opacity[:, :, None] * (_colour(dark_ink, rng) - window)
+        placed.append((digit, box))
+    return canvas.clip(0, 255).astype(np.uint8), placed
+
+
+def enlarge(scan: np.ndarray, longer_side: int) -> np.ndarray:
+    """Smooth the strokes of a scan and cut them out tightly: (height, width) opacity, every edge touched by ink."""
+    ink = Image.fromarray(np.pad(scan, 1).astype(np.float32))
+    big = np.asarray(ink.resize((160, 160), Image.Resampling.BICUBIC))
+    inked = big > 0.5
+    rows, columns = np.flatnonzero(inked.any(1)), np.flatnonzero(inked.any(0))
+    stroke = ((big - 0.4) / 0.2).clip(0, 1)[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
+    scale = longer_side / max(stroke.shape)
+    size = [max(round(side * scale), 1) for side in stroke.shape[::-1]]
+    return np.asarray(Image.fromarray(stroke).resize(size, Image.Resampling.BILINEAR))
+
+
+def _find_place(shape: tuple[int, ...], taken: list[Box], rng: np.random.RandomState) -> Box | None:
+    """A box that covers little of the others, or None after 50 tries."""
+    height, width = shape
+    for _ in range(50):
+        x, y = rng.randint(IMAGE_SIZE - width + 1), rng.randint(IMAGE_SIZE - height + 1)
+        if all(covered((x, y, width, height), other) <= MAX_COVERED for other in taken):
+            return x, y, width, height
+    return None
+
+
+def covered(box: Box, other: Box) -> float:
+    """The part of the smaller box that lies in the other one."""
+    sides = [min(box[i] + box[i + 2], other[i] + other[i + 2]) - max(box[i], other[i]) for i in (0, 1)]
+    return max(sides[0], 0) * max(sides[1], 0) / min(box[2] * box[3], other[2] * other[3])
+
+
+def _colour(dark: bool, rng: np.random.RandomState) -> np.ndarray:
+    """A random colour; any dark one is far from any light one."""
+    return rng.uniform(*((0, 100) if dark else (160, 255)), 3).astype(np.float32)
+
+
+def _background(colour: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
+    """Paper with broad stains of shifting colour, a finer weave and some grain: (192, 192, 3) float32."""
+    canvas = colour + rng.uniform(-6, 6, (IMAGE_SIZE, IMAGE_SIZE, 1)).astype(np.float32)
+    for cells, strength in ((3, 30), (24, 12)):
+        grid = rng.randint(128 - strength, 129 + strength, (cells, cells, 3)).astype(np.uint8)
+        texture = Image.fromarray(grid).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
+        canvas += np.asarray(texture, np.float32) - 128
+    return canvas
