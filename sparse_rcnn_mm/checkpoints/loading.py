@@ -1,0 +1,121 @@
+"""Load a checkpoint into a model: strictly, or what fits with a report of what does not."""
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mmengine.model import is_model_wrapper
+from torch import Tensor, nn
+
+from sparse_rcnn_mm.errors import UserError
+
+from .reading import read_checkpoint, state_dict_of
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of the entries of a checkpoint.
+
+    Attributes:
+        loaded: entries that fit.
+        missing: entries of the model that the checkpoint lacks; they keep their values.
+        unexpected: entries of the checkpoint that the model lacks.
+        reshaped: entries of both with different shapes, as name -> (shape in the checkpoint, shape in the model).
+    """
+    loaded: list[str]
+    missing: list[str]
+    unexpected: list[str]
+    reshaped: dict[str, tuple[Shape, Shape]]
+
+    @property
+    def complete(self) -> bool:
+        return not (self.missing or self.unexpected or self.reshaped)
+
+    def __str__(self) -> str:
+        """One line with the counts, then one line per entry that was left out."""
+        lines = [f'loaded {len(self.loaded)} entries']
+        lines += [f'left out {name}: {theirs} in the checkpoint, {ours} in the model'
+                  for name, (theirs, ours) in self.reshaped.items()]
+        lines += [f'left out {name}: not in the model' for name in self.unexpected]
+        lines += [f'not in the checkpoint, keeps its value: {name}' for name in self.missing]
+        return '\n'.join(lines)
+
+    def summary(self, most: int = 3) -> str:
+        """What does not fit, in one clause with at most `most` examples of each kind."""
+        kinds = [
+            ('of another shape', [f'{name} is {theirs} instead of {ours}' for name, (theirs, ours) in self.reshaped.items()]),
+            ('missing', self.missing),
+            ('unknown to the model', self.unexpected),
+        ]
+        return ', '.join(f'{len(names)} {kind} ({"; ".join(names[:most])}{"; ..." if len(names) > most else ""})'
+                         for kind, names in kinds if names)
+
+
+def compare(state: dict[str, Tensor], expected: dict[str, Tensor]) -> LoadReport:
+    """Compare names and shapes of two state dicts."""
+    shapes = {name: (tuple(state[name].shape), tuple(value.shape)) for name, value in expected.items() if name in state}
+    reshaped = {name: pair for name, pair in shapes.items() if pair[0] != pair[1]}
+    return LoadReport(loaded=[name for name in shapes if name not in reshaped],
+                      # A batch norm counts its batches only to average them; files without the count load as 0.
+                      missing=[n for n in expected if n not in state and not n.endswith('.num_batches_tracked')],
+                      unexpected=[name for name in state if name not in expected],
+                      reshaped=reshaped)
+
+
+def load_matching(model: nn.Module, state: dict[str, Tensor]) -> LoadReport:
+    """Load the entries whose name and shape fit; all others are named in the report, and the model keeps its own."""
+    model = model.module if is_model_wrapper(model) else model
+    report = compare(state, model.state_dict())
+    model.load_state_dict({name: state[name] for name in report.loaded}, strict=False)
+    return report
+
+
+def load_checkpoint(model: nn.Module, path: str | os.PathLike,
+                    partial: bool = False) -> tuple[dict[str, Any], LoadReport]:
+    """Read a file and load it into a model, in place: `read_checkpoint`, then `load_contents`."""
+    checkpoint = read_checkpoint(path)
+    return checkpoint, load_contents(model, checkpoint, path, partial)
+
+
+def load_contents(model: nn.Module, checkpoint: dict[str, Any], path: str | os.PathLike,
+                  partial: bool = False) -> LoadReport:
+    """Load the contents of a checkpoint file into a model, in place.
+
+    Args:
+        model: may be wrapped for distributed training.
+        checkpoint: of this package or of mmdet, in the layout of 2.x or 3.x.
+        path: the file that it was read from, for messages.
+        partial: load what fits instead of raising.
+
+    Returns:
+        What became of the entries.
+
+    Raises:
+        UserError: the checkpoint does not fit and `partial` is False; the model is unchanged then.
+    """
+    state = state_dict_of(checkpoint)
+    module = model.module if is_model_wrapper(model) else model
+    report = compare(state, module.state_dict())
+    if any(name.startswith('head.head_series.') for name in state):
+        raise UserError(f'{path} is a checkpoint of the official code: '
+                        'run tools/convert_official_checkpoint.py on it first')
+    if not report.loaded:
+        raise UserError(f'nothing in {path} fits the model: it is a checkpoint of another model')
+    if not (report.complete or partial):
+        raise UserError(f'{path} does not fit the model: {report.summary()}; {_advice(report)}, '
+                        'or load what fits by asking for it (--load-partial)')
+    return load_matching(module, state)
+
+
+def _advice(report: LoadReport) -> str:
+    """What to set in the config so that the checkpoint fits."""
+    settings = []
+    for name, (theirs, _) in report.reshaped.items():
+        setting = {'fc_cls.bias': 'num_classes', 'init_proposal_bboxes.weight': 'num_proposals'}.get('.'.join(name.split('.')[-2:]))
+        if setting:
+            settings.append(f'{setting} = {theirs[0]}')
+    return 'use the config it was trained with' + (f' ({", ".join(dict.fromkeys(settings))})' if settings else '')

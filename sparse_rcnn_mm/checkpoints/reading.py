@@ -1,0 +1,154 @@
+"""Read checkpoint files without running code that may be hidden in them.
+
+A pickle can name any Python object. torch's `weights_only` mode admits tensors and plain containers; checkpoints of
+mmengine also hold its log buffers, which are admitted here by name and nothing else is. Nothing falls back to unsafe loading.
+"""
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import barrier, get_rank
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+from torch import Tensor
+
+from sparse_rcnn_mm.errors import UserError
+
+try:  # numpy 2 moved it, and files of both versions name it by the path of their own
+    from numpy._core import multiarray
+except ImportError:
+    from numpy.core import multiarray  # type: ignore[no-redef]
+
+_NUMPY = {
+    f'numpy.{core}.multiarray.{name}': getattr(multiarray, name)
+    for core in ('core', '_core') for name in ('_reconstruct', 'scalar')
+}
+
+
+def _history_method(owner: Any, name: str) -> Callable:
+    """What `getattr` in the pickle of a log buffer stands for: one of the buffer's own statistics."""
+    if owner is not HistoryBuffer or name not in ('min', 'max', 'mean', 'current'):
+        raise pickle.UnpicklingError(f'getattr({owner!r}, {name!r}) is not part of a log buffer')
+    return getattr(HistoryBuffer, name)
+
+
+def _under_name(function: Callable, path: str) -> Callable:
+    """A function that torch knows by `path`, whatever its own name is."""
+
+    def admitted(*args: Any) -> Any:
+        return function(*args)
+
+    admitted.__module__, _, admitted.__name__ = path.rpartition('.')
+    admitted.__qualname__ = admitted.__name__
+    return admitted
+
+
+def _safe_globals() -> list[Any]:
+    dtypes = {type(np.dtype(kind)) for kind in ('?', 'u1', 'i4', 'u4', 'i8', 'u8', 'f2', 'f4', 'f8')}
+    functions = {**_NUMPY, 'builtins.getattr': _history_method}
+    return [HistoryBuffer, np.ndarray, np.dtype, *dtypes, *(_under_name(f, path) for path, f in functions.items())]
+
+
+def allow_mmengine_checkpoints() -> None:
+    """Make mmengine read local and downloaded checkpoints through `read_checkpoint`; calling it twice does no harm.
+
+    Upstream mmengine 0.10.7 cannot resume under torch >= 2.6, because its log buffers are not admitted; onedl-mmengine falls back to
+    unsafe loading for any file that is not. Both are replaced through mmengine's own registry of checkpoint loaders.
+    """
+    if CheckpointLoader._schemes.get('') is load_from_local:
+        return
+    torch.serialization.add_safe_globals(_safe_globals())
+    CheckpointLoader.register_scheme(prefixes='', loader=load_from_local, force=True)
+    CheckpointLoader.register_scheme(prefixes=('http://', 'https://'), loader=load_from_http, force=True)
+
+
+def load_from_local(filename: str, map_location: Any = None) -> dict[str, Any]:
+    """mmengine's interface to `read_checkpoint`."""
+    return read_checkpoint(filename, map_location)
+
+
+def load_from_http(filename: str, map_location: Any = None) -> dict[str, Any]:
+    """Download into torch's cache, the first process before the others, and read from there."""
+    folder = Path(torch.hub.get_dir()) / 'checkpoints'
+    target = folder / Path(filename).name
+    if get_rank() == 0 and not target.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(filename, str(target))
+    barrier()
+    return read_checkpoint(target, map_location)
+
+
+def read_checkpoint(path: str | os.PathLike, map_location: Any = 'cpu') -> dict[str, Any]:
+    """The contents of a `.pth` file of torch, or of a `.pkl` file of detectron2 whose arrays become tensors.
+
+    Raises:
+        UserError: there is no such file, it is damaged, or it holds objects other than data.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise UserError(f'there is no checkpoint {path}')
+    allow_mmengine_checkpoints()
+    try:
+        if path.suffix == '.pkl':
+            contents = _DataUnpickler(io.BytesIO(path.read_bytes()), encoding='latin1').load()
+            contents = _to_tensors(contents)
+        else:
+            contents = torch.load(path, map_location=map_location, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        named = re.search(r'GLOBAL (\S+)|getattr\(', str(error))
+        if named:
+            raise UserError(f'{path} was not loaded, because it holds more than data ({named[1] or "getattr"}) and loading it could run '
+                            'code from the file: ask whoever made it for one with weights only') from error
+        raise UserError(f'{path} is not a checkpoint, or it is damaged: fetch it again') from error
+    if not isinstance(contents, dict):
+        raise UserError(f'{path} holds a {type(contents).__name__}, not a checkpoint')
+    return contents
+
+
+class _DataUnpickler(pickle.Unpickler):
+    """Admits numpy arrays and containers."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        admitted = {**_NUMPY, 'numpy.ndarray': np.ndarray, 'numpy.dtype': np.dtype,
+                    'collections.OrderedDict': OrderedDict, '_codecs.encode': _encode}
+        try:
+            return admitted[f'{module}.{name}']
+        except KeyError:
+            raise pickle.UnpicklingError(f'GLOBAL {module}.{name}') from None
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """How pickles of protocol 2 write bytes."""
+    return text.encode(encoding)
+
+
+def _to_tensors(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _to_tensors(item) for key, item in value.items()}
+    return torch.from_numpy(np.array(value)) if isinstance(value, (np.ndarray, np.number)) else value
+
+
+def state_dict_of(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by name, out of any of the usual wrappers and without the prefix of data parallel models."""
+    state = checkpoint
+    for wrapper in ('state_dict', 'model'):
+        if isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    return {name.removeprefix('module.'): value for name, value in state.items() if isinstance(value, Tensor)}
+
+
+def class_names_of(checkpoint: dict[str, Any]) -> list[str] | None:
+    """The class names that mmdet 3.x (`dataset_meta`) or 2.x (`CLASSES`) wrote into a checkpoint."""
+    meta = checkpoint.get('meta') or {}
+    dataset = {key.lower(): value for key, value in (meta.get('dataset_meta') or {}).items()}
+    names = dataset.get('classes') or meta.get('CLASSES')
+    return list(names) if names else None
