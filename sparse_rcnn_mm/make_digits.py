@@ -33,7 +33,7 @@ def make_digits(out: str | Path, seed: int = 0) -> bool:
         UserError: scikit-learn is missing, or an annotation file of other origin would be overwritten.
     """
     out = Path(out)
-    if all(_is_complete(out, split, seed) for split in SPLITS):
+    if all([_is_complete(out, split, seed) for split in SPLITS]):  # look at every file before writing any
         return False
     scans = _load_scans()
     # RandomState: its streams are frozen, those of the newer Generator may change with numpy
@@ -48,7 +48,7 @@ def make_digits(out: str | Path, seed: int = 0) -> bool:
 
 def _info(seed: int) -> dict:
     return {'description': 'scattered handwritten digits', 'maker': 'sparse_rcnn_mm.make_digits', 'version': 1,
-            'seed': seed, 'source': 'scikit-learn load_digits (UCI Optical Recognition of Handwritten Digits, CC BY 4.0)'}
+            'seed': seed, 'source': 'Optical Recognition of Handwritten Digits, UCI, CC BY 4.0, from scikit-learn'}
 
 
 def _is_complete(out: Path, split: str, seed: int) -> bool:
@@ -75,7 +75,7 @@ def _load_scans() -> list[Scan]:
         raise UserError('the digits come with scikit-learn, which is not installed: '
                         "install it with 'pip install scikit-learn'") from error
     data = load_digits()
-    return [(int(digit), scan / 16.0) for digit, scan in zip(data.target, data.images)]
+    return [(int(digit), scan / 16.0) for digit, scan in zip(data.target, data.images, strict=True)]
 
 
 def _write_split(out: Path, split: str, scans: list[Scan], rng: np.random.RandomState, info: dict) -> None:

@@ -27,9 +27,8 @@ class CocoDataset(MMDetCocoDataset):
     Files are checked when the data set is built, so a mistake shows before training: `UserError`.
     """
 
-    HOW_TO_GET = ("COCO 2017 belongs in data/coco, as data/coco/annotations/instances_train2017.json with the images in "
-                  "data/coco/train2017 (likewise val2017): 'python tools/download_coco.py' fetches it; for other data "
-                  'set data_root, ann_file and data_prefix.img of the data set')
+    HOW_TO_GET = ("'python tools/download_coco.py' fetches COCO 2017 to data/coco (annotations, train2017, val2017); "
+                  'for other data set data_root, ann_file and data_prefix.img of the data set')
 
     @classmethod
     def _load_metainfo(cls, metainfo: Mapping | None = None) -> dict:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from mmcv.transforms import BaseTransform
-from mmcv.transforms.utils import cache_randomness
 from mmengine import fileio
 from PIL import Image, ImageOps
 
@@ -86,7 +85,6 @@ class ResizeShortSide(BaseTransform):
         self.short_sides = [short_sides] if isinstance(short_sides, int) else list(short_sides)
         self.max_long_side = max_long_side
 
-    @cache_randomness
     def _draw(self) -> int:
         return int(np.random.choice(self.short_sides))
 
@@ -120,7 +118,6 @@ class RandomCropRange(BaseTransform):
         self.min_side = min_side
         self.max_side = max_side
 
-    @cache_randomness
     def _draw(self, height: int, width: int) -> tuple[int, int, int, int]:
         crop_height, crop_width = (
             np.random.randint(min(side, self.min_side), min(side, self.max_side) + 1) for side in (height, width))
