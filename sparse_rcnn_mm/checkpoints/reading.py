@@ -1,7 +1,8 @@
 """Read checkpoint files without running code that may be hidden in them.
 
 A pickle can name any Python object. torch's `weights_only` mode admits tensors and plain containers; checkpoints of
-mmengine also hold its log buffers, which are admitted here by name and nothing else is. Nothing falls back to unsafe loading.
+mmengine also hold its log buffers and schedules, which are admitted here by name and nothing else is. Nothing falls back
+to unsafe loading.
 """
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from mmengine.dist import barrier, get_rank
 from mmengine.logging import HistoryBuffer
+from mmengine.optim import OneCycleParamScheduler
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
@@ -34,11 +36,18 @@ _NUMPY = {
 }
 
 
-def _history_method(owner: Any, name: str) -> Callable:
-    """What `getattr` in the pickle of a log buffer stands for: one of the buffer's own statistics."""
-    if owner is not HistoryBuffer or name not in ('min', 'max', 'mean', 'current'):
-        raise pickle.UnpicklingError(f'getattr({owner!r}, {name!r}) is not part of a log buffer')
-    return getattr(HistoryBuffer, name)
+# What `getattr` in a pickle may stand for: a statistic of a log buffer, or the curve of a one-cycle schedule.
+_METHODS: dict[Any, tuple[str, ...]] = {
+    HistoryBuffer: ('min', 'max', 'mean', 'current'),
+    OneCycleParamScheduler: ('_annealing_cos', '_annealing_linear'),
+}
+
+
+def _method(owner: Any, name: str) -> Callable:
+    """`getattr` for `_METHODS` only."""
+    if not isinstance(owner, type) or name not in _METHODS.get(owner, ()):
+        raise pickle.UnpicklingError(f'getattr({owner!r}, {name!r}) is not part of a log buffer or schedule')
+    return getattr(owner, name)
 
 
 def _under_name(function: Callable, path: str) -> Callable:
@@ -54,8 +63,8 @@ def _under_name(function: Callable, path: str) -> Callable:
 
 def _safe_globals() -> list[Any]:
     dtypes = {type(np.dtype(kind)) for kind in ('?', 'u1', 'i4', 'u4', 'i8', 'u8', 'f2', 'f4', 'f8')}
-    functions = {**_NUMPY, 'builtins.getattr': _history_method}
-    return [HistoryBuffer, np.ndarray, np.dtype, *dtypes, *(_under_name(f, path) for path, f in functions.items())]
+    functions = {**_NUMPY, 'builtins.getattr': _method}
+    return [*_METHODS, np.ndarray, np.dtype, *dtypes, *(_under_name(f, path) for path, f in functions.items())]
 
 
 def allow_mmengine_checkpoints() -> None:
