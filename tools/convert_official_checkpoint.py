@@ -1,8 +1,9 @@
 #!/usr/bin/env python
 """Convert a checkpoint of the official Sparse R-CNN (detectron2) to this package's, or back.
 
-IN is a .pth file, with or without the `model` wrapper, or a .pkl file. A ResNet alone (torchvision's R-101.pkl) becomes a file for
-`model.backbone.init_cfg`. The output is complete, or there is an error that lists what is missing, unknown or of another shape.
+IN is a .pth file, with or without the `model` wrapper, or a .pkl file. A ResNet alone (torchvision's R-101.pkl) becomes
+a file for `model.backbone.init_cfg`. The output is complete, or there is an error that lists what is missing, unknown or
+of another shape.
 """
 import argparse
 from pathlib import Path
@@ -15,8 +16,15 @@ from torch import Tensor
 
 from sparse_rcnn_mm import __version__
 from sparse_rcnn_mm.checkpoints import read_checkpoint, state_dict_of
-from sparse_rcnn_mm.checkpoints.official import (Architecture, backbone_from_official, check_complete, dataset_meta, from_official,
-                                                 is_backbone, to_official)
+from sparse_rcnn_mm.checkpoints.official import (
+    Architecture,
+    backbone_from_official,
+    check_complete,
+    dataset_meta,
+    from_official,
+    is_backbone,
+    to_official,
+)
 from sparse_rcnn_mm.errors import UserError, one_sentence
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
@@ -28,8 +36,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('output', metavar='OUT', type=Path)
     parser.add_argument('--to-official', action='store_true', help='IN is a checkpoint of this package or of mmdet')
     parser.add_argument('--classes', nargs='+', metavar='NAME', help="names of the classes; COCO's where there are 80")
-    parser.add_argument('--config', type=Path, help='config to take everything from that weights do not tell; default: by depth and proposals')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='overrides of the config')
+    parser.add_argument('--config', type=Path,
+                        help='config to take from what weights do not tell; default: by depth and proposals')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='changes to that config, e.g. model.roi_head.bbox_head.num_heads=4')
     return parser.parse_args()
 
 

@@ -3,6 +3,6 @@ from .loading import LoadReport, compare, load_checkpoint, load_contents, load_m
 from .reading import allow_mmengine_checkpoints, class_names_of, read_checkpoint, state_dict_of
 
 __all__ = [
-    'LoadReport', 'allow_mmengine_checkpoints', 'class_names_of', 'compare', 'load_checkpoint', 'load_contents', 'load_matching',
-    'read_checkpoint', 'state_dict_of'
+    'LoadReport', 'allow_mmengine_checkpoints', 'class_names_of', 'compare', 'load_checkpoint', 'load_contents',
+    'load_matching', 'read_checkpoint', 'state_dict_of'
 ]

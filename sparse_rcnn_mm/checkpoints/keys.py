@@ -1,7 +1,7 @@
 """Names of the official state dict and of ours, as one rule that is read in both directions.
 
-Official: PeizeSun/SparseR-CNN on detectron2. Ours: mmdet's names (see the table of differences in the docs). No tensor is
-permuted or reshaped: a checkpoint differs in names only.
+Official: PeizeSun/SparseR-CNN on detectron2. Ours: mmdet's names. No tensor is permuted or reshaped: checkpoints differ
+in names only.
 """
 import re
 from collections.abc import Mapping
@@ -69,7 +69,7 @@ def from_official_name(name: str) -> str | None:
 
 
 def to_official_name(name: str) -> str | None:
-    """The official name of our entry; None for ``num_batches_tracked``, which frozen batch norms lack, and for unknown names."""
+    """The official name of our entry; None for unknown ones and `num_batches_tracked`: frozen batch norms lack it."""
     return None if name.endswith('.num_batches_tracked') else _translate(name, _OURS, 1)
 
 

@@ -3,9 +3,8 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-import torch
 from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
@@ -47,7 +46,8 @@ class LoadReport:
     def summary(self, most: int = 3) -> str:
         """What does not fit, in one clause with at most `most` examples of each kind."""
         kinds = [
-            ('of another shape', [f'{name} is {theirs} instead of {ours}' for name, (theirs, ours) in self.reshaped.items()]),
+            ('of another shape', [f'{name} is {theirs} instead of {ours}'
+                                  for name, (theirs, ours) in self.reshaped.items()]),
             ('missing', self.missing),
             ('unknown to the model', self.unexpected),
         ]
@@ -68,9 +68,9 @@ def compare(state: dict[str, Tensor], expected: dict[str, Tensor]) -> LoadReport
 
 def load_matching(model: nn.Module, state: dict[str, Tensor]) -> LoadReport:
     """Load the entries whose name and shape fit; all others are named in the report, and the model keeps its own."""
-    model = model.module if is_model_wrapper(model) else model
-    report = compare(state, model.state_dict())
-    model.load_state_dict({name: state[name] for name in report.loaded}, strict=False)
+    module = _unwrapped(model)
+    report = compare(state, module.state_dict())
+    module.load_state_dict({name: state[name] for name in report.loaded}, strict=False)
     return report
 
 
@@ -98,7 +98,7 @@ def load_contents(model: nn.Module, checkpoint: dict[str, Any], path: str | os.P
         UserError: the checkpoint does not fit and `partial` is False; the model is unchanged then.
     """
     state = state_dict_of(checkpoint)
-    module = model.module if is_model_wrapper(model) else model
+    module = _unwrapped(model)
     report = compare(state, module.state_dict())
     if any(name.startswith('head.head_series.') for name in state):
         raise UserError(f'{path} is a checkpoint of the official code: '
@@ -111,11 +111,13 @@ def load_contents(model: nn.Module, checkpoint: dict[str, Any], path: str | os.P
     return load_matching(module, state)
 
 
+def _unwrapped(model: nn.Module) -> nn.Module:
+    return cast(nn.Module, model.module) if is_model_wrapper(model) else model
+
+
 def _advice(report: LoadReport) -> str:
     """What to set in the config so that the checkpoint fits."""
-    settings = []
-    for name, (theirs, _) in report.reshaped.items():
-        setting = {'fc_cls.bias': 'num_classes', 'init_proposal_bboxes.weight': 'num_proposals'}.get('.'.join(name.split('.')[-2:]))
-        if setting:
-            settings.append(f'{setting} = {theirs[0]}')
-    return 'use the config it was trained with' + (f' ({", ".join(dict.fromkeys(settings))})' if settings else '')
+    telling = {'.fc_cls.bias': 'num_classes', '.init_proposal_bboxes.weight': 'num_proposals'}
+    settings = {f'{setting} = {theirs[0]}' for name, (theirs, _) in report.reshaped.items()
+                for ending, setting in telling.items() if name.endswith(ending)}
+    return 'use the config it was trained with' + (f' ({", ".join(sorted(settings))})' if settings else '')

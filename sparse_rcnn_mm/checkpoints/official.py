@@ -19,7 +19,7 @@ from .loading import compare
 State = Mapping[str, Tensor]
 
 # Blocks per residual stage, and whether they are bottlenecks.
-_DEPTHS = {
+_DEPTHS: dict[tuple[tuple[int, ...], bool], int] = {
     ((2, 2, 2, 2), False): 18,
     ((3, 4, 6, 3), False): 34,
     ((3, 4, 6, 3), True): 50,
@@ -31,7 +31,7 @@ _STEM = 'backbone.bottom_up.'
 
 @dataclass(frozen=True)
 class Architecture:
-    """The sizes of a Sparse R-CNN, as far as a state dict tells them: the heads of the self-attention leave no trace in it."""
+    """The sizes of a Sparse R-CNN that a state dict tells: the number of attention heads leaves no trace in it."""
     depth: int
     level_channels: tuple[int, ...]
     channels: int
@@ -88,7 +88,8 @@ class Architecture:
         model.rpn_head.proposal_feature_channel = self.channels
         model.roi_head.num_stages = self.num_stages
         stage = model.roi_head.bbox_head
-        stage.num_classes, stage.in_channels, stage.feedforward_channels = self.num_classes, self.channels, self.ffn_channels
+        stage.num_classes, stage.in_channels = self.num_classes, self.channels
+        stage.feedforward_channels = self.ffn_channels
         stage.num_cls_fcs, stage.num_reg_fcs = self.num_cls_fcs, self.num_reg_fcs
         stage.dynamic_conv.feat_channels = self.dynamic_channels
         # The names at the top of the base files, which are written out with the config.
@@ -99,13 +100,13 @@ class Architecture:
 
 def resnet_depth(state: State, prefix: str = 'backbone.') -> int:
     """The depth of a ResNet with our names."""
-    layers = [_count(state, rf'{re.escape(prefix)}layer{i}\.(\d+)\.') for i in (1, 2, 3, 4)]
+    layers = tuple(_count(state, rf'{re.escape(prefix)}layer{i}\.(\d+)\.') for i in (1, 2, 3, 4))
     bottleneck = f'{prefix}layer1.0.conv3.weight' in state
     try:
-        return _DEPTHS[tuple(layers), bottleneck]
+        return _DEPTHS[layers, bottleneck]
     except KeyError:
-        raise UserError(f'no ResNet has {layers} {"bottleneck" if bottleneck else "basic"} blocks: entries of the backbone are missing, or it '
-                        'is another network') from None
+        raise UserError(f'no ResNet has {layers} {"bottleneck" if bottleneck else "basic"} blocks: entries of the '
+                        'backbone are missing, or it is another network') from None
 
 
 def _count(state: State, pattern: str) -> int:
@@ -123,11 +124,12 @@ def from_official(state: State) -> dict[str, Tensor]:
         UserError: there are entries that this model does not have.
     """
     if 'criterion.empty_weight' in state:
-        raise UserError('this model was trained with the softmax loss (MODEL.SparseRCNN.USE_FOCAL False; it holds criterion.empty_weight), '
-                        'which this package does not have: only models trained with the focal loss can be converted')
+        raise UserError('this model was trained with the softmax loss (USE_FOCAL False, it has criterion.empty_weight), '
+                        'which this package does not have; only models trained with the focal loss can be converted')
     renamed, unknown = rename(state, official=False)
     if unknown:
-        raise UserError(f'not a Sparse R-CNN of the official code: {len(unknown)} entries are unknown ({_some(unknown)})')
+        raise UserError('this is not a Sparse R-CNN of the official code: '
+                        f'{len(unknown)} entries are unknown ({_some(unknown)})')
     for name in [name for name in renamed if name.endswith('.running_var')]:
         renamed[name.replace('.running_var', '.num_batches_tracked')] = torch.tensor(0)
     return renamed
@@ -161,7 +163,7 @@ def is_backbone(state: State) -> bool:
 
 
 def backbone_from_official(state: State) -> tuple[dict[str, Tensor], int]:
-    """A detectron2 ResNet under the names of torchvision and mmdet, for `init_cfg`, and its depth. The classifier is dropped.
+    """A detectron2 ResNet under the names of mmdet, for `init_cfg`, without its classifier; and its depth.
 
     Raises:
         UserError: entries are missing, unknown or of another shape.

@@ -1,8 +1,8 @@
 """Read checkpoint files without running code that may be hidden in them.
 
 A pickle can name any Python object. torch's `weights_only` mode admits tensors and plain containers; checkpoints of
-mmengine also hold its log buffers and schedules, which are admitted here by name and nothing else is. Nothing falls back
-to unsafe loading.
+mmengine also hold its log buffers and schedules, which are admitted here by name, and nothing else is. Nothing falls
+back to unsafe loading.
 """
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def _safe_globals() -> list[Any]:
 def allow_mmengine_checkpoints() -> None:
     """Make mmengine read local and downloaded checkpoints through `read_checkpoint`; calling it twice does no harm.
 
-    Upstream mmengine 0.10.7 cannot resume under torch >= 2.6, because its log buffers are not admitted; onedl-mmengine falls back to
-    unsafe loading for any file that is not. Both are replaced through mmengine's own registry of checkpoint loaders.
+    Upstream mmengine 0.10.7 cannot resume under torch >= 2.6, because its log buffers are not admitted; onedl-mmengine
+    falls back to unsafe loading of any file that is not. mmengine's registry of loaders is where both are replaced.
     """
     if CheckpointLoader._schemes.get('') is load_from_local:
         return
@@ -87,12 +87,15 @@ def load_from_local(filename: str, map_location: Any = None) -> dict[str, Any]:
 
 def load_from_http(filename: str, map_location: Any = None) -> dict[str, Any]:
     """Download into torch's cache, the first process before the others, and read from there."""
-    folder = Path(torch.hub.get_dir()) / 'checkpoints'
-    target = folder / Path(filename).name
-    if get_rank() == 0 and not target.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
+    target = Path(torch.hub.get_dir(), 'checkpoints', Path(filename).name)
+    if get_rank() != 0:
+        barrier()
+    # Not only in the first process: others may be on a machine with a cache of its own.
+    if not target.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(filename, str(target))
-    barrier()
+    if get_rank() == 0:
+        barrier()
     return read_checkpoint(target, map_location)
 
 
@@ -112,11 +115,13 @@ def read_checkpoint(path: str | os.PathLike, map_location: Any = 'cpu') -> dict[
             contents = _to_tensors(contents)
         else:
             contents = torch.load(path, map_location=map_location, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+    except OSError as error:
+        raise UserError(f'{path} cannot be read: {error}') from error
+    except Exception as error:  # a damaged pickle can raise anything
         named = re.search(r'GLOBAL (\S+)|getattr\(', str(error))
         if named:
-            raise UserError(f'{path} was not loaded, because it holds more than data ({named[1] or "getattr"}) and loading it could run '
-                            'code from the file: ask whoever made it for one with weights only') from error
+            raise UserError(f'{path} was not loaded, because it holds more than data ({named[1] or "getattr"}) and could '
+                            'run code while it loads: ask whoever made it for one with weights only') from error
         raise UserError(f'{path} is not a checkpoint, or it is damaged: fetch it again') from error
     if not isinstance(contents, dict):
         raise UserError(f'{path} holds a {type(contents).__name__}, not a checkpoint')
@@ -127,8 +132,8 @@ class _DataUnpickler(pickle.Unpickler):
     """Admits numpy arrays and containers."""
 
     def find_class(self, module: str, name: str) -> Any:
-        admitted = {**_NUMPY, 'numpy.ndarray': np.ndarray, 'numpy.dtype': np.dtype,
-                    'collections.OrderedDict': OrderedDict, '_codecs.encode': _encode}
+        admitted: dict[str, Any] = {**_NUMPY, 'numpy.ndarray': np.ndarray, 'numpy.dtype': np.dtype,
+                                    'collections.OrderedDict': OrderedDict, '_codecs.encode': _encode}
         try:
             return admitted[f'{module}.{name}']
         except KeyError:
@@ -147,7 +152,7 @@ def _to_tensors(value: Any) -> Any:
 
 
 def state_dict_of(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by name, out of any of the usual wrappers and without the prefix of data parallel models."""
+    """The tensors of a checkpoint by name, out of any usual wrapper, without the prefix of data parallel models."""
     state = checkpoint
     for wrapper in ('state_dict', 'model'):
         if isinstance(state.get(wrapper), dict):

@@ -23,7 +23,8 @@ class Dump(dict):
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: tuple(map(int, shape.split('x'))) for name, shape in zip(self['names'], self['shapes'], strict=True)}
+        sizes = (tuple(map(int, shape.split('x'))) for shape in self['shapes'])
+        return dict(zip(self['names'], sizes, strict=True))
 
     @property
     def trainable(self) -> list[str]:
@@ -33,7 +34,8 @@ class Dump(dict):
 @cache
 def load_dump(case: str) -> Dump:
     with np.load(ROOT / 'tests' / 'data' / f'parity_{case}.npz') as arrays:
-        return Dump((key, bytes(value).decode().split('\n') if value.dtype == np.uint8 else value) for key, value in arrays.items())
+        return Dump((key, bytes(value).decode().split('\n') if value.dtype == np.uint8 else value)
+                    for key, value in arrays.items())
 
 
 def official_state(case: str) -> dict[str, torch.Tensor]:
@@ -60,13 +62,14 @@ def build(case: str) -> tuple[torch.nn.Module, Config]:
 
 
 def batch_of(case: str) -> dict:
-    """What a data loader gives for the two images of a case. `ori_shape` is the size that the detections are wanted in."""
+    """What a data loader gives for the two images of a case. The detections are wanted in the size `ori_shape`."""
     inputs, samples = [], []
     for index, (height, width) in enumerate(rule.CASES[case].images):
         boxes, labels = rule.ground_truth(case, index)
         out_height, out_width = rule.output_size(case, index)
         sample = DetDataSample(metainfo=dict(
-            img_id=index, img_shape=(height, width), ori_shape=(out_height, out_width), scale_factor=(width / out_width, height / out_height)))
+            img_id=index, img_shape=(height, width), ori_shape=(out_height, out_width),
+            scale_factor=(width / out_width, height / out_height)))
         sample.gt_instances = InstanceData(bboxes=torch.from_numpy(boxes), labels=torch.from_numpy(labels))
         inputs.append(torch.from_numpy(rule.image(case, index)))
         samples.append(sample)

@@ -1,8 +1,8 @@
 """Weights, images and ground truths that follow from their names.
 
-The numbers in ``tests/data/parity_*.npz`` were dumped from the official Sparse R-CNN after its weights had been filled by this
-rule, so both sides can be compared without storing a checkpoint. A tensor depends on the seed of the case, its name in
-the official state dict and its shape only: PCG64 seeded with sha256 of ``seed:name``, float32 throughout.
+The numbers in `tests/data/parity_*.npz` were dumped from the official Sparse R-CNN, with weights filled by this rule, so both sides
+can be compared without storing a checkpoint. A tensor depends on the seed of the case, its name in the official state
+dict and its shape only: PCG64 seeded with sha256 of `seed:name`, float32 throughout.
 """
 import hashlib
 import math
@@ -43,7 +43,7 @@ CASES = {
     'empty_all': Case(2, _SMALL, (0, 0)),
     'r50_100': Case(4, ((320, 448), (384, 272)), (7, 4), num_classes=80, num_proposals=100, num_stages=6, channels=256,
                     dynamic_channels=64, num_heads=8, ffn_channels=2048),
-}  # yapf: disable
+}
 
 
 def _generator(case: str, name: str) -> np.random.Generator:
@@ -52,7 +52,7 @@ def _generator(case: str, name: str) -> np.random.Generator:
 
 
 def _backbone_scale(name: str, fan_in: int) -> tuple[float, float]:
-    """(scale, offset) of a ``backbone.*`` tensor; ``fan_in`` is 0 for vectors."""
+    """(scale, offset) of a `backbone.*` tensor; `fan_in` is 0 for vectors."""
     if '.norm.' in name:
         return 0.05, float(name.endswith('.weight'))
     if not fan_in:
@@ -64,7 +64,7 @@ def _backbone_scale(name: str, fan_in: int) -> tuple[float, float]:
 
 
 def _head_scale(name: str, fan_in: int) -> tuple[float, float | tuple[float, ...]]:
-    """(scale, offset) of a ``head.*`` tensor; ``fan_in`` is 0 for vectors."""
+    """(scale, offset) of a `head.*` tensor; `fan_in` is 0 for vectors."""
     special: dict[str, tuple[float, float | tuple[float, ...]]] = {
         'class_logits.bias': (0.3, -2.0),
         'bboxes_delta.bias': (0.05, (0.0, 0.0, 0.12, 0.12)),
@@ -87,7 +87,7 @@ def _proposal_boxes(z: Array) -> Array:
 
 
 def fill(case: str, name: str, shape: tuple[int, ...]) -> Array:
-    """Float32 values of the entry ``name`` (official name) of a case's state dict."""
+    """Float32 values of the entry `name` (official name) of a case's state dict."""
     z = _generator(case, name).standard_normal(shape, dtype=np.float32)
     fan_in = math.prod(shape[1:]) if len(shape) > 1 else 0
     if name == 'init_proposal_boxes.weight':
@@ -112,14 +112,14 @@ def fill(case: str, name: str, shape: tuple[int, ...]) -> Array:
 
 
 def image(case: str, index: int) -> Array:
-    """(3, H, W) uint8 RGB: blurred blocks plus noise, in integer arithmetic, so that it is the same on every machine."""
+    """(3, H, W) uint8 RGB: blurred blocks plus noise, in integer arithmetic, so the same on every machine."""
     height, width = CASES[case].images[index]
     g = _generator(case, f'image{index}')
     blocks = g.integers(0, 256, (3, height // 8 + 5, width // 8 + 5), dtype=np.int64)
     pixels = blocks.repeat(8, axis=1).repeat(8, axis=2)
     for axis in (1, 2):
         windows = np.lib.stride_tricks.sliding_window_view(pixels, 17, axis=axis)
-        pixels = (windows.sum(-1) // 17)
+        pixels = windows.sum(-1) // 17
     pixels = (pixels[:, :height, :width] - 128) * 2 + 128
     pixels = pixels + g.integers(-12, 13, (3, height, width), dtype=np.int64)
     return np.clip(pixels, 0, 255).astype(np.uint8)

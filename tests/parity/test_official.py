@@ -1,7 +1,7 @@
 """Our model against numbers of the official code, through the interface that the Runner uses.
 
-Every case prints the largest difference of each quantity beside its tolerance: `pytest tests/parity/test_official.py -rP`. The
-tolerances are some ten times what the official code differs from itself by, with another number of threads.
+Every case prints the largest difference of each quantity beside its tolerance: `pytest tests/parity -rP`.
+The tolerances are some ten times what the official code differs from itself by, with another number of threads.
 """
 import hashlib
 
@@ -31,7 +31,8 @@ class Table:
         self.rows[quantity] = (max(difference, self.rows.get(quantity, (0.,))[0]), tolerance)
 
     def check(self) -> None:
-        lines = [f'{quantity:32} {difference:10.2e}   <= {tolerance:.0e}' for quantity, (difference, tolerance) in self.rows.items()]
+        lines = [f'{quantity:32} {difference:10.2e}   <= {tolerance:.0e}'
+                 for quantity, (difference, tolerance) in self.rows.items()]
         print(f'\n{self.case}\n' + '\n'.join(lines))
         wrong = [quantity for quantity, (difference, tolerance) in self.rows.items() if difference > tolerance]
         assert not wrong, f'{self.case}: {", ".join(wrong)} beyond tolerance; see the table above'
@@ -50,7 +51,8 @@ def moments(x: torch.Tensor) -> np.ndarray:
     """Per image mean, std, mean of abs, min, max, mean of value * linspace(-1, 1)."""
     flat = array(x).reshape(len(x), -1).astype(np.float64)
     ramp = np.linspace(-1, 1, flat.shape[1])
-    return np.stack([flat.mean(1), flat.std(1), np.abs(flat).mean(1), flat.min(1), flat.max(1), (flat * ramp).mean(1)], 1)
+    columns = flat.mean(1), flat.std(1), np.abs(flat).mean(1), flat.min(1), flat.max(1), (flat * ramp).mean(1)
+    return np.stack(columns, 1)
 
 
 def sampled(x: torch.Tensor) -> np.ndarray:
@@ -103,7 +105,8 @@ def compare_forward(table: Table, model: torch.nn.Module, batch: dict, dump: dic
         height, width = data['data_samples'][1].img_shape
         assert tuple(x.shape) == tuple(dump['batch_shape'])
         table.add('batch', largest(array(x[:, :, :24, :24]), dump['batch_topleft']), 1e-5)
-        table.add('batch', largest(array(x[:, :, height - 12:height + 12, width - 12:width + 12]), dump['batch_edge']), 1e-5)
+        edge = x[:, :, height - 12:height + 12, width - 12:width + 12]
+        table.add('batch', largest(array(edge), dump['batch_edge']), 1e-5)
         table.add('batch', largest(moments(x), dump['batch_moments']), 1e-5)
         for level, feat in enumerate(model.extract_feat(x), start=2):
             assert tuple(feat.shape) == tuple(dump[f'p{level}_shape'])
@@ -148,14 +151,15 @@ def compare_training(table: Table, model: torch.nn.Module, cfg, batch: dict, dum
     compare_gradients(table, trainable, selected, dump, 1e-4 if small else 1e-2)
 
     model.zero_grad()
-    optimizer = OPTIMIZERS.build(dict(cfg.optim_wrapper.optimizer, params=[p for p in model.parameters() if p.requires_grad]))
+    optimizer = OPTIMIZERS.build(dict(cfg.optim_wrapper.optimizer, params=trainable))
     wrapper = OPTIM_WRAPPERS.build(dict(cfg.optim_wrapper, optimizer=optimizer))
     model.train_step(batch, wrapper)
     compare_step(table, selected, dump, small)
     norms = np.array([(after.detach() - old).double().norm() for after, old in zip(trainable, before, strict=True)])
     expected_norms = dump['all_step_delta_norms']
     # Loose, because the step of an element hangs on the sign of its gradient only, which is noise where that is 0.
-    table.add('one AdamW step: norms, relative', (np.abs(norms - expected_norms) / np.maximum(expected_norms, 1e-9)).max(), 1e-2)
+    difference = np.abs(norms - expected_norms) / np.maximum(expected_norms, 1e-9)
+    table.add('one AdamW step: norms, relative', difference.max(), 1e-2)
     with torch.no_grad():
         after = model(**model.data_preprocessor(batch, True), mode='loss')
     compare_losses(table, 'losses after it, relative', after, dump, dump['loss_after_step'], 1e-5 if small else 1e-3)
