@@ -2,8 +2,8 @@
 """Convert a checkpoint of the official Sparse R-CNN (detectron2) to this package's, or back.
 
 IN is a .pth file, with or without the `model` wrapper, or a .pkl file. A ResNet alone (torchvision's R-101.pkl) becomes
-a file for `model.backbone.init_cfg`. The output is complete, or there is an error that lists what is missing, unknown or
-of another shape.
+a file for `model.backbone.init_cfg`. The output is complete, or there is an error that lists what is missing, unknown
+or of another shape.
 """
 import argparse
 from pathlib import Path

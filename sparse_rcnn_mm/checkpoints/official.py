@@ -124,7 +124,7 @@ def from_official(state: State) -> dict[str, Tensor]:
         UserError: there are entries that this model does not have.
     """
     if 'criterion.empty_weight' in state:
-        raise UserError('this model was trained with the softmax loss (USE_FOCAL False, it has criterion.empty_weight), '
+        raise UserError('the model was trained with the softmax loss (USE_FOCAL False; it has criterion.empty_weight), '
                         'which this package does not have; only models trained with the focal loss can be converted')
     renamed, unknown = rename(state, official=False)
     if unknown:

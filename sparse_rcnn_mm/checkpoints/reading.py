@@ -120,8 +120,8 @@ def read_checkpoint(path: str | os.PathLike, map_location: Any = 'cpu') -> dict[
     except Exception as error:  # a damaged pickle can raise anything
         named = re.search(r'GLOBAL (\S+)|getattr\(', str(error))
         if named:
-            raise UserError(f'{path} was not loaded, because it holds more than data ({named[1] or "getattr"}) and could '
-                            'run code while it loads: ask whoever made it for one with weights only') from error
+            raise UserError(f'{path} was not loaded, because it holds more than data ({named[1] or "getattr"}) and '
+                            'could run code while it loads: ask whoever made it for one with weights only') from error
         raise UserError(f'{path} is not a checkpoint, or it is damaged: fetch it again') from error
     if not isinstance(contents, dict):
         raise UserError(f'{path} holds a {type(contents).__name__}, not a checkpoint')
