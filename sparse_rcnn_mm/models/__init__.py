@@ -20,6 +20,7 @@ from .embedding_rpn_head import EmbeddingRPNHead
 from .hungarian_assigner import HungarianAssigner
 from .losses import FocalLoss, GIoULoss, L1Loss
 from .match_costs import BBoxL1Cost, FocalLossCost, IoUCost
+from .naive_sync_batch_norm import NaiveSyncBatchNorm
 from .roi_extractor import RoIExtractor
 from .set_criterion import SetCriterion
 from .sparse_rcnn import SparseRCNN
@@ -28,6 +29,6 @@ from .top_k import TopKDetections
 
 __all__ = [
     'BBoxL1Cost', 'DIIHead', 'DynamicConv', 'EmbeddingRPNHead', 'FocalLoss', 'FocalLossCost', 'GIoULoss',
-    'HungarianAssigner', 'IoUCost', 'L1Loss', 'RoIExtractor', 'SetCriterion', 'SparseRCNN', 'SparseRoIHead',
+    'HungarianAssigner', 'IoUCost', 'L1Loss', 'NaiveSyncBatchNorm', 'RoIExtractor', 'SetCriterion', 'SparseRCNN', 'SparseRoIHead',
     'TopKDetections',
 ]

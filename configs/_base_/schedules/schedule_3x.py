@@ -13,12 +13,11 @@ test_cfg = dict(type='TestLoop')
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=lr, weight_decay=weight_decay),
+    optimizer=dict(type='AdamW', lr=lr, weight_decay=weight_decay, fused=True),
     clip_grad=dict(max_norm=1.0, norm_type=2))
 param_scheduler = [
     # mmengine reaches the full learning rate one iteration before `end`
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=warmup_iters + 1),
     dict(type='MultiStepLR', by_epoch=False, milestones=milestones, gamma=0.1),
 ]
-default_hooks = dict(checkpoint=dict(interval=val_interval))
 auto_scale_lr = dict(base_batch_size=16, enable=False)
