@@ -99,7 +99,7 @@ class RoIExtractor(nn.Module):
             weight = y_weight[:, :, None, :, None] * x_weight[:, None, :, None, :]
         pooled = F.embedding_bag(index.flatten(3).flatten(0, 2), pyramid.rows, mode='sum',
                                  per_sample_weights=weight.flatten(3).flatten(0, 2).to(pyramid.rows.dtype))
-        return pooled.view(len(boxes), self.output_size**2, -1)
+        return pooled.view(len(boxes), self.output_size**2, pooled.shape[-1])
 
     def _axis(self, start: Tensor, end: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
         """The cells along one axis that each bin reads, and their weights.
