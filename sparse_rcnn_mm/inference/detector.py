@@ -1,0 +1,210 @@
+"""A trained detector, from a checkpoint alone, in two lines of Python."""
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.registry import DefaultScope
+from PIL import Image, ImageOps
+from torch import nn
+
+from sparse_rcnn_mm.checkpoints import class_names_of, load_contents, read_checkpoint
+from sparse_rcnn_mm.datasets import LoadRGBImage
+from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.registry import DATASETS, MODELS, SCOPE, TRANSFORMS
+
+from .checkpoint_config import check_types, config_of
+
+# A file, a Pillow image, or an array (H, W, 3) uint8 in RGB order.
+ImageLike = str | os.PathLike | Image.Image | np.ndarray
+# Steps of a test pipeline that read files: their place is taken by `read_image`.
+_READERS = ('LoadRGBImage', 'LoadImageFromFile', 'LoadAnnotations')
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The n detections of one image, best first.
+
+    Attributes:
+        boxes: (n, 4) float32, x1, y1, x2, y2 in pixels of the image as it was given.
+        scores: (n,) float32, between 0 and 1.
+        labels: (n,) int64, index of the class.
+        names: name of the class of each.
+    """
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def keep(self, score_thr: float = 0.0, classes: Sequence[str] | None = None) -> Detections:
+        """Those with at least this score, of these classes (all if None)."""
+        kept = [i for i, name in enumerate(self.names)
+                if self.scores[i] >= score_thr and (classes is None or name in classes)]
+        return Detections(self.boxes[kept], self.scores[kept], self.labels[kept], tuple(self.names[i] for i in kept))
+
+
+class Detector:
+    """Images to detections, with the preprocessing of the config's test pipeline.
+
+    Args:
+        model: the network, on its device and in evaluation mode.
+        pipeline: config of the test pipeline.
+        classes: names of the classes.
+        palette: an RGB colour for each class, if the data set has some.
+    """
+
+    def __init__(self, model: nn.Module, pipeline: Sequence[Mapping[str, Any]], classes: Sequence[str],
+                 palette: Sequence[Sequence[int]] | None = None) -> None:
+        self.model = model
+        self.classes = tuple(classes)
+        self.palette = palette
+        loader = TRANSFORMS.get(pipeline[0]['type'])
+        self._bgr = not (isinstance(loader, type) and issubclass(loader, LoadRGBImage))
+        with DefaultScope.overwrite_default_scope(SCOPE):
+            self._pipeline = Compose([dict(step) for step in pipeline
+                                      if step['type'].split('.')[-1] not in _READERS])
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: str | os.PathLike, config: str | os.PathLike | Config | None = None,
+                        device: str | None = None) -> Detector:
+        """Build the model that a checkpoint holds.
+
+        Args:
+            checkpoint: a `.pth` file.
+            config: instead of the config inside the checkpoint.
+            device: default the GPU if there is one.
+
+        Raises:
+            UserError: the file is missing, unsafe or of another model, or has no config inside.
+        """
+        contents = read_checkpoint(checkpoint)
+        cfg = _read_config(config, contents, checkpoint)
+        model = _build(cfg, checkpoint)
+        load_contents(model, contents, checkpoint)
+        meta = _dataset_meta(cfg, contents, model)
+        model = model.to(_device(device), memory_format=torch.channels_last).eval()
+        return cls(model, test_pipeline(cfg, checkpoint), meta['classes'], meta.get('palette'))
+
+    def __call__(self, images: ImageLike | Sequence[ImageLike], batch_size: int = 1) -> Any:
+        """Detections of one image, or the list of them for a list of images.
+
+        Raises:
+            UserError: an image cannot be read.
+        """
+        if isinstance(images, (str, os.PathLike, Image.Image, np.ndarray)):
+            return self.detect([self.prepare(read_image(images))])[0]
+        found: list[Detections] = []
+        for start in range(0, len(images), batch_size):
+            found += self.detect([self.prepare(read_image(image)) for image in images[start:start + batch_size]])
+        return found
+
+    def prepare(self, image: np.ndarray) -> dict[str, Any]:
+        """The network's input for an image (H, W, 3) uint8 in RGB order; may run in any thread."""
+        if self._bgr:  # a config that loads with OpenCV, and swaps the channels later
+            image = image[..., ::-1]
+        size = image.shape[:2]
+        return self._pipeline({'img': image, 'img_shape': size, 'ori_shape': size})
+
+    @torch.inference_mode()
+    def detect(self, inputs: Sequence[dict[str, Any]]) -> list[Detections]:
+        """Run the network on a batch of what `prepare` gave."""
+        batch = {key: [one[key] for one in inputs] for key in ('inputs', 'data_samples')}
+        samples = self.model(**self.model.data_preprocessor(batch), mode='predict')
+        return [self._to_detections(sample.pred_instances) for sample in samples]
+
+    def _to_detections(self, found: Any) -> Detections:
+        labels = found.labels.cpu().numpy()
+        return Detections(found.bboxes.float().cpu().numpy(), found.scores.float().cpu().numpy(), labels,
+                          tuple(self.classes[label] for label in labels))
+
+
+def read_image(image: ImageLike) -> np.ndarray:
+    """An image as an array (H, W, 3) uint8 in RGB order, upright.
+
+    Raises:
+        UserError: the file cannot be read, or the array is no such image.
+    """
+    if isinstance(image, Image.Image):
+        return np.array(ImageOps.exif_transpose(image).convert('RGB'))
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise UserError(f'an image array is (H, W, 3) uint8 in RGB order, not {image.shape} {image.dtype}')
+        return image
+    return LoadRGBImage().transform({'img_path': os.fspath(image)})['img']
+
+
+def test_pipeline(cfg: Config, path: str | os.PathLike) -> list[Any]:
+    """The pipeline of the config's test data.
+
+    Raises:
+        UserError: the config has none.
+    """
+    dataset = (cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}).get('dataset', {})
+    while 'pipeline' not in dataset and 'dataset' in dataset:
+        dataset = dataset['dataset']
+    if not dataset.get('pipeline'):
+        raise UserError(f'the config of {path} has no test_dataloader.dataset.pipeline: pass another (--config FILE)')
+    return dataset['pipeline']
+
+
+def _read_config(config: str | os.PathLike | Config | None, contents: dict[str, Any],
+                 checkpoint: str | os.PathLike) -> Config:
+    if isinstance(config, Config):
+        return config
+    if config is None:
+        cfg = config_of(contents, checkpoint)
+        check_types([cfg.get('model'), test_pipeline(cfg, checkpoint)], checkpoint)
+        return cfg
+    if not Path(config).is_file():
+        raise UserError(f'there is no config file {config}')
+    try:
+        return Config.fromfile(config)
+    except Exception as error:  # a config is Python: anything can go wrong in it
+        raise UserError(f'the config {config} cannot be read: {error}') from error
+
+
+def _build(cfg: Config, path: str | os.PathLike) -> nn.Module:
+    """The network, without fetching pretrained weights: the checkpoint holds all of them."""
+    try:
+        with DefaultScope.overwrite_default_scope(SCOPE):
+            return MODELS.build(cfg.model)
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        raise UserError(f'the config of {path} does not describe a model of this package ({error}): '
+                        'pass one that does (--config FILE)') from error
+
+
+def _dataset_meta(cfg: Config, contents: dict[str, Any], model: nn.Module) -> dict[str, Any]:
+    """Class names and palette: of the checkpoint, else of the config's data set, else numbers."""
+    stored = {key.lower(): value for key, value in
+              ((contents.get('meta') or {}).get('dataset_meta') or {}).items()}
+    number = model.roi_head.bbox_head[-1].fc_cls.out_features
+    names = class_names_of(contents)
+    if not names:
+        dataset = (cfg.get('test_dataloader') or {}).get('dataset', {})
+        kind = DATASETS.get(dataset['type']) if isinstance(dataset.get('type'), str) else None
+        stored = {**getattr(kind, 'METAINFO', {}), **dataset.get('metainfo', {})}
+        names = list(stored.get('classes', ()))
+    if len(names) != number:
+        names = [f'class {index}' for index in range(number)]
+    palette = stored.get('palette')
+    return {'classes': names, 'palette': palette if isinstance(palette, (list, tuple)) and len(palette) >= number
+            else None}
+
+
+def _device(device: str | None) -> torch.device:
+    try:
+        chosen = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f'the device {device} cannot be used: {str(error).splitlines()[0]}') from error
+    return chosen

@@ -1,0 +1,197 @@
+"""Frames through a detector, with reading and drawing beside it in threads."""
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.visualization.draw import Mark, class_colors, draw_boxes, enlarged
+
+from .detector import Detections, Detector, read_image
+from .outputs import Outputs
+from .sources import Frame, Source, frames_of
+
+T = TypeVar('T')
+R = TypeVar('R')
+
+# Frames that wait before and behind the detector; more only take memory.
+QUEUE = 4
+
+
+@dataclass
+class Report:
+    """What a run did.
+
+    Attributes:
+        images, detections: how many.
+        skipped: for each input that could not be read, why.
+        wall, model: seconds, of all and in the detector.
+        read, draw: seconds of work in threads beside it.
+    """
+    images: int = 0
+    detections: int = 0
+    skipped: list[str] = field(default_factory=list)
+    wall: float = 0.0
+    model: float = 0.0
+    read: float = 0.0
+    draw: float = 0.0
+
+    def __str__(self) -> str:
+        lines = [f'{"":12}images/s   share of the time']
+        parts = [('read', self.read, 'beside the model'), ('model', self.model, ''),
+                 ('draw, write', self.draw, 'beside the model'), ('all', self.wall, '')]
+        for name, seconds, note in parts:
+            rate = self.images / seconds if seconds else 0.0
+            lines.append(f'{name:12}{rate:8.1f}   {seconds / max(self.wall, 1e-9):5.0%} {note}'.rstrip())
+        return '\n'.join(lines)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A frame with its image, and the network's input for it."""
+    frame: Frame
+    inputs: dict[str, Any] | None
+    seconds: float
+
+
+class Pipeline:
+    """Run a detector over sources and write what it finds.
+
+    Args:
+        detector: any.
+        outputs: where to write.
+        score_thr: detections below are dropped.
+        classes: names of the classes to keep; all if None.
+        batch_size: images that go through the network together.
+    """
+
+    def __init__(self, detector: Detector, outputs: Outputs, score_thr: float = 0.3,
+                 classes: Sequence[str] | None = None, batch_size: int = 1) -> None:
+        self.detector = detector
+        self.outputs = outputs
+        self.score_thr = score_thr
+        self.classes = classes
+        self.batch_size = batch_size
+        self.report = Report()
+        self._colors = class_colors(len(detector.classes), detector.palette)
+
+    def run(self, sources: Sequence[Source]) -> Report:
+        """Until all frames are done, or the user interrupts, which ends the run as if there were no more."""
+        start = time.perf_counter()
+        total = sum(source.length for source in sources)
+        unknown = any(not source.length for source in sources)
+        bar = tqdm(total=None if unknown else total, unit='image', disable=None, smoothing=0.1)
+        readers = max(2, min(8, torch.get_num_threads() // 2))
+        frames = ahead(frames_of(sources), QUEUE)
+        loaded = in_order(self._load, frames, readers, QUEUE + self.batch_size)
+        with bar, ThreadPoolExecutor(1) as writer:
+            waiting: deque[Future] = deque()
+            try:
+                for batch in _batches(loaded, self.batch_size):
+                    self._detect(batch, writer, waiting)
+                    bar.update(len(batch))
+                    while len(waiting) > QUEUE + self.batch_size:
+                        waiting.popleft().result()
+            except KeyboardInterrupt:
+                bar.write('stopped by the user', file=sys.stderr)
+            for future in waiting:
+                future.result()
+        self.report.wall = time.perf_counter() - start
+        return self.report
+
+    def _load(self, frame: Frame) -> _Loaded:
+        start = time.perf_counter()
+        inputs = None
+        try:
+            if frame.error is None:
+                image = read_image(frame.source.path) if frame.image is None else frame.image
+                inputs = self.detector.prepare(image)
+                frame = replace(frame, image=image)
+        except UserError as error:
+            frame = replace(frame, error=str(error))
+        return _Loaded(frame, inputs, time.perf_counter() - start)
+
+    def _detect(self, batch: list[_Loaded], writer: ThreadPoolExecutor, waiting: deque[Future]) -> None:
+        self.report.read += sum(one.seconds for one in batch)
+        good = [one for one in batch if one.inputs is not None]
+        for one in batch:
+            if one.frame.error is not None:
+                self.report.skipped.append(one.frame.error)
+                tqdm.write(f'skipped: {one.frame.error}', file=sys.stderr)
+        if not good:
+            return
+        start = time.perf_counter()
+        found = self.detector.detect([one.inputs for one in good if one.inputs is not None])
+        self.report.model += time.perf_counter() - start
+        for one, detections in zip(good, found, strict=True):
+            waiting.append(writer.submit(self._write, one.frame, detections))
+
+    def _write(self, frame: Frame, detections: Detections) -> None:
+        start = time.perf_counter()
+        assert frame.image is not None
+        kept = detections.keep(self.score_thr, self.classes)
+        self.outputs.coco.add(frame, frame.image.shape[:2], kept)
+        self.outputs.table.add(frame, kept)
+        if self.outputs.pictures:
+            self.outputs.pictures.add(frame, draw_detections(frame.image, kept, self._colors))
+        self.report.images += 1
+        self.report.detections += len(kept)
+        self.report.draw += time.perf_counter() - start
+
+
+def draw_detections(image: np.ndarray, detections: Detections, colors: Sequence[tuple[int, int, int]]) -> Any:
+    """A Pillow picture of an image (H, W, 3) uint8 with its detections, enlarged if it is small."""
+    picture, factor = enlarged(image)
+    return draw_boxes(picture, [Mark(box * factor, colors[label], f'{name} {score:.2f}') for box, label, name, score in
+                                zip(detections.boxes, detections.labels, detections.names, detections.scores,
+                                    strict=True)])
+
+
+def process(detector: Detector, sources: Sequence[Source], out_dir: Path, pictures: bool = True,
+            **settings: Any) -> Report:
+    """Run a detector over sources into a folder; the settings are `Pipeline`'s."""
+    with Outputs(out_dir, detector.classes, pictures) as outputs:
+        return Pipeline(detector, outputs, **settings).run(sources)
+
+
+def ahead(items: Iterator[T], depth: int) -> Iterator[T]:
+    """The same items, produced in a thread, at most `depth` before they are asked for."""
+    end: Any = object()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = deque(pool.submit(next, items, end) for _ in range(depth))
+        while (item := waiting.popleft().result()) is not end:
+            waiting.append(pool.submit(next, items, end))
+            yield item
+
+
+def in_order(function: Callable[[T], R], items: Iterator[T], workers: int, depth: int) -> Iterator[R]:
+    """`map` in threads, in the order of the items, at most `depth` of them before they are asked for."""
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[R]] = deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > depth:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _batches(items: Iterator[T], size: int) -> Iterator[list[T]]:
+    batch: list[T] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,156 @@
+"""Boxes on their way through the stages, as in the paper's figures: the same proposals, from learned box to detection."""
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from sparse_rcnn_mm.inference.detector import Detector
+
+from .draw import Color, Mark, class_colors, draw_boxes, enlarged, label_font
+
+_FAINT = (150, 150, 150)
+_CAPTION_COLOR = (255, 255, 255)
+
+
+@dataclass(frozen=True)
+class StageBoxes:
+    """N proposals of one image at S + 1 moments: as learned, and after each of S stages.
+
+    Attributes:
+        boxes: (S + 1, N, 4), x1, y1, x2, y2 in pixels of the image as it was given.
+        scores: (S, N), of the class that each proposal ends up with.
+        labels: (N,), that class: the best one after the last stage.
+        names: the name of each label.
+        kept: (n,) proposals whose last score reaches the threshold, best first.
+    """
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    names: tuple[str, ...]
+    kept: np.ndarray
+
+    @property
+    def num_stages(self) -> int:
+        return len(self.scores)
+
+    def title(self, moment: int) -> str:
+        return 'learned proposals' if moment == 0 else f'stage {moment}'
+
+
+@torch.inference_mode()
+def follow_stages(detector: Detector, image: np.ndarray, score_thr: float = 0.3) -> StageBoxes:
+    """Run the network on an image (H, W, 3) uint8 RGB, and collect every proposal's boxes and scores."""
+    model = detector.model
+    one = detector.prepare(image)
+    batch = model.data_preprocessor({'inputs': [one['inputs']], 'data_samples': [one['data_samples']]})
+    proposals: list[Any] = []
+    hook = model.rpn_head.register_forward_hook(lambda module, inputs, output: proposals.append(output))
+    try:
+        stages = model(**batch, mode='tensor')
+    finally:
+        hook.remove()
+    boxes = torch.stack([proposals[0].boxes[0], *(boxes[0] for _, boxes in stages)]).float().cpu().numpy()
+    scores = torch.stack([logits[0] for logits, _ in stages]).float().sigmoid().cpu().numpy()
+    labels = scores[-1].argmax(axis=1)
+    scores = np.take_along_axis(scores, labels[None, :, None], axis=2)[..., 0]
+    kept = np.flatnonzero(scores[-1] >= score_thr)
+    sample = one['data_samples']
+    ratio = np.array([o / r for o, r in zip(sample.ori_shape[:2], sample.img_shape[:2], strict=True)], boxes.dtype)
+    return StageBoxes(boxes * ratio[[1, 0, 1, 0]], scores, labels, tuple(detector.classes[i] for i in labels),
+                      kept[np.argsort(-scores[-1, kept], kind='stable')])
+
+
+def stage_panels(image: np.ndarray, stages: StageBoxes, columns: int | None = None, side: int = 480) -> Image.Image:
+    """One picture: a panel with the learned proposals, then one for each stage."""
+    panels = [panel(image, stages, moment, side) for moment in range(stages.num_stages + 1)]
+    width, height = panels[0].size
+    columns = columns or (len(panels) if len(panels) <= 4 else 4)
+    rows = -(-len(panels) // columns)
+    gap = 6
+    page = Image.new('RGB', (columns * (width + gap) - gap, rows * (height + gap) - gap), (255, 255, 255))
+    for index, picture in enumerate(panels):
+        page.paste(picture, (index % columns * (width + gap), index // columns * (height + gap)))
+    return page
+
+
+def animate_stages(image: np.ndarray, stages: StageBoxes, path: Path, side: int = 480, steps: int = 6,
+                   seconds: float = 1.2) -> None:
+    """Write an animated GIF in which the boxes move from stage to stage and rest at each."""
+    frames, durations = [], []
+    for moment, pause in _moments(stages.num_stages, steps):
+        frames.append(panel(image, stages, moment, side))
+        durations.append(int(seconds * 1000) if pause else 60)
+    durations[-1] *= 2
+    # One palette for all frames: the image does not flicker, and unchanged areas cost nothing.
+    palette = _montage([frames[0], frames[-1]]).quantize(128, dither=Image.Dither.NONE)
+    reduced = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    reduced[0].save(path, save_all=True, append_images=reduced[1:], duration=durations, loop=0, optimize=False)
+
+
+def panel(image: np.ndarray, stages: StageBoxes, moment: float, side: int = 480) -> Image.Image:
+    """The image at a moment between 0, the learned proposals, and S, the last stage, below a caption.
+
+    Between two whole moments the boxes are on their way and carry no label.
+    """
+    picture, factor = _scaled(image, side)
+    before, part = int(moment), moment - int(moment)
+    after = min(before + 1, stages.num_stages)
+    boxes = ((1 - part) * stages.boxes[before] + part * stages.boxes[after]) * factor
+    resting = part == 0
+    if moment == 0:
+        draw_thin(picture, np.delete(boxes, stages.kept, axis=0))
+    colors = class_colors(len(stages.kept))
+    marks = [Mark(boxes[query], color, f'{stages.names[query]} {stages.scores[before - 1, query]:.2f}'
+                  if resting and before else '') for query, color in zip(stages.kept, colors, strict=True)]
+    draw_boxes(picture, marks)
+    return _captioned(picture, stages.title(before if part < 0.5 else after))
+
+
+def draw_thin(picture: Image.Image, boxes: Sequence[Sequence[float]] | np.ndarray, color: Color = _FAINT) -> None:
+    """Boxes (n, 4) as thin lines, in place."""
+    draw = ImageDraw.Draw(picture)
+    for x1, y1, x2, y2 in np.asarray(boxes).tolist():
+        draw.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=color)
+
+
+def _moments(num_stages: int, steps: int) -> Iterator[tuple[float, bool]]:
+    """(moment, whether to rest there) of every frame."""
+    yield 0.0, True
+    for stage in range(num_stages):
+        for step in range(1, steps):
+            part = step / steps
+            yield stage + part * part * (3 - 2 * part), False  # slow at both ends
+        yield stage + 1.0, True
+
+
+def _scaled(image: np.ndarray, side: int) -> tuple[Image.Image, float]:
+    """The image with a long side of about `side` pixels, and the factor of that."""
+    factor = side / max(image.shape[:2])
+    if factor >= 1:
+        return enlarged(image, side)
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
+    return picture.resize(size, Image.Resampling.LANCZOS), factor
+
+
+def _captioned(picture: Image.Image, text: str) -> Image.Image:
+    size = max(13, min(picture.size) // 26)
+    page = Image.new('RGB', (picture.width, picture.height + size + 10), (32, 32, 32))
+    page.paste(picture, (0, size + 10))
+    ImageDraw.Draw(page).text((8, 4), text, font=label_font(size), fill=_CAPTION_COLOR)
+    return page
+
+
+def _montage(pictures: Sequence[Image.Image]) -> Image.Image:
+    page = Image.new('RGB', (pictures[0].width, sum(picture.height for picture in pictures)))
+    top = 0
+    for picture in pictures:
+        page.paste(picture, (0, top))
+        top += picture.height
+    return page
