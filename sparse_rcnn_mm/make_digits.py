@@ -33,7 +33,8 @@ def make_digits(out: str | Path, seed: int = 0) -> bool:
         UserError: scikit-learn is missing, or an annotation file of other origin would be overwritten.
     """
     out = Path(out)
-    if all([_is_complete(out, split, seed) for split in SPLITS]):  # look at every file before writing any
+    complete = [_is_complete(out, split, seed) for split in SPLITS]  # looks at every file before any is written
+    if all(complete):
         return False
     scans = _load_scans()
     # RandomState: its streams are frozen, those of the newer Generator may change with numpy

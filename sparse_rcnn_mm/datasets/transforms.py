@@ -92,7 +92,8 @@ class ResizeShortSide(BaseTransform):
         height, width = results['img'].shape[:2]
         new_height, new_width = resized_shape(height, width, self._draw(), self.max_long_side)
         if (new_height, new_width) != (height, width):
-            image = Image.fromarray(results['img'])
+            # a flipped array is a view with a negative stride, which Pillow copies slowly by itself
+            image = Image.fromarray(np.ascontiguousarray(results['img']))
             results['img'] = np.array(image.resize((new_width, new_height), Image.Resampling.BILINEAR))
         results['img_shape'] = (new_height, new_width)
         results['scale_factor'] = (new_width / width, new_height / height)
