@@ -5,8 +5,8 @@ _base_ = [
     './_base_/default_runtime.py',
 ]
 
-max_iters = 1_500
-channels = 128
+max_iters = 1_100
+channels = 96
 
 model = dict(
     backbone=dict(
@@ -16,12 +16,12 @@ model = dict(
     rpn_head=dict(num_proposals=20, proposal_feature_channel=channels),
     roi_head=dict(
         num_stages=3,
-        bbox_head=dict(num_classes=10, in_channels=channels, num_heads=4, feedforward_channels=512,
+        bbox_head=dict(num_classes=10, in_channels=channels, num_heads=4, feedforward_channels=384,
                        dynamic_conv=dict(feat_channels=32)),
         roi_extractor=dict(strides=[8, 16, 32], finest_scale=28)))
 
-train_cfg = dict(max_iters=max_iters, val_interval=500)
+train_cfg = dict(max_iters=max_iters, val_interval=550)
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
 param_scheduler = [
-    dict(type='OneCycleLR', eta_max=5e-4, total_steps=max_iters, by_epoch=False, _delete_=True)]
+    dict(type='OneCycleLR', eta_max=5e-4, pct_start=0.2, total_steps=max_iters, by_epoch=False)]
 default_hooks = dict(checkpoint=dict(interval=500))

@@ -13,7 +13,7 @@ from sparse_rcnn_mm.errors import UserError
 
 from .runner import Runner
 
-# What the Runner and the tools read at the top level of a config; other names there are only the config's own variables.
+# What the Runner and the tools read at the top level of a config; other names there are the config's own variables.
 _TOP_LEVEL = {*inspect.signature(Runner.__init__).parameters, 'load_partial', 'custom_imports', 'sync_bn',
               'find_unused_parameters', 'model_wrapper_cfg', 'compile'}
 
