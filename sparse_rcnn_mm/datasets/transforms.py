@@ -18,7 +18,8 @@ from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.registry import TRANSFORMS
 
 
-@TRANSFORMS.register_module()
+# The second name is the one that mmdet's inferencer looks for; in this scope it means RGB by Pillow as well.
+@TRANSFORMS.register_module(name=['LoadRGBImage', 'LoadImageFromFile'])
 class LoadRGBImage(BaseTransform):
     """Decode `img_path` with Pillow, upright by its EXIF orientation: sets `img`, `img_shape`, `ori_shape`.
 

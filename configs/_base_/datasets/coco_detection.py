@@ -19,7 +19,7 @@ train_pipeline = [
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadRGBImage', backend_args=backend_args),
+    dict(type='LoadImageFromFile', backend_args=backend_args),
     dict(type='ResizeShortSide', short_sides=test_short_side, max_long_side=max_long_side),
     # after resizing: pictures show the ground truth on the original image
     dict(type='LoadAnnotations', with_bbox=True),

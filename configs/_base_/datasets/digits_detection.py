@@ -15,7 +15,7 @@ train_pipeline = [
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadRGBImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='ResizeShortSide', short_sides=image_size),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='PackDetInputs'),
