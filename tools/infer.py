@@ -12,7 +12,7 @@ from sparse_rcnn_mm.inference.sources import find_sources
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Detect objects; writes pictures or videos, detections.json (COCO) and '
+    parser = argparse.ArgumentParser(description='Detect objects; write pictures or videos, detections.json (COCO) and '
                                      'detections.csv. Exit status 1: some input could not be read.')
     parser.add_argument('inputs', nargs='+', metavar='INPUT',
                         help='image, folder, quoted pattern like "photos/*.jpg", video, or number of a webcam')

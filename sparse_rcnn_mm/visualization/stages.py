@@ -1,4 +1,4 @@
-"""Boxes on their way through the stages, as in the paper's figures: the same proposals, from learned box to detection."""
+"""Boxes on their way through the stages, as in the figures of the paper: from learned box to detection."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -90,7 +90,7 @@ def animate_stages(image: np.ndarray, stages: StageBoxes, path: Path, side: int 
     # One palette for all frames: the image does not flicker, and unchanged areas cost nothing.
     palette = _montage([frames[0], frames[-1]]).quantize(128, dither=Image.Dither.NONE)
     reduced = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    reduced[0].save(path, save_all=True, append_images=reduced[1:], duration=durations, loop=0, optimize=False)
+    reduced[0].save(path, save_all=True, append_images=reduced[1:], duration=durations, loop=0, optimize=True)
 
 
 def panel(image: np.ndarray, stages: StageBoxes, moment: float, side: int = 480) -> Image.Image:
