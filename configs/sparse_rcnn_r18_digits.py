@@ -11,7 +11,7 @@ channels = 96
 model = dict(
     backbone=dict(
         depth=18, base_channels=32, out_indices=(1, 2, 3), frozen_stages=-1, norm_eval=False,
-        norm_cfg=dict(requires_grad=True), init_cfg=None),
+        norm_cfg=dict(type='NaiveSyncBatchNorm', requires_grad=True), init_cfg=None),
     neck=dict(in_channels=[64, 128, 256], out_channels=channels, num_outs=3),
     rpn_head=dict(num_proposals=20, proposal_feature_channel=channels),
     roi_head=dict(
