@@ -17,7 +17,8 @@ def close(actual: Tensor, expected: list) -> None:
 
 
 def test_centre_and_size_to_corners() -> None:
-    close(cxcywh_to_xyxy(torch.tensor([[0.5, 0.5, 1., 1.], [10., 20., 4., 6.]])), [[0., 0., 1., 1.], [8., 17., 12., 23.]])
+    close(cxcywh_to_xyxy(torch.tensor([[0.5, 0.5, 1., 1.], [10., 20., 4., 6.]])),
+          [[0., 0., 1., 1.], [8., 17., 12., 23.]])
 
 
 def test_decode_by_hand() -> None:

@@ -55,7 +55,8 @@ def test_norms_start_neutral_and_attention_without_bias() -> None:
 
 def test_forty_checkpoint_keys() -> None:
     conv = 'instance_interactive_conv'
-    expected = {f'attention.attn.{key}' for key in ('in_proj_weight', 'in_proj_bias', 'out_proj.weight', 'out_proj.bias')}
+    expected = {f'attention.attn.{key}'
+                for key in ('in_proj_weight', 'in_proj_bias', 'out_proj.weight', 'out_proj.bias')}
     for module in ('attention_norm', f'{conv}.dynamic_layer', f'{conv}.norm_in', f'{conv}.norm_out', f'{conv}.fc_layer',
                    f'{conv}.fc_norm', f'{conv}_norm', 'ffn.layers.0.0', 'ffn.layers.1', 'ffn_norm', 'cls_fcs.1',
                    'reg_fcs.1', 'reg_fcs.4', 'reg_fcs.7', 'fc_cls', 'fc_reg'):
@@ -96,7 +97,8 @@ def test_proposals_of_one_image_influence_each_other_through_attention() -> None
 def test_permuting_the_proposals_permutes_the_outputs() -> None:
     head, pyramid, boxes, queries = build(), pyramid_of(2), random_boxes(2, 6), torch.randn(2, 6, C)
     order = torch.randperm(6)
-    for plain, permuted in zip(head(pyramid, boxes, queries), head(pyramid, boxes[:, order], queries[:, order]), strict=True):
+    before, after = head(pyramid, boxes, queries), head(pyramid, boxes[:, order], queries[:, order])
+    for plain, permuted in zip(before, after, strict=True):
         torch.testing.assert_close(permuted, plain[:, order], rtol=1e-4, atol=1e-5)
 
 

@@ -23,8 +23,8 @@ def ramps(height: int, width: int, strides: tuple[int, ...] = (4, 8, 16, 32)) ->
     """Levels whose two channels are the x and the y, in pixels of the image, of each cell's centre."""
     feats = []
     for s in strides:
-        y, x = torch.meshgrid((torch.arange(math.ceil(height / s)) + 0.5) * s, (torch.arange(math.ceil(width / s)) + 0.5) * s,
-                              indexing='ij')
+        y, x = ((torch.arange(math.ceil(size / s)) + 0.5) * s for size in (height, width))
+        y, x = torch.meshgrid(y, x, indexing='ij')
         feats.append(torch.stack([x, y])[None].double())
     return feats
 
@@ -98,8 +98,8 @@ def test_other_numbers_of_bins_and_samples_equal_the_loop(bins: int, ratio: int)
     feats = random_feats(1, 2, *IMAGE)
     extractor = RoIExtractor(output_size=bins, sampling_ratio=ratio)
     pooled = extractor(feats).roi_feats(torch.tensor([[BOXES['level 1']]]))
-    expected = torch.from_numpy(roi_align(feats, BOXES['level 1'], 0, (4, 8, 16, 32), bins, ratio)).flatten(0, 1).float()
-    torch.testing.assert_close(pooled[0], expected, rtol=1e-4, atol=1e-4)
+    expected = torch.from_numpy(roi_align(feats, BOXES['level 1'], 0, extractor.strides, bins, ratio)).flatten(0, 1)
+    torch.testing.assert_close(pooled[0], expected.float(), rtol=1e-4, atol=1e-4)
 
 
 def test_equals_the_compiled_operation_where_mmcv_has_it() -> None:
