@@ -29,12 +29,13 @@ class _WeightedLoss(nn.Module):
         """The loss of `pred` against `target`.
 
         Args:
-            weight: one factor per element of the loss, or one per prediction.
+            weight: one factor per element of the loss, or one per prediction, or one per number of a predicted box.
             avg_factor: with 'mean', what to divide the sum by instead of the number of elements.
             reduction_override: used in place of `reduction`.
         """
         loss = self.elementwise(pred, target)
         if weight is not None:
+            weight = weight.mean(-1) if weight.dim() > loss.dim() else weight
             loss = loss * (weight if weight.dim() == loss.dim() else weight.unsqueeze(-1))
         reduction = reduction_override or self.reduction
         if reduction != 'none':
@@ -78,5 +79,4 @@ class GIoULoss(_WeightedLoss):
     """1 - generalised IoU (arXiv 1902.09630) of xyxy boxes (..., 4), one value per box."""
 
     def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
-        """(...)."""
         return 1 - overlaps(pred, target)[1]
