@@ -29,6 +29,6 @@ from .top_k import TopKDetections
 
 __all__ = [
     'BBoxL1Cost', 'DIIHead', 'DynamicConv', 'EmbeddingRPNHead', 'FocalLoss', 'FocalLossCost', 'GIoULoss',
-    'HungarianAssigner', 'IoUCost', 'L1Loss', 'NaiveSyncBatchNorm', 'RoIExtractor', 'SetCriterion', 'SparseRCNN', 'SparseRoIHead',
-    'TopKDetections',
+    'HungarianAssigner', 'IoUCost', 'L1Loss', 'NaiveSyncBatchNorm', 'RoIExtractor', 'SetCriterion', 'SparseRCNN',
+    'SparseRoIHead', 'TopKDetections',
 ]

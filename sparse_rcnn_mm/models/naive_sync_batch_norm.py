@@ -1,12 +1,26 @@
 """Batch norm over the batches of all processes, on CPUs too."""
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from mmengine.dist import get_world_size
+from mmengine.dist import all_reduce, get_world_size
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
 from sparse_rcnn_mm.registry import MODELS
+
+
+class _SumOverProcesses(torch.autograd.Function):
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # every process's loss depends on every process's x
+        return _SumOverProcesses.forward(ctx, grad)
 
 
 @MODELS.register_module()
@@ -22,12 +36,12 @@ class NaiveSyncBatchNorm(nn.BatchNorm2d):
         if not self.training or world == 1:
             return super().forward(x)
         moments = torch.stack([x.mean((0, 2, 3)), x.square().mean((0, 2, 3))])
-        mean, square = all_reduce(moments) / world
+        mean, square = _SumOverProcesses.apply(moments) / world
         var = square - mean.square()
         count = world * x.numel() // x.shape[1]
         with torch.no_grad():
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(var * count / (count - 1), self.momentum)
+            for running, now in ((self.running_mean, mean), (self.running_var, var * count / (count - 1))):
+                running.lerp_(now, self.momentum)  # type: ignore[union-attr, arg-type]
+            self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
         scale = self.weight * (var + self.eps).rsqrt()
         return x * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
