@@ -1,11 +1,16 @@
 """Random but valid inputs for the parts of the model."""
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
+from mmdet.structures import DetDataSample
+from mmengine.config import Config, ConfigDict
+from mmengine.structures import InstanceData
 from torch import Tensor
 
 from sparse_rcnn_mm.models.structures import GroundTruth, StageOutput
 
+ROOT = Path(__file__).resolve().parents[2]
 CRITERION = dict(
     type='SetCriterion',
     assigner=dict(type='HungarianAssigner', match_costs=[
@@ -42,3 +47,41 @@ def image_of(gt: GroundTruth, image: int) -> GroundTruth:
     mine = gt.image == image
     return GroundTruth(gt.boxes[mine], gt.labels[mine], torch.zeros_like(gt.image[mine]), [gt.counts[image]],
                        gt.img_whwh[image:image + 1])
+
+
+def tiny_model() -> ConfigDict:
+    """The model config of R50, made small: ResNet-18 at an eighth of its width, three levels, two stages."""
+    config = Config.fromfile(ROOT / 'configs' / '_base_' / 'models' / 'sparse_rcnn_r50.py')
+    config.merge_from_dict(dict(model=dict(
+        backbone=dict(
+            depth=18, base_channels=8, out_indices=(1, 2, 3), frozen_stages=-1, norm_eval=False,
+            norm_cfg=dict(requires_grad=True), init_cfg=None),
+        neck=dict(in_channels=[16, 32, 64], out_channels=16, num_outs=3),
+        rpn_head=dict(num_proposals=8, proposal_feature_channel=16),
+        roi_head=dict(
+            num_stages=2,
+            bbox_head=dict(num_classes=3, in_channels=16, num_heads=2, feedforward_channels=32,
+                           dynamic_conv=dict(feat_channels=8)),
+            roi_extractor=dict(strides=[8, 16, 32], finest_scale=14)))))
+    return config.model
+
+
+def rectangles(batch: int = 4, size: int = 64) -> dict:
+    """What a data loader gives: images with two bright rectangles each, whose colour channel is their class."""
+    generator = torch.Generator().manual_seed(1)
+    inputs, samples = [], []
+    for _ in range(batch):
+        image = torch.randint(0, 60, (3, size, size), generator=generator)
+        labels = torch.randperm(3, generator=generator)[:2]
+        boxes = []
+        for half, label in enumerate(labels.tolist()):
+            x, y = torch.randint(2, 8, (2,), generator=generator).tolist()
+            w, h = torch.randint(14, 22, (2,), generator=generator).tolist()
+            x, y = x + half * size // 2, y + torch.randint(0, size // 2, (1,), generator=generator).item()
+            image[label, y:y + h, x:x + w] = 255
+            boxes.append([x, y, x + w, y + h])
+        sample = DetDataSample(metainfo=dict(img_shape=(size, size), ori_shape=(size, size)))
+        sample.gt_instances = InstanceData(bboxes=torch.tensor(boxes, dtype=torch.float32), labels=labels)
+        inputs.append(image.byte())
+        samples.append(sample)
+    return dict(inputs=inputs, data_samples=samples)
