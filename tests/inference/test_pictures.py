@@ -1,0 +1,118 @@
+"""Pictures of detections and of stages."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sparse_rcnn_mm.inference import Detector
+from sparse_rcnn_mm.visualization import (
+    Mark,
+    animate_stages,
+    class_colors,
+    draw_boxes,
+    enlarged,
+    follow_stages,
+    stage_panels,
+)
+from sparse_rcnn_mm.visualization.draw import ink_on
+from sparse_rcnn_mm.visualization.stages import _moments
+
+RED, BLUE = (255, 0, 0), (0, 0, 255)
+
+
+def test_small_images_are_enlarged_and_others_kept() -> None:
+    for size, factor in (((192, 192), 2), ((64, 64), 8), ((480, 640), 1), ((2000, 3000), 1), ((10, 1000), 1)):
+        picture, found = enlarged(np.zeros((*size, 3), np.uint8))
+        assert (found, picture.size) == (factor, (size[1] * factor, size[0] * factor))
+
+
+def test_boxes_lie_where_they_should_and_the_first_is_on_top() -> None:
+    picture = Image.new('RGB', (500, 500))
+    pixels = np.asarray(draw_boxes(picture, [Mark((100, 150, 300, 400), RED), Mark((100, 150, 400, 450), BLUE)]))
+    rows, columns = np.nonzero((pixels == RED).all(-1))
+    assert (columns.min(), rows.min(), columns.max(), rows.max()) == (100, 150, 300, 400)
+    rows, columns = np.nonzero((pixels == BLUE).all(-1))
+    assert (columns.max(), rows.max()) == (400, 450) and not (pixels[150, 100:300] == BLUE).all(-1).any()
+
+
+def test_labels_cover_neither_each_other_nor_leave_the_picture() -> None:
+    colors = class_colors(5)
+    marks = [Mark((3 * i, 2 * i, 460 + i, 470), colors[i], f'class {i} 0.{i}') for i in range(5)]
+    pixels = np.asarray(draw_boxes(Image.new('RGB', (500, 500)), marks))
+    areas = [int((pixels == color).all(-1).sum()) for color in colors]
+    alone = [int((np.asarray(draw_boxes(Image.new('RGB', (500, 500)), [mark])) == mark.color).all(-1).sum())
+             for mark in marks]
+    plain = [int((np.asarray(draw_boxes(Image.new('RGB', (500, 500)), [mark._replace(text='')])) == mark.color)
+                 .all(-1).sum()) for mark in marks]
+    for area, one, box in zip(areas, alone, plain, strict=True):
+        assert area > (one - box) * 0.95  # at least the label is seen
+
+
+def test_boxes_outside_or_of_no_area_do_no_harm() -> None:
+    for box in ((-50, -50, -10, -10), (600, 600, 700, 700), (5, 5, 5, 5), (9, 9, 3, 3), (-1e6, -1e6, 1e6, 1e6)):
+        draw_boxes(Image.new('RGB', (500, 500)), [Mark(box, RED, 'x' * 300)])
+
+
+def test_colors_differ_and_ink_is_readable() -> None:
+    colors = class_colors(80)
+    assert len(set(colors)) == 80
+    assert class_colors(2, [(1, 2, 3), (4, 5, 6), (7, 8, 9)]) == [(1, 2, 3), (4, 5, 6)]
+    assert len(class_colors(3, [(1, 2, 3)])) == 3
+    assert ink_on((255, 255, 0)) == (0, 0, 0) and ink_on((0, 0, 160)) == (255, 255, 255)
+
+
+def test_followed_boxes_start_at_the_learned_ones_and_end_at_the_detections(
+        detector: Detector, colored: Callable[..., np.ndarray]) -> None:
+    image = colored(1, 300, 400)
+    stages = follow_stages(detector, image, score_thr=0.2)
+    assert stages.boxes.shape == (4, 20, 4) and stages.scores.shape == (3, 20)
+    cx, cy, w, h = detector.model.rpn_head.init_proposal_bboxes.weight.detach().numpy().T
+    learned = np.stack([(cx - w / 2) * 400, (cy - h / 2) * 300, (cx + w / 2) * 400, (cy + h / 2) * 300], 1)
+    np.testing.assert_allclose(stages.boxes[0], learned, atol=1e-2)
+    found = detector(image)
+    for query in stages.kept:
+        last = np.clip(stages.boxes[-1, query], 0, [400, 300, 400, 300])
+        near = np.abs(found.boxes - last).max(1) < 0.05
+        assert np.abs(found.scores[near] - stages.scores[-1, query]).min() < 1e-4
+        assert stages.names[query] in np.array(found.names)[near]
+    assert np.all(stages.scores[-1, stages.kept] >= 0.2) and np.all(np.diff(stages.scores[-1, stages.kept]) <= 0)
+    assert len(stages.kept) == (stages.scores[-1] >= 0.2).sum()
+
+
+def test_stage_scores_are_those_of_the_tensor_mode(detector: Detector, colored: Callable[..., np.ndarray]) -> None:
+    image = colored(2, 192, 192)
+    stages = follow_stages(detector, image)
+    inputs = detector.prepare(image)['inputs'][None].float()
+    mean, std = (torch.tensor(value).view(3, 1, 1) for value in ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375]))
+    with torch.no_grad():
+        outputs = detector.model((inputs - mean) / std, mode='tensor')
+    for stage, (logits, boxes) in enumerate(outputs):
+        scores = logits[0].sigmoid().numpy()
+        np.testing.assert_allclose(stages.scores[stage], scores[np.arange(20), stages.labels], atol=1e-4)
+        np.testing.assert_allclose(stages.boxes[stage + 1], boxes[0].numpy(), rtol=1e-4, atol=0.02)
+
+
+def test_pictures_of_stages(detector: Detector, tmp_path: Path, colored: Callable[..., np.ndarray]) -> None:
+    image = colored(3, 600, 900)
+    stages = follow_stages(detector, image, 0.1)
+    page = stage_panels(image, stages, side=300)
+    assert page.width == 4 * 300 + 3 * 6 and 200 < page.height < 240
+    assert stage_panels(image, stages, columns=2, side=300).width == 2 * 300 + 6
+    animate_stages(image, stages, tmp_path / 'a.gif', side=300, steps=4)
+    with Image.open(tmp_path / 'a.gif') as animation:
+        durations = []
+        for index in range(animation.n_frames):
+            animation.seek(index)
+            durations.append(animation.info['duration'])
+    assert len(durations) == 1 + 3 * 4 and [d > 1000 for d in durations] == [True] + [False, False, False, True] * 3
+
+
+def test_moments_pass_every_stage_in_order() -> None:
+    moments = list(_moments(3, 6))
+    times = [moment for moment, _ in moments]
+    assert times == sorted(times) and [moment for moment, rest in moments if rest] == [0, 1, 2, 3]
