@@ -107,7 +107,7 @@ def load_contents(model: nn.Module, checkpoint: dict[str, Any], path: str | os.P
         raise UserError(f'nothing in {path} fits the model: it is a checkpoint of another model')
     if not (report.complete or partial):
         raise UserError(f'{path} does not fit the model: {report.summary()}; {_advice(report)}, '
-                        'or load what fits by asking for it (--load-partial)')
+                        'or load only what fits, by --cfg-options load_partial=True')
     return load_matching(module, state)
 
 
@@ -117,7 +117,7 @@ def _unwrapped(model: nn.Module) -> nn.Module:
 
 def _advice(report: LoadReport) -> str:
     """What to set in the config so that the checkpoint fits."""
-    telling = {'.fc_cls.bias': 'num_classes', '.init_proposal_bboxes.weight': 'num_proposals'}
+    telling = {'fc_cls.bias': 'num_classes', 'init_proposal_bboxes.weight': 'num_proposals'}
     settings = {f'{setting} = {theirs[0]}' for name, (theirs, _) in report.reshaped.items()
                 for ending, setting in telling.items() if name.endswith(ending)}
     return 'use the config it was trained with' + (f' ({", ".join(sorted(settings))})' if settings else '')

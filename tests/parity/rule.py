@@ -1,7 +1,7 @@
 """Weights, images and ground truths that follow from their names.
 
-The numbers in `tests/data/parity_*.npz` were dumped from the official Sparse R-CNN, with weights filled by this rule, so
-both sides can be compared without storing a checkpoint. A tensor depends on the seed of the case, its name in the
+The numbers in `tests/data/parity_*.npz` were dumped from the official Sparse R-CNN, filled by this rule, so both
+sides can be compared without storing a checkpoint. A tensor depends on the seed of the case, its name in the
 official state dict and its shape only: PCG64 seeded with sha256 of `seed:name`, float32 throughout.
 """
 import hashlib

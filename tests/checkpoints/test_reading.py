@@ -1,0 +1,128 @@
+"""Files from outside are data: what mmengine writes is read, anything that could run code is refused."""
+import io
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+
+from sparse_rcnn_mm.checkpoints import class_names_of, read_checkpoint, state_dict_of
+from sparse_rcnn_mm.errors import UserError
+
+
+class Marker:
+    """Leaves a file behind if it is ever unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.path),)
+
+
+def history() -> HistoryBuffer:
+    buffer = HistoryBuffer()
+    for value in (3., 4., 8.):
+        buffer.update(value)
+    return buffer
+
+
+def mmengine_checkpoint() -> dict:
+    return dict(
+        meta=dict(epoch=1, cfg='x = 1', dataset_meta=dict(CLASSES=('cat', 'dog'))),
+        state_dict={'module.a': torch.arange(3.)},
+        message_hub=dict(log_scalars={'train/loss': history()}, resumed_keys={'train/loss': True},
+                         runtime_info=dict(iter=np.int64(7), best=np.float64(0.5), flag=np.bool_(True),
+                                           row=np.ones(2))))
+
+
+def test_what_mmengine_saves_is_read(tmp_path):
+    torch.save(mmengine_checkpoint(), tmp_path / 'a.pth')
+    checkpoint = read_checkpoint(tmp_path / 'a.pth')
+    buffer = checkpoint['message_hub']['log_scalars']['train/loss']
+    assert (buffer.mean(), buffer.min(), buffer.statistics('max'), buffer.current()) == (5., 3., 8., 8.)
+    info = checkpoint['message_hub']['runtime_info']
+    assert (info['iter'], info['best'], info['flag'], info['row'].tolist()) == (7, 0.5, True, [1., 1.])
+    assert state_dict_of(checkpoint)['a'].tolist() == [0., 1., 2.]
+    assert class_names_of(checkpoint) == ['cat', 'dog']
+
+
+def test_arrays_written_by_the_other_numpy_are_read(tmp_path):
+    """numpy 1 and 2 name their pickles by the path of their own core module."""
+    torch.save(mmengine_checkpoint(), tmp_path / 'a.pth', _use_new_zipfile_serialization=False)
+    contents = (tmp_path / 'a.pth').read_bytes()
+    old, new = b'cnumpy.core.multiarray\n', b'cnumpy._core.multiarray\n'
+    assert (old in contents) != (new in contents)
+    (tmp_path / 'b.pth').write_bytes(contents.replace(new, old) if new in contents else contents.replace(old, new))
+    buffer = read_checkpoint(tmp_path / 'b.pth')['message_hub']['log_scalars']['train/loss']
+    assert buffer.mean() == 5.
+
+
+@pytest.mark.parametrize('name', ['evil.pth', 'evil.pkl'])
+@pytest.mark.parametrize('read', [read_checkpoint, lambda path: CheckpointLoader.load_checkpoint(str(path), 'cpu')])
+def test_code_in_a_file_is_refused_and_does_not_run(tmp_path, name, read):
+    """By our reader, and by all of mmengine, whose own falls back to unsafe loading."""
+    contents = dict(model={'a': np.ones(2) if name.endswith('pkl') else torch.ones(2)}, x=Marker(tmp_path / 'ran'))
+    if name.endswith('pkl'):
+        (tmp_path / name).write_bytes(pickle.dumps(contents))
+    else:
+        torch.save(contents, tmp_path / name)
+    with pytest.raises(UserError, match=r'holds more than data \((posix|nt)\.mkdir\)'):
+        read(tmp_path / name)
+    assert not (tmp_path / 'ran').exists()
+
+
+@pytest.mark.parametrize(('name', 'contents', 'message'), [
+    ('a.pth', b'not a checkpoint', 'not a checkpoint, or it is damaged'),
+    ('a.pkl', b'\x80\x02}q\x00(X', 'not a checkpoint, or it is damaged'),
+    ('a.pkl', pickle.dumps([1, 2]), 'holds a list, not a checkpoint'),
+    ('a.pth', None, 'there is no checkpoint'),
+])
+def test_other_files_are_told_in_one_sentence(tmp_path, name, contents, message):
+    if contents is not None:
+        (tmp_path / name).write_bytes(contents)
+    with pytest.raises(UserError, match=message) as caught:
+        read_checkpoint(tmp_path / name)
+    assert '\n' not in str(caught.value)
+
+
+def test_half_a_file_is_damaged(tmp_path):
+    torch.save(mmengine_checkpoint(), tmp_path / 'a.pth')
+    whole = (tmp_path / 'a.pth').read_bytes()
+    (tmp_path / 'a.pth').write_bytes(whole[:len(whole) // 2])
+    with pytest.raises(UserError, match='damaged'):
+        read_checkpoint(tmp_path / 'a.pth')
+
+
+def test_pickles_of_detectron2_become_tensors(tmp_path):
+    stream = io.BytesIO()
+    pickle.dump(dict(model={'a.weight': np.arange(6, dtype=np.float32).reshape(2, 3), 'n': np.int64(3)},
+                     __author__='x', matching_heuristics=True), stream, protocol=2)
+    (tmp_path / 'a.pkl').write_bytes(stream.getvalue())
+    state = state_dict_of(read_checkpoint(tmp_path / 'a.pkl'))
+    assert torch.equal(state['a.weight'], torch.arange(6.).reshape(2, 3)) and state['n'].item() == 3
+
+
+def test_class_names_of_the_old_layout():
+    assert class_names_of(dict(meta=dict(CLASSES=('cat',), config='model = ...'))) == ['cat']
+    assert class_names_of(dict(meta=dict(dataset_meta=dict(classes=['dog'])))) == ['dog']
+    assert class_names_of(dict(state_dict={})) is None
+
+
+def test_importing_the_package_is_enough(tmp_path):
+    """A script that only imports us and mmengine resumes safely."""
+    torch.save(mmengine_checkpoint(), tmp_path / 'a.pth')
+    torch.save(dict(x=Marker(tmp_path / 'ran')), tmp_path / 'evil.pth')
+    script = ('import sys, sparse_rcnn_mm\nfrom mmengine.runner import CheckpointLoader\n'
+              'CheckpointLoader.load_checkpoint(sys.argv[1])\n'
+              'try: CheckpointLoader.load_checkpoint(sys.argv[2])\n'
+              'except sparse_rcnn_mm.errors.UserError: print("refused")')
+    result = subprocess.run([sys.executable, '-c', script, tmp_path / 'a.pth', tmp_path / 'evil.pth'],
+                            capture_output=True, text=True, check=True)
+    assert result.stdout.endswith('refused\n') and not (tmp_path / 'ran').exists()
