@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sparse_rcnn_mm.errors import UserError, one_sentence
 from sparse_rcnn_mm.inference import Detector
+from sparse_rcnn_mm.inference.fast import PRECISIONS
 from sparse_rcnn_mm.inference.run import process
 from sparse_rcnn_mm.inference.sources import find_sources
 
@@ -24,6 +25,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--classes', nargs='+', metavar='NAME', help='keep these classes only')
     parser.add_argument('--batch-size', type=int, default=1, help='images at a time (default: %(default)s)')
     parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: a GPU if there is one)')
+    parser.add_argument('--precision', choices=sorted(PRECISIONS), default='fp32',
+                        help='of convolutions and matrix products (default: %(default)s)')
+    parser.add_argument('--compile', action='store_true',
+                        help='compile the network; the first images of each size take minutes')
     parser.add_argument('--no-pictures', action='store_true', help='write detections.json and detections.csv only')
     return parser.parse_args(argv)
 
@@ -34,7 +39,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.batch_size < 1:
         raise UserError(f'--batch-size {args.batch_size} must be at least 1')
     sources = find_sources(args.inputs, args.out_dir)
-    detector = Detector.from_checkpoint(args.model, args.config, args.device)
+    detector = Detector.from_checkpoint(args.model, args.config, args.device, precision=args.precision,
+                                        compile=args.compile)
     unknown = [name for name in args.classes or () if name not in detector.classes]
     if unknown:
         raise UserError(f'--classes {unknown[0]}: the model knows {", ".join(detector.classes)}')

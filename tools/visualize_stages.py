@@ -37,7 +37,7 @@ def table(stages: StageBoxes) -> str:
 def main() -> None:
     args = parse_args()
     image = read_image(args.image)
-    detector = Detector.from_checkpoint(args.model, args.config, args.device)
+    detector = Detector.from_checkpoint(args.model, args.config, args.device, fast=False)
     stages = follow_stages(detector, image, args.score_thr)
     if not len(stages.kept):
         raise UserError(f'no proposal reaches a score of {args.score_thr} on {args.image}, the best has '

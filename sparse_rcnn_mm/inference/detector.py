@@ -13,7 +13,6 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 from PIL import Image, ImageOps
-from torch import nn
 
 from sparse_rcnn_mm.checkpoints import class_names_of, load_contents, read_checkpoint
 from sparse_rcnn_mm.datasets import LoadRGBImage
@@ -21,6 +20,7 @@ from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.registry import DATASETS, MODELS, SCOPE, TRANSFORMS
 
 from .checkpoint_config import check_types, config_of
+from .fast import fast_form
 
 # A file, a Pillow image, or an array (H, W, 3) uint8 in RGB order.
 ImageLike = str | os.PathLike | Image.Image | np.ndarray
@@ -63,7 +63,7 @@ class Detector:
         palette: an RGB colour for each class, if the data set has some.
     """
 
-    def __init__(self, model: nn.Module, pipeline: Sequence[Mapping[str, Any]], classes: Sequence[str],
+    def __init__(self, model: Any, pipeline: Sequence[Mapping[str, Any]], classes: Sequence[str],
                  palette: Sequence[Sequence[int]] | None = None) -> None:
         self.model = model
         self.classes = tuple(classes)
@@ -76,13 +76,16 @@ class Detector:
 
     @classmethod
     def from_checkpoint(cls, checkpoint: str | os.PathLike, config: str | os.PathLike | Config | None = None,
-                        device: str | None = None) -> Detector:
+                        device: str | None = None, fast: bool = True, precision: str = 'fp32',
+                        compile: bool = False) -> Detector:
         """Build the model that a checkpoint holds.
 
         Args:
             checkpoint: a `.pth` file.
             config: instead of the config inside the checkpoint.
             device: default the GPU if there is one.
+            fast: take `fast_form` of the model, which has the same detections, but not the classes of every stage.
+            precision, compile: of `fast_form`.
 
         Raises:
             UserError: the file is missing, unsafe or of another model, or has no config inside.
@@ -92,7 +95,9 @@ class Detector:
         model = _build(cfg, checkpoint)
         load_contents(model, contents, checkpoint)
         meta = _dataset_meta(cfg, contents, model)
-        model = model.to(_device(device), memory_format=torch.channels_last).eval()
+        model = model.to(_device(device)).eval()
+        if fast:
+            model = fast_form(model, precision, compile)
         return cls(model, test_pipeline(cfg, checkpoint), meta['classes'], meta.get('palette'))
 
     def __call__(self, images: ImageLike | Sequence[ImageLike], batch_size: int = 1) -> Any:
@@ -173,7 +178,7 @@ def _read_config(config: str | os.PathLike | Config | None, contents: dict[str, 
         raise UserError(f'the config {config} cannot be read: {error}') from error
 
 
-def _build(cfg: Config, path: str | os.PathLike) -> nn.Module:
+def _build(cfg: Config, path: str | os.PathLike) -> Any:
     """The network, without fetching pretrained weights: the checkpoint holds all of them."""
     try:
         with DefaultScope.overwrite_default_scope(SCOPE):
@@ -183,7 +188,7 @@ def _build(cfg: Config, path: str | os.PathLike) -> nn.Module:
                         'pass one that does (--config FILE)') from error
 
 
-def _dataset_meta(cfg: Config, contents: dict[str, Any], model: nn.Module) -> dict[str, Any]:
+def _dataset_meta(cfg: Config, contents: dict[str, Any], model: Any) -> dict[str, Any]:
     """Class names and palette: of the checkpoint, else of the config's data set, else numbers."""
     stored = {key.lower(): value for key, value in
               ((contents.get('meta') or {}).get('dataset_meta') or {}).items()}

@@ -45,7 +45,10 @@ class StageBoxes:
 
 @torch.inference_mode()
 def follow_stages(detector: Detector, image: np.ndarray, score_thr: float = 0.3) -> StageBoxes:
-    """Run the network on an image (H, W, 3) uint8 RGB, and collect every proposal's boxes and scores."""
+    """Run the network on an image (H, W, 3) uint8 RGB, and collect every proposal's boxes and scores.
+
+    The detector must be built with `fast=False`: the fast form has no classes before the last stage.
+    """
     model = detector.model
     one = detector.prepare(image)
     batch = model.data_preprocessor({'inputs': [one['inputs']], 'data_samples': [one['data_samples']]})

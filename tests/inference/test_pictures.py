@@ -66,40 +66,51 @@ def test_colors_differ_and_ink_is_readable() -> None:
     assert ink_on((255, 255, 0)) == (0, 0, 0) and ink_on((0, 0, 160)) == (255, 255, 255)
 
 
+@pytest.fixture(scope='module')
+def plain(checkpoint: Path) -> Detector:
+    """With the classes of every stage."""
+    return Detector.from_checkpoint(checkpoint, device='cpu', fast=False)
+
+
 def test_followed_boxes_start_at_the_learned_ones_and_end_at_the_detections(
-        detector: Detector, colored: Callable[..., np.ndarray]) -> None:
+        detector: Detector, plain: Detector, colored: Callable[..., np.ndarray]) -> None:
     image = colored(1, 300, 400)
-    stages = follow_stages(detector, image, score_thr=0.2)
+    stages = follow_stages(plain, image, score_thr=0.2)
     assert stages.boxes.shape == (4, 20, 4) and stages.scores.shape == (3, 20)
-    cx, cy, w, h = detector.model.rpn_head.init_proposal_bboxes.weight.detach().numpy().T
+    cx, cy, w, h = plain.model.rpn_head.init_proposal_bboxes.weight.detach().numpy().T
     learned = np.stack([(cx - w / 2) * 400, (cy - h / 2) * 300, (cx + w / 2) * 400, (cy + h / 2) * 300], 1)
     np.testing.assert_allclose(stages.boxes[0], learned, atol=1e-2)
     found = detector(image)
+    compared = 0
     for query in stages.kept:
         last = np.clip(stages.boxes[-1, query], 0, [400, 300, 400, 300])
-        near = np.abs(found.boxes - last).max(1) < 0.05
-        assert np.abs(found.scores[near] - stages.scores[-1, query]).min() < 1e-4
-        assert stages.names[query] in np.array(found.names)[near]
+        score = stages.scores[-1, query]
+        if score > found.scores.min() and (last[2:] > last[:2]).all():  # the detector leaves out the others
+            near = np.abs(found.boxes - last).max(1) < 0.05
+            assert np.abs(found.scores[near] - score).min() < 1e-4
+            assert stages.names[query] in np.array(found.names)[near]
+            compared += 1
+    assert compared > 3
     assert np.all(stages.scores[-1, stages.kept] >= 0.2) and np.all(np.diff(stages.scores[-1, stages.kept]) <= 0)
     assert len(stages.kept) == (stages.scores[-1] >= 0.2).sum()
 
 
-def test_stage_scores_are_those_of_the_tensor_mode(detector: Detector, colored: Callable[..., np.ndarray]) -> None:
+def test_stage_scores_are_those_of_the_tensor_mode(plain: Detector, colored: Callable[..., np.ndarray]) -> None:
     image = colored(2, 192, 192)
-    stages = follow_stages(detector, image)
-    inputs = detector.prepare(image)['inputs'][None].float()
+    stages = follow_stages(plain, image)
+    inputs = plain.prepare(image)['inputs'][None].float()
     mean, std = (torch.tensor(value).view(3, 1, 1) for value in ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375]))
     with torch.no_grad():
-        outputs = detector.model((inputs - mean) / std, mode='tensor')
+        outputs = plain.model((inputs - mean) / std, mode='tensor')
     for stage, (logits, boxes) in enumerate(outputs):
         scores = logits[0].sigmoid().numpy()
         np.testing.assert_allclose(stages.scores[stage], scores[np.arange(20), stages.labels], atol=1e-4)
         np.testing.assert_allclose(stages.boxes[stage + 1], boxes[0].numpy(), rtol=1e-4, atol=0.02)
 
 
-def test_pictures_of_stages(detector: Detector, tmp_path: Path, colored: Callable[..., np.ndarray]) -> None:
+def test_pictures_of_stages(plain: Detector, tmp_path: Path, colored: Callable[..., np.ndarray]) -> None:
     image = colored(3, 600, 900)
-    stages = follow_stages(detector, image, 0.1)
+    stages = follow_stages(plain, image, 0.1)
     page = stage_panels(image, stages, side=300)
     assert page.width == 4 * 300 + 3 * 6 and 200 < page.height < 240
     assert stage_panels(image, stages, columns=2, side=300).width == 2 * 300 + 6
