@@ -1,26 +1,34 @@
-"""Test a detector: python tools/test.py CONFIG CHECKPOINT prints the COCO metric."""
+"""Test a detector: python tools/test.py [CONFIG] CHECKPOINT [--data FOLDER] prints the COCO metric."""
 from __future__ import annotations
 
 import argparse
 
-from sparse_rcnn_mm.engine import Runner, add_common_arguments, load_config
+from sparse_rcnn_mm.checkpoints import read_checkpoint
+from sparse_rcnn_mm.engine import Runner, add_common_arguments, load_config, load_test_config, test_on
 from sparse_rcnn_mm.errors import UserError, one_sentence
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Test a detector.')
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', nargs='?', help='config file; default the config inside the checkpoint')
     parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--data', metavar='FOLDER', help='test on your own data: the test split, else the validation '
+                        'split, else all; the classes are those in the checkpoint')
     add_common_arguments(parser)
     parser.add_argument('--out', metavar='FILE.pkl', help='write all predictions to this pickle file')
     parser.add_argument('--show-dir', metavar='FOLDER', help='draw the detections of every image into this folder')
-    return parser.parse_args()
+    return parser.parse_intermixed_args()
 
 
 def main() -> None:
     args = parse_args()
-    cfg = load_config(args)
+    contents = read_checkpoint(args.checkpoint)
+    cfg = load_config(args) if args.config else load_test_config(args, contents)
+    if args.data:
+        test_on(cfg, args.data, contents)
     cfg.load_from = args.checkpoint
+    # what only training needs
+    cfg.pop('custom_hooks', None)
     if args.show_dir:
         cfg.default_hooks.visualization.update(draw=True, test_out_dir=args.show_dir)
     if args.out:

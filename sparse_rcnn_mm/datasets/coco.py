@@ -95,6 +95,8 @@ class CocoDataset(MMDetCocoDataset):
                 'classes of the data set')
         self.cat_ids = [category['id'] for category in categories if category['name'] in classes]
         self.cat2label = {category_id: label for label, category_id in enumerate(self.cat_ids)}
+        # goes into checkpoints with the class names, so that predictions can be written with the file's ids
+        self._metainfo['cat_ids'] = tuple(self.cat_ids)
 
     def _check_images(self, first: str) -> None:
         folder = full_path(self._image_folder)

@@ -5,7 +5,8 @@ import json
 import math
 import os.path as osp
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from typing import NamedTuple
 
 from mmengine import fileio
 
@@ -44,41 +45,67 @@ def read_coco_json(path: str, evaluated: bool, missing_hint: str, backend_args: 
 
 
 def _check(coco: object, path: str, evaluated: bool) -> None:
+    fault = structure_fault(coco)
+    if fault:
+        raise UserError(f'annotation file {path} {fault}')
+    assert isinstance(coco, dict)
+    (name, count), = Counter(str(category['name']) for category in coco['categories']
+                             if isinstance(category, dict) and 'name' in category).most_common(1) or [('', 0)]
+    if count > 1:
+        raise UserError(f'annotation file {path} has {count} categories called {name!r}: rename or remove one')
+    first = next(entry_faults(coco, evaluated), None)
+    if first:
+        raise UserError(f"entry {first.position} of '{first.key}' in annotation file {path} {first.what}: "
+                        f'{json.dumps(coco[first.key][first.position])[:200]}')
+
+
+def structure_fault(coco: object) -> str:
+    """Why the file as a whole is not usable, as the rest of a sentence; empty when it is."""
     if not isinstance(coco, dict):
-        raise UserError(f'annotation file {path} is not in COCO format: it holds a {type(coco).__name__}, '
-                        "not an object with the lists 'images', 'annotations' and 'categories'")
+        return (f'is not in COCO format: it holds a {type(coco).__name__}, '
+                "not an object with the lists 'images', 'annotations' and 'categories'")
     for key in ('images', 'annotations', 'categories'):
         if not isinstance(coco.get(key), list):
             found = ', '.join(sorted(map(str, coco))) or 'nothing'
-            raise UserError(f"annotation file {path} is not in COCO format: it has no list '{key}' (found: {found})")
+            return f"is not in COCO format: it has no list '{key}' (found: {found})"
     for key in ('images', 'categories'):
         if not coco[key]:
-            raise UserError(f"annotation file {path} has an empty list '{key}'")
-    category_ids = _check_entries(coco, 'categories', path, _category_fault)
-    (name, count), = Counter(category['name'] for category in coco['categories']).most_common(1)
-    if count > 1:
-        raise UserError(f'annotation file {path} has {count} categories called {name!r}: rename or remove one')
-    image_ids = _check_entries(coco, 'images', path, _image_fault)
-    _check_entries(coco, 'annotations', path,
-                   lambda entry: _annotation_fault(entry, image_ids, category_ids, evaluated))
+            return f"has an empty list '{key}'"
+    return ''
 
 
-def _check_entries(coco: dict, key: str, path: str, fault_of: Callable[[dict], str]) -> Collection:
-    """Check every entry of one list, and that its ids are unique. Returns the ids."""
-    ids = set()
-    for index, entry in enumerate(coco[key]):
-        if not isinstance(entry, dict):
-            fault = f'is a {type(entry).__name__}, not an object'
-        elif not isinstance(entry.get('id'), int):
-            fault = f"needs a whole number as 'id', not {entry.get('id')!r}"
-        elif entry['id'] in ids:
-            fault = 'repeats the id of an entry before it'
-        else:
-            ids.add(entry['id'])
-            fault = fault_of(entry)
-        if fault:
-            raise UserError(f"entry {index} of '{key}' in annotation file {path} {fault}: {json.dumps(entry)[:200]}")
-    return ids
+class EntryFault(NamedTuple):
+    """Entry `position` of the list `key` is wrong; `what` is the rest of a sentence."""
+    key: str
+    position: int
+    what: str
+
+
+def entry_faults(coco: dict, evaluated: bool) -> Iterator[EntryFault]:
+    """Every entry that is wrong, of a file without a `structure_fault`."""
+    ids: dict[str, set] = {'categories': set(), 'images': set(), 'annotations': set()}
+    checks: dict[str, Callable[[dict], str]] = {
+        'categories': _category_fault,
+        'images': _image_fault,
+        'annotations': lambda entry: _annotation_fault(entry, ids['images'], ids['categories'], evaluated),
+    }
+    for key, fault_of in checks.items():
+        for index, entry in enumerate(coco[key]):
+            fault = _entry_fault(entry, ids[key], fault_of)
+            if fault:
+                yield EntryFault(key, index, fault)
+
+
+def _entry_fault(entry: object, ids: set, fault_of: Callable[[dict], str]) -> str:
+    """Check one entry, and that its id is new; the id is added to `ids`."""
+    if not isinstance(entry, dict):
+        return f'is a {type(entry).__name__}, not an object'
+    if not isinstance(entry.get('id'), int):
+        return f"needs a whole number as 'id', not {entry.get('id')!r}"
+    if entry['id'] in ids:
+        return 'repeats the id of an entry before it'
+    ids.add(entry['id'])
+    return fault_of(entry)
 
 
 def _category_fault(category: dict) -> str:

@@ -1,6 +1,11 @@
-"""Running the model: the Runner, its config from the command line, and mixed precision on the CPU."""
+"""Running the model: the Runner, its config from the command line, own data, and what training needs beside."""
 from .amp import CPUAmpOptimWrapper
-from .config import add_common_arguments, load_config
+from .batch import accumulate
+from .config import add_common_arguments, load_config, load_test_config
+from .inference_checkpoint import InferenceCheckpointHook
+from .own_data import test_on, train_on
 from .runner import Runner
+from .trackers import TRACKERS, log_to
 
-__all__ = ['CPUAmpOptimWrapper', 'Runner', 'add_common_arguments', 'load_config']
+__all__ = ['CPUAmpOptimWrapper', 'InferenceCheckpointHook', 'Runner', 'TRACKERS', 'accumulate', 'add_common_arguments',
+           'load_config', 'load_test_config', 'log_to', 'test_on', 'train_on']

@@ -5,17 +5,24 @@ import argparse
 import inspect
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config, DictAction
 
+from sparse_rcnn_mm import registry
 from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.inference.checkpoint_config import check_types, config_of
 
 from .runner import Runner
 
 # What the Runner and the tools read at the top level of a config; other names there are the config's own variables.
 _TOP_LEVEL = {*inspect.signature(Runner.__init__).parameters, 'load_partial', 'custom_imports', 'sync_bn',
-              'find_unused_parameters', 'model_wrapper_cfg', 'compile'}
+              'find_unused_parameters', 'model_wrapper_cfg', 'compile', 'accumulate_to'}
+# Of a config inside a checkpoint: the rest trains.
+_FOR_TESTING = ('model', 'test_dataloader', 'test_evaluator', 'test_cfg', 'default_hooks', 'visualizer',
+                'log_processor', 'env_cfg', 'log_level', 'default_scope')
+_UNREADABLE = (SyntaxError, NameError, KeyError, FileNotFoundError, TypeError, IndexError)
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,18 +45,46 @@ def load_config(args: argparse.Namespace) -> Config:
         raise UserError(f'there is no config file {args.config}')
     try:
         cfg = Config.fromfile(args.config)
-        unused = sorted({key for key in args.cfg_options if key.split('.')[0] not in _TOP_LEVEL})
-        cfg.merge_from_dict(args.cfg_options)
-    except (SyntaxError, NameError, KeyError, FileNotFoundError, TypeError, IndexError) as error:
+    except _UNREADABLE as error:
         raise UserError(f'the config {args.config} cannot be read: {error}') from error
+    _apply(cfg, args, args.config)
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
+    return cfg
+
+
+def load_test_config(args: argparse.Namespace, checkpoint: dict[str, Any]) -> Config:
+    """The part of the config inside `checkpoint`, the contents of `args.checkpoint`, that testing needs.
+
+    It comes from elsewhere, perhaps: nothing in it is run, and only registered classes can be named. The work dir is
+    the checkpoint's folder, unless another is given.
+
+    Raises:
+        UserError: there is no config inside, or it is more than data, or an option names nothing that is in use.
+    """
+    inside = config_of(checkpoint, args.checkpoint)
+    cfg = Config({key: inside[key] for key in _FOR_TESTING if key in inside})
+    for hook in ('checkpoint', 'param_scheduler'):
+        cfg.get('default_hooks', {}).pop(hook, None)
+    nodes = [node for node in vars(registry).values() if isinstance(node, registry.Registry)]
+    check_types(cfg, args.checkpoint, nodes)
+    _apply(cfg, args, args.checkpoint)
+    cfg.work_dir = args.work_dir or str(Path(args.checkpoint).parent)
+    return cfg
+
+
+def _apply(cfg: Config, args: argparse.Namespace, source: str) -> None:
+    """The command line's changes."""
+    unused = sorted({key for key in args.cfg_options if key.split('.')[0] not in _TOP_LEVEL})
     if unused:
         raise UserError(f'--cfg-options {unused[0]} would change nothing: it is no setting of the Runner; '
                         'name the setting itself, e.g. optim_wrapper.optimizer.lr instead of lr')
+    try:
+        cfg.merge_from_dict(args.cfg_options)
+    except _UNREADABLE as error:
+        raise UserError(f'the config {source} cannot be changed: {error}') from error
     cfg.launcher = args.launcher
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
     if args.launcher != 'none' and not torch.cuda.is_available():
         _prepare_cpu_processes(cfg)
-    return cfg
 
 
 def _prepare_cpu_processes(cfg: Config) -> None:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.registry import Registry
 
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.registry import MODELS, SCOPE, TASK_UTILS, TRANSFORMS, WEIGHT_INITIALIZERS
 
+_OF_A_MODEL = (MODELS, TASK_UTILS, TRANSFORMS, WEIGHT_INITIALIZERS)
 _CONTAINERS = {'dict': dict, 'list': list, 'tuple': tuple, 'set': set}
 
 
@@ -79,7 +81,7 @@ def _value(node: ast.expr) -> Any:
         raise ValueError(f'line {node.lineno} has {ast.unparse(node)[:60]}') from None
 
 
-def check_types(part: Any, path: str | os.PathLike) -> None:
+def check_types(part: Any, path: str | os.PathLike, registries: Iterable[Registry] = _OF_A_MODEL) -> None:
     """Let a part of a config name only classes that are registered.
 
     mmengine's registries also take the path of any function of any module, e.g. `os.system`.
@@ -87,7 +89,7 @@ def check_types(part: Any, path: str | os.PathLike) -> None:
     Raises:
         UserError: another is named.
     """
-    registered = _registered_names()
+    registered = _registered_names(registries)
     for kind in _types_in(part):
         name = kind.removeprefix(f'{SCOPE}.').removeprefix('mmdet.').removeprefix('mmengine.')
         if name not in registered:
@@ -106,9 +108,9 @@ def _types_in(part: Any) -> Iterator[str]:
         yield from _types_in(item)
 
 
-def _registered_names() -> set[str]:
+def _registered_names(registries: Iterable[Registry]) -> set[str]:
     names: set[str] = set()
-    for registry in (MODELS, TASK_UTILS, TRANSFORMS, WEIGHT_INITIALIZERS):
+    for registry in registries:
         registry.import_from_location()
         while registry is not None:
             names.update(registry.module_dict)

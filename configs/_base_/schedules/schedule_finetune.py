@@ -1,0 +1,32 @@
+"""Fine-tuning on a small data set with one GPU: epochs, the official batch, EMA, early stopping."""
+# Often changed
+epochs = 100
+lr = 2.5e-5  # for `accumulate_to` images a step; scaled linearly where batch and GPUs make another number
+patience = 15  # epochs without a better AP after which training ends
+# Sometimes changed
+accumulate_to = 16  # images a step: the official batch
+new_layers = 10  # the learning rate of the classifiers, which start anew, over that of the others
+warmup_epochs = 1
+weight_decay = 1e-4
+
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=epochs, val_interval=1)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=lr, weight_decay=weight_decay),
+    paramwise_cfg=dict(custom_keys={'fc_cls': dict(lr_mult=new_layers)}),
+    clip_grad=dict(max_norm=1.0, norm_type=2))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=True, begin=0, end=warmup_epochs, convert_to_iter_based=True),
+    # without an end it reaches to the last epoch, whatever train_cfg.max_epochs says
+    dict(type='CosineAnnealingLR', eta_min_ratio=0.01, by_epoch=True, begin=warmup_epochs, convert_to_iter_based=True),
+]
+
+custom_hooks = [
+    # over about 1,000 iterations, and fewer in the beginning; strict_load: classifiers of other classes are left out
+    dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.001, gamma=500, update_buffers=True, strict_load=False),
+    dict(type='EarlyStoppingHook', monitor='coco/bbox_mAP', rule='greater', min_delta=0.001, patience=patience),
+    dict(type='InferenceCheckpointHook'),
+]

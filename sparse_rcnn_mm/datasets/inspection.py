@@ -1,0 +1,167 @@
+"""A look at a data set before training: what it holds, and what is wrong with it.
+
+Errors make training stop, or teach something wrong; warnings may be meant so.
+"""
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from .image_files import image_sizes
+from .raw_data import Fault, RawData, Split
+
+_REACH = 1.0  # pixels that a box may reach beyond its image: tools round differently
+_SAME = 0.5  # pixels between two boxes of the same class that are one
+
+
+class Finding(NamedTuple):
+    """`where` names the file and line or id, `what` is the rest of the sentence; `kind` groups findings."""
+    kind: str
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f'{self.where}: {self.what}'
+
+
+@dataclass
+class Findings:
+    errors: list[Finding] = field(default_factory=list)
+    warnings: list[Finding] = field(default_factory=list)
+
+
+def image_faults(raw: RawData, decode: bool = False) -> list[Fault]:
+    """Images that are missing or broken, or of another size than annotated: training stops at them.
+
+    Args:
+        decode: decode every image to the end instead of reading the beginning and the end of its file.
+    """
+    entries = [(split, image) for split in raw.splits.values() for image in split.coco['images']]
+    sizes = image_sizes([raw.root / image['file_name'] for _, image in entries], decode)
+    faults = []
+    for (split, image), (width, height, fault) in zip(entries, sizes, strict=True):
+        annotated = (image['width'], image['height'])
+        if not fault and annotated != (width, height):
+            fault = f'is {width} x {height} pixels, but annotated as {annotated[0]} x {annotated[1]}'
+        if fault:
+            faults.append(Fault(f'{image["file_name"]} (image {image["id"]} of {split.source})', fault))
+    return faults
+
+
+def inspect_data(raw: RawData, num_proposals: int, decode: bool = False) -> Findings:
+    """Everything that is wrong with a data set.
+
+    Args:
+        num_proposals: of the model: more boxes in an image cannot all be found.
+        decode: see `image_faults`.
+    """
+    found = Findings()
+    found.errors += [Finding('entry', *_parts(fault)) for fault in raw.faults]
+    found.errors += [Finding('image', *_parts(fault)) for fault in image_faults(raw, decode)]
+    for split in raw.splits.values():
+        for error, finding in _box_findings(split):
+            (found.errors if error else found.warnings).append(finding)
+        found.warnings += _image_findings(split, num_proposals)
+    found.warnings += _class_findings(raw)
+    for error, finding in _same_images(raw):
+        (found.errors if error else found.warnings).append(finding)
+    return found
+
+
+def _parts(fault: Fault) -> tuple[str, str]:
+    return fault.where, fault.what
+
+
+def _box_findings(split: Split) -> Iterator[tuple[bool, Finding]]:
+    """(Whether it is an error, finding) of boxes of no area, outside, or given twice."""
+    images = {image['id']: image for image in split.coco['images']}
+    seen: dict[tuple, str] = {}
+    for box in split.coco['annotations']:
+        image = images[box['image_id']]
+        x, y, width, height = box['bbox']
+        beyond = max(-x, -y, x + width - image['width'], y + height - image['height'])
+        corners = ', '.join(f'{value:g}' for value in (x, y, x + width, y + height))
+        what = f'box ({corners}) in {image["file_name"]}'
+        if width <= 0 or height <= 0:
+            yield True, Finding('no area', box['source'], f'{what} has no area')
+        elif x >= image['width'] or y >= image['height'] or x + width <= 0 or y + height <= 0:
+            yield True, Finding('outside', box['source'],
+                                f'{what} is outside of the image, {image["width"]} x {image["height"]}')
+        elif beyond > _REACH:
+            yield False, Finding('beyond', box['source'],
+                                 f'{what} reaches {beyond:.1f} pixels beyond the image and is clipped')
+        key = (box['image_id'], box['category_id'], *(round(value / _SAME) for value in box['bbox']))
+        if key in seen:
+            yield False, Finding('same box', box['source'], f'{what} is the same as that of {seen[key]}')
+        seen.setdefault(key, box['source'])
+
+
+def _image_findings(split: Split, num_proposals: int) -> Iterator[Finding]:
+    counts = Counter(box['image_id'] for box in split.coco['annotations'])
+    for image in split.coco['images']:
+        where = f'{image["file_name"]} (image {image["id"]} of {split.source})'
+        if not counts[image['id']]:
+            yield Finding('no boxes', where, 'has no boxes and is taken as background')
+        elif counts[image['id']] > num_proposals:
+            yield Finding('many boxes', where, f'has {counts[image["id"]]} boxes, more than the {num_proposals} '
+                          'proposals of the model (model.rpn_head.num_proposals)')
+
+
+def _class_findings(raw: RawData) -> Iterator[Finding]:
+    """Classes that are evaluated but not trained on."""
+    counts = class_counts(raw)
+    if 'train' not in raw.splits:
+        return
+    for name, by_split in counts.items():
+        if not by_split.get('train') and sum(by_split.values()):
+            yield Finding('untrained', raw.splits['train'].source, f'has no box of the class {name}, which is in '
+                          + ' and '.join(split for split, count in by_split.items() if count))
+
+
+def class_counts(raw: RawData) -> dict[str, dict[str, int]]:
+    """Class name -> split -> number of boxes, most frequent first."""
+    counts: dict[str, dict[str, int]] = defaultdict(dict)
+    for split, part in raw.splits.items():
+        names = {category['id']: category['name'] for category in part.coco['categories']}
+        found = Counter(names[box['category_id']] for box in part.coco['annotations'])
+        for name in names.values():
+            counts[name][split] = found[name]
+    return dict(sorted(counts.items(), key=lambda item: -sum(item[1].values())))
+
+
+def _same_images(raw: RawData) -> Iterator[tuple[bool, Finding]]:
+    """(Whether it is an error, finding) of images given twice; across splits it is one, as AP is too good then."""
+    entries = [(name, image['file_name']) for name, split in raw.splits.items() for image in split.coco['images']]
+    by_file: dict[Path, list[tuple[str, str]]] = defaultdict(list)
+    for entry in entries:
+        by_file[(raw.root / entry[1]).resolve()].append(entry)
+    for paths in _same_contents(by_file):
+        same = [entry for path in paths for entry in by_file[path]]
+        for index, (split, file_name) in enumerate(same[1:], start=1):
+            earlier_split, earlier = next((entry for entry in same[:index] if entry[0] != split), same[0])
+            if earlier_split != split:
+                yield True, Finding('leakage', file_name, f'of the {split} split is the same image as {earlier} of the '
+                                    f'{earlier_split} split')
+            else:
+                yield False, Finding('same image', file_name, f'is the same image as {earlier}')
+
+
+def _same_contents(paths: Iterable[Path]) -> Iterator[list[Path]]:
+    """Groups of files of equal bytes, single ones included; only files of equal size are read."""
+    for group in _grouped(paths, lambda path: path.stat().st_size if path.is_file() else str(path)):
+        if len(group) == 1:
+            yield group
+        else:
+            yield from _grouped(group, lambda path: hashlib.sha1(path.read_bytes()).hexdigest())
+
+
+def _grouped(paths: Iterable[Path], key: Callable[[Path], object]) -> list[list[Path]]:
+    groups: dict[object, list[Path]] = defaultdict(list)
+    for path in paths:
+        groups[key(path)].append(path)
+    return list(groups.values())
+

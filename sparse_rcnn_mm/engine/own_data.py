@@ -1,0 +1,109 @@
+"""A config made to train or test on a folder of one's own data."""
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from sparse_rcnn_mm.checkpoints import class_names_of
+from sparse_rcnn_mm.datasets.inspection import image_faults
+from sparse_rcnn_mm.datasets.layouts import PreparedData, prepare, read_data
+from sparse_rcnn_mm.datasets.raw_data import UNSPLIT, RawData
+from sparse_rcnn_mm.errors import UserError
+
+
+def train_on(cfg: Config, folder: str) -> None:
+    """Point a config at the data in `folder`: files, class names, and their number in every head.
+
+    Writes WORK_DIR/data/{train,val}.json, and test.json where there is a test split.
+
+    Raises:
+        UserError: the data are in no known form, or training would stop at some of them.
+    """
+    data = prepare(_usable(folder))
+    paths = data.write(Path(cfg.work_dir, 'data'))
+    _say(data, paths)
+    for part, split in _splits(paths).items():
+        _set_dataset(cfg, part, paths[split], data)
+    _set_num_classes(cfg, len(data.classes))
+
+
+def test_on(cfg: Config, folder: str, checkpoint: dict[str, Any]) -> None:
+    """Point a config at the test split of the data in `folder`, else the validation split, else all of it.
+
+    Class names and ids are those in the checkpoint, whatever the order and ids in the folder. Where training made the
+    validation split of this folder by itself, that is what is tested on. Writes WORK_DIR/test_data/SPLIT.json.
+
+    Raises:
+        UserError: the data are in no known form, or have none of the classes.
+    """
+    classes = _classes_of(checkpoint)
+    raw = _usable(folder)
+    trained_here = f"img='{raw.root}'" in (checkpoint.get('meta') or {}).get('cfg', '')
+    data = prepare(raw, classes, split=trained_here and set(raw.splits) <= {UNSPLIT, 'train'})
+    split = next(name for name in ('test', 'val', UNSPLIT, 'train') if name in data.splits)
+    data.splits = {split or 'all': data.splits[split]}
+    paths = data.write(Path(cfg.work_dir, 'test_data'))
+    _say(data, paths)
+    _set_dataset(cfg, 'test', paths[split or 'all'], data)
+    _set_num_classes(cfg, len(data.classes))
+
+
+def _usable(folder: str) -> RawData:
+    raw = read_data(folder)
+    faults = [*raw.faults, *image_faults(raw)]
+    if faults:
+        raise UserError(f'{len(faults)} entries of the data in {raw.root} cannot be used, the first: {faults[0].where} '
+                        f"{faults[0].what}; 'python tools/inspect_dataset.py {folder}' lists them")
+    return raw
+
+
+def _classes_of(checkpoint: dict[str, Any]) -> dict[str, int] | None:
+    names = class_names_of(checkpoint)
+    if not names:
+        return None
+    meta = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
+    return dict(zip(names, meta.get('cat_ids') or range(len(names)), strict=True))
+
+
+def _say(data: PreparedData, paths: Mapping[str, str]) -> None:
+    """Once, whatever the number of processes; no logger exists yet."""
+    if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0:
+        print('\n'.join([*data.said, f'written as COCO JSON: {", ".join(paths.values())}']), flush=True)
+
+
+def _splits(paths: Mapping[str, str]) -> dict[str, str]:
+    return {'train': 'train', 'val': 'val', 'test': 'test' if 'test' in paths else 'val'}
+
+
+def _set_dataset(cfg: Config, part: str, ann_file: str, data: PreparedData) -> None:
+    dataset = cfg[f'{part}_dataloader'].dataset
+    while 'dataset' in dataset:  # wrapped, e.g. by RepeatDataset
+        dataset = dataset.dataset
+    dataset.update(type='CocoDataset', data_root='', ann_file=ann_file, data_prefix=dict(img=str(data.root)),
+                   metainfo=dict(classes=tuple(data.classes)))
+    evaluator = cfg.get(f'{part}_evaluator') or []
+    for metric in evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]:
+        if 'ann_file' in metric:
+            metric['ann_file'] = ann_file
+
+
+def _set_num_classes(cfg: Config, number: int) -> None:
+    for part in _dicts({key: value for key, value in cfg.model.items() if key != 'backbone'}):
+        if 'num_classes' in part:
+            part['num_classes'] = number
+    if 'num_classes' in cfg:  # the name at the top of the base file, which is written out with the config
+        cfg.num_classes = number
+
+
+def _dicts(value: Any) -> Iterator[Any]:
+    if isinstance(value, Mapping):
+        yield value
+        value = value.values()
+    elif not isinstance(value, (list, tuple)):
+        return
+    for item in value:
+        yield from _dicts(item)
