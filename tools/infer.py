@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     report = process(detector, sources, args.out_dir, pictures=not args.no_pictures, score_thr=args.score_thr,
                      classes=args.classes, batch_size=args.batch_size)
     print(report)
-    print(f'{report.images} images, {report.detections} detections, {len(report.skipped)} inputs skipped: '
+    print(f'{report.images} images, {report.detections} detections, {len(report.skipped)} skipped: '
           f'{args.out_dir / "detections.json"}, detections.csv' + ('' if args.no_pictures else ' and pictures'))
     return 1 if report.skipped else 0
 

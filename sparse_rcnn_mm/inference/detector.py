@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,13 +61,15 @@ class Detector:
         model: the network, on its device and in evaluation mode.
         pipeline: config of the test pipeline.
         classes: names of the classes.
+        category_ids: the id of each class in the COCO file that the model was trained on; default 1, 2, ...
         palette: an RGB colour for each class, if the data set has some.
     """
 
     def __init__(self, model: Any, pipeline: Sequence[Mapping[str, Any]], classes: Sequence[str],
-                 palette: Sequence[Sequence[int]] | None = None) -> None:
+                 category_ids: Sequence[int] | None = None, palette: Sequence[Sequence[int]] | None = None) -> None:
         self.model = model
         self.classes = tuple(classes)
+        self.category_ids = tuple(category_ids or range(1, len(classes) + 1))
         self.palette = palette
         loader = TRANSFORMS.get(pipeline[0]['type'])
         self._bgr = not (isinstance(loader, type) and issubclass(loader, LoadRGBImage))
@@ -94,11 +97,11 @@ class Detector:
         cfg = _read_config(config, contents, checkpoint)
         model = _build(cfg, checkpoint)
         load_contents(model, contents, checkpoint)
-        meta = _dataset_meta(cfg, contents, model)
+        meta = _dataset_meta(cfg, contents, model.roi_head.bbox_head[-1].fc_cls.out_features)
         model = model.to(_device(device)).eval()
         if fast:
             model = fast_form(model, precision, compile)
-        return cls(model, test_pipeline(cfg, checkpoint), meta['classes'], meta.get('palette'))
+        return cls(model, test_pipeline(cfg, checkpoint), **meta)
 
     def __call__(self, images: ImageLike | Sequence[ImageLike], batch_size: int = 1) -> Any:
         """Detections of one image, or the list of them for a list of images.
@@ -188,22 +191,22 @@ def _build(cfg: Config, path: str | os.PathLike) -> Any:
                         'pass one that does (--config FILE)') from error
 
 
-def _dataset_meta(cfg: Config, contents: dict[str, Any], model: Any) -> dict[str, Any]:
-    """Class names and palette: of the checkpoint, else of the config's data set, else numbers."""
-    stored = {key.lower(): value for key, value in
-              ((contents.get('meta') or {}).get('dataset_meta') or {}).items()}
-    number = model.roi_head.bbox_head[-1].fc_cls.out_features
+def _dataset_meta(cfg: Config, contents: dict[str, Any], number: int) -> dict[str, Any]:
+    """What the checkpoint says about its `number` of classes, else the config's data set; else they are numbered."""
+    meta = {key.lower(): value for key, value in ((contents.get('meta') or {}).get('dataset_meta') or {}).items()}
     names = class_names_of(contents)
     if not names:
         dataset = (cfg.get('test_dataloader') or {}).get('dataset', {})
-        kind = DATASETS.get(dataset['type']) if isinstance(dataset.get('type'), str) else None
-        stored = {**getattr(kind, 'METAINFO', {}), **dataset.get('metainfo', {})}
-        names = list(stored.get('classes', ()))
+        DATASETS.import_from_location()
+        kind = ChainMap(DATASETS.module_dict, DATASETS.parent.module_dict).get(dataset.get('type'))
+        meta = {**getattr(kind, 'METAINFO', {}), **dataset.get('metainfo', {})}
+        names = list(meta.get('classes', ()))
     if len(names) != number:
-        names = [f'class {index}' for index in range(number)]
-    palette = stored.get('palette')
-    return {'classes': names, 'palette': palette if isinstance(palette, (list, tuple)) and len(palette) >= number
-            else None}
+        names, meta = [f'class {index}' for index in range(number)], {}
+    lists = {key: meta.get(key) for key in ('cat_ids', 'palette')}
+    ids, palette = (value if isinstance(value, (list, tuple)) and len(value) == number else None
+                    for value in lists.values())
+    return {'classes': names, 'category_ids': ids, 'palette': palette}
 
 
 def _device(device: str | None) -> torch.device:

@@ -14,19 +14,22 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from .detector import Detections
+from sparse_rcnn_mm.errors import UserError
+
+from .detector import Detections, Detector
 from .sources import Frame
 
 
 class CocoWriter:
     """One COCO file: images, categories, and the detections as annotations with a `score`.
 
-    `image_id` counts the images from 1, `category_id` is the label plus 1, and `categories` names them. A frame of a
-    video has its number as `frame`.
+    `image_id` counts the images from 1, `category_id` is that of the data the model was trained on, and `categories`
+    names them. A frame of a video has its number as `frame`.
     """
 
-    def __init__(self, path: Path, classes: Sequence[str]) -> None:
-        categories = [{'id': i + 1, 'name': name} for i, name in enumerate(classes)]
+    def __init__(self, path: Path, classes: Sequence[str], category_ids: Sequence[int]) -> None:
+        categories = [{'id': i, 'name': name} for i, name in zip(category_ids, classes, strict=True)]
+        self._category_ids = category_ids
         self._file = path.open('w', encoding='utf-8')
         self._file.write(f'{{"categories": {json.dumps(categories, ensure_ascii=False)},\n"annotations": [')
         self._images = tempfile.TemporaryFile('w+', encoding='utf-8')  # a file holds one list at a time
@@ -45,8 +48,9 @@ class CocoWriter:
                                                   detections.labels.tolist(), strict=True):
             self._annotation_id += 1
             box = [round(value, 2) for value in (x1, y1, x2 - x1, y2 - y1)]
-            annotation = {'id': self._annotation_id, 'image_id': self._image_id, 'category_id': label + 1, 'bbox': box,
-                          'area': round(box[2] * box[3], 2), 'iscrowd': 0, 'score': round(score, 5)}
+            annotation = {'id': self._annotation_id, 'image_id': self._image_id,
+                          'category_id': self._category_ids[label], 'bbox': box, 'area': round(box[2] * box[3], 2),
+                          'iscrowd': 0, 'score': round(score, 5)}
             self._file.write((',\n' if self._annotation_id > 1 else '\n') + json.dumps(annotation))
 
     def close(self) -> None:
@@ -99,6 +103,9 @@ class PictureWriter:
             self.close()
             fourcc = cv2.VideoWriter.fourcc(*'mp4v')
             self._video = cv2.VideoWriter(str(path), fourcc, frame.source.fps, picture.size)
+            if not self._video.isOpened():
+                raise UserError(f'OpenCV cannot write the video {path}: it lacks the codec, or the disk is full; '
+                                'run with --no-pictures')
             self._video_name = frame.source.name
         self._video.write(np.asarray(picture)[..., ::-1])
 
@@ -111,10 +118,13 @@ class PictureWriter:
 class Outputs:
     """Everything that one run writes; use it as a context, so that files are complete after an interrupt as well."""
 
-    def __init__(self, folder: Path, classes: Sequence[str], pictures: bool) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.coco = CocoWriter(folder / 'detections.json', classes)
-        self.table = TableWriter(folder / 'detections.csv')
+    def __init__(self, folder: Path, detector: Detector, pictures: bool) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.coco = CocoWriter(folder / 'detections.json', detector.classes, detector.category_ids)
+            self.table = TableWriter(folder / 'detections.csv')
+        except OSError as error:
+            raise UserError(f'cannot write to {folder}: {error.strerror or error}') from error
         self.pictures = PictureWriter(folder) if pictures else None
 
     def __enter__(self) -> Outputs:

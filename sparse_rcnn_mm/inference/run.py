@@ -160,7 +160,7 @@ def draw_detections(image: np.ndarray, detections: Detections, colors: Sequence[
 def process(detector: Detector, sources: Sequence[Source], out_dir: Path, pictures: bool = True,
             **settings: Any) -> Report:
     """Run a detector over sources into a folder; the settings are `Pipeline`'s."""
-    with Outputs(out_dir, detector.classes, pictures) as outputs:
+    with Outputs(out_dir, detector, pictures) as outputs:
         return Pipeline(detector, outputs, **settings).run(sources)
 
 

@@ -33,8 +33,8 @@ def contents(config: Config) -> dict:
     for stage in model.roi_head.bbox_head:
         torch.nn.init.normal_(stage.fc_cls.bias, std=1.0)
     torch.nn.init.uniform_(model.rpn_head.init_proposal_bboxes.weight, 0.2, 0.8)
-    return {'state_dict': model.state_dict(),
-            'meta': {'cfg': config.pretty_text, 'dataset_meta': {'classes': CLASSES}}}
+    meta = {'classes': CLASSES, 'cat_ids': tuple(range(7, 100, 10))}
+    return {'state_dict': model.state_dict(), 'meta': {'cfg': config.pretty_text, 'dataset_meta': meta}}
 
 
 @pytest.fixture(scope='session')

@@ -39,6 +39,7 @@ def test_files_hold_what_the_detector_found(detector: Detector, folder: Path, tm
     coco = COCO(str(out / 'detections.json'))
     assert report.images == len(coco.imgs) == 5 and report.detections == len(coco.anns) > 5 and not report.skipped
     assert [category['name'] for category in coco.loadCats(coco.getCatIds())] == list(detector.classes)
+    assert coco.getCatIds() == [7, 17, 27, 37, 47, 57, 67, 77, 87, 97]  # as they were in the training data
     rows = list(csv.DictReader((out / 'detections.csv').open()))
     for image in coco.imgs.values():
         assert (image['height'], image['width']) == (200, 260)
@@ -48,7 +49,7 @@ def test_files_hold_what_the_detector_found(detector: Detector, folder: Path, tm
         boxes[:, 2:] += boxes[:, :2]
         np.testing.assert_allclose(boxes, expected.boxes, atol=0.03)
         np.testing.assert_allclose([ann['score'] for ann in anns], expected.scores, atol=2e-5)
-        assert [detector.classes[ann['category_id'] - 1] for ann in anns] == list(expected.names)
+        assert [detector.classes[ann['category_id'] // 10] for ann in anns] == list(expected.names)
         mine = [row for row in rows if row['image'] == image['file_name']]
         assert [row['class'] for row in mine] == list(expected.names)
         np.testing.assert_allclose([float(row['x2']) for row in mine], expected.boxes[:, 2], atol=0.08)
@@ -65,7 +66,7 @@ def test_a_corrupt_image_is_skipped_told_and_changes_the_exit_status(
     assert infer(*arguments) == 1
     captured = capsys.readouterr()
     assert captured.err.count('skipped') == 1 and str(folder / '2.png') in captured.err
-    assert '4 images' in captured.out and '1 inputs skipped' in captured.out
+    assert '4 images' in captured.out and '1 skipped' in captured.out
     written = json.loads((tmp_path / 'out' / 'detections.json').read_text())
     assert [Path(image['file_name']).name for image in written['images']] == ['0.png', '1.png', '3.png', '4.png']
 
@@ -82,6 +83,11 @@ def test_only_chosen_classes_and_no_pictures(checkpoint: Path, folder: Path, tmp
         infer(*common, '--classes', 'zebra')
     with pytest.raises(UserError, match='--batch-size 0'):
         infer(*common, '--batch-size', 0)
+
+
+def test_a_place_that_cannot_be_written_is_told(detector: Detector, folder: Path) -> None:
+    with pytest.raises(UserError, match='cannot write to'):
+        process(detector, find_sources([str(folder)]), folder / '0.png')
 
 
 def test_a_video_becomes_a_video(detector: Detector, tmp_path: Path, colored: Callable[..., np.ndarray]) -> None:
