@@ -27,7 +27,9 @@ def decode_boxes(boxes: Tensor, deltas: Tensor, weights: tuple[float, float, flo
     The size is clamped from above only, as in `Box2BoxTransform.apply_deltas` of detectron2. In float32 at least.
     """
     boxes, deltas = at_least_float32(boxes), at_least_float32(deltas)
-    shift, log_scale = (deltas / deltas.new_tensor(weights)).split(2, dim=-1)
+    # Numbers rather than a tensor, which would have to be copied to the device.
+    deltas = torch.stack([delta / weight for delta, weight in zip(deltas.unbind(-1), weights, strict=True)], dim=-1)
+    shift, log_scale = deltas.split(2, dim=-1)
     size = boxes[..., 2:] - boxes[..., :2]
     centre = boxes[..., :2] + 0.5 * size
     return cxcywh_to_xyxy(torch.cat([centre + shift * size, size * log_scale.clamp(max=MAX_LOG_SCALE).exp()], dim=-1))

@@ -35,7 +35,10 @@ class DynamicConv(nn.Module):
 
     def forward(self, queries: Tensor, roi_feats: Tensor) -> Tensor:
         """Queries (M, C) and RoI features (M, P*P, C) to (M, C)."""
-        kernel_in, kernel_out = self.kernels(queries)
+        return self.convolve(roi_feats, *self.kernels(queries))
+
+    def convolve(self, roi_feats: Tensor, kernel_in: Tensor, kernel_out: Tensor) -> Tensor:
+        """RoI features (M, P*P, C) and their kernels to (M, C)."""
         x = torch.relu(self.norm_in(torch.bmm(roi_feats, kernel_in)))
         x = torch.relu(self.norm_out(torch.bmm(x, kernel_out)))
         return torch.relu(self.fc_norm(self.fc_layer(x.flatten(1))))

@@ -36,10 +36,11 @@ class Pyramid:
         for height, width in sizes:
             starts.append(starts[-1] + height * width)
         self.rows_per_image = starts[-1]
-        device = feats[0].device
-        self.level_size = torch.tensor([(w, h) for h, w in sizes], dtype=torch.float32, device=device)
-        self.level_start = torch.tensor(starts[:-1], device=device)
-        self.level_stride = torch.tensor(self.strides, dtype=torch.float32, device=device)
+        # Copied without waiting: a GPU goes on with the features meanwhile.
+        self.level_size, self.level_start, self.level_stride = (
+            table.to(feats[0].device, non_blocking=True) for table in (
+                torch.tensor([(w, h) for h, w in sizes], dtype=torch.float32), torch.tensor(starts[:-1]),
+                torch.tensor(self.strides, dtype=torch.float32)))
         self._extractor = extractor
 
     def roi_feats(self, boxes: Tensor, images: Tensor | None = None) -> Tensor:
