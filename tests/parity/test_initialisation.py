@@ -1,4 +1,4 @@
-"""What an untrained model is drawn from, by name; the official distributions, without the bias that is set by size there."""
+"""What an untrained model is drawn from, by name: the official distributions, without the bias set by size there."""
 import math
 
 import pytest
@@ -20,8 +20,8 @@ def model(request):
     """With each number of classes that makes the official code spoil another parameter (4, 64, 8 and 128 here)."""
     init_default_scope('sparse_rcnn_mm')
     cfg = Config.fromfile(ROOT / 'configs' / '_base_' / 'models' / 'sparse_rcnn_r50.py')
-    Architecture(50, (256, 512, 1024, 2048), channels=CHANNELS, num_proposals=30, num_stages=2, num_classes=request.param,
-                 dynamic_channels=8, ffn_channels=128, num_cls_fcs=1, num_reg_fcs=3).apply_to(cfg)
+    Architecture(50, (256, 512, 1024, 2048), channels=CHANNELS, num_proposals=30, num_stages=2,
+                 num_classes=request.param, dynamic_channels=8, ffn_channels=128, num_cls_fcs=1, num_reg_fcs=3).apply_to(cfg)
     cfg.model.backbone.init_cfg = None
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)

@@ -45,7 +45,8 @@ def write_config(folder, text: str) -> None:
     cfg.dump(folder / 'config.py')
 
 
-@pytest.mark.parametrize('case', ['tiny', pytest.param('r50_100', marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('case', ['tiny', 'r50_100'])
 def test_conversion_and_test_give_the_official_detections(tmp_path, case):
     torch.save(dict(model=official_state(case), iteration=270_000), tmp_path / 'official.pth')
     options = ['--cfg-options', 'model.roi_head.bbox_head.num_heads=4'] if case == 'tiny' else []
