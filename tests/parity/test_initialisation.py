@@ -21,7 +21,8 @@ def model(request):
     init_default_scope('sparse_rcnn_mm')
     cfg = Config.fromfile(ROOT / 'configs' / '_base_' / 'models' / 'sparse_rcnn_r50.py')
     Architecture(50, (256, 512, 1024, 2048), channels=CHANNELS, num_proposals=30, num_stages=2,
-                 num_classes=request.param, dynamic_channels=8, ffn_channels=128, num_cls_fcs=1, num_reg_fcs=3).apply_to(cfg)
+                 num_classes=request.param, dynamic_channels=8,
+                 ffn_channels=128, num_cls_fcs=1, num_reg_fcs=3).apply_to(cfg)
     cfg.model.backbone.init_cfg = None
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
