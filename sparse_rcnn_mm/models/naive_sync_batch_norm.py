@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from sparse_rcnn_mm.registry import MODELS
 
+from .box_ops import at_least_float32
+
 
 class _SumOverProcesses(torch.autograd.Function):
 
@@ -35,7 +37,8 @@ class NaiveSyncBatchNorm(nn.BatchNorm2d):
         world = get_world_size()
         if not self.training or world == 1:
             return super().forward(x)
-        moments = torch.stack([x.mean((0, 2, 3)), x.square().mean((0, 2, 3))])
+        full = at_least_float32(x)
+        moments = torch.stack([full.mean((0, 2, 3)), full.square().mean((0, 2, 3))])
         mean, square = _SumOverProcesses.apply(moments) / world
         var = square - mean.square()
         count = world * x.numel() // x.shape[1]
@@ -44,4 +47,4 @@ class NaiveSyncBatchNorm(nn.BatchNorm2d):
                 running.lerp_(now, self.momentum)  # type: ignore[union-attr, arg-type]
             self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
         scale = self.weight * (var + self.eps).rsqrt()
-        return x * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
+        return (full * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]).to(x.dtype)
