@@ -88,7 +88,8 @@ def layout(version: int, model: nn.Module) -> dict:
         return dict(meta=dict(epoch=36, mmdet_version='2.8.0+e97e900', CLASSES=classes, config='model = ...',
                               seed=None, hook_msgs={}), state_dict=state)
     return dict(meta=dict(epoch=36, mmengine_version='0.10.7', cfg='model = ...',
-                          dataset_meta=dict(CLASSES=classes, PALETTE=[(0, 0, 0)] * 5)), state_dict=state, message_hub={})
+                          dataset_meta=dict(CLASSES=classes, PALETTE=[(0, 0, 0)] * 5)),
+                state_dict=state, message_hub={})
 
 
 @pytest.mark.parametrize('version', [2, 3])
