@@ -5,6 +5,8 @@ in, so each node lists them before its own. All 20 nodes exist because mmengine 
 """
 from __future__ import annotations
 
+from typing import Any
+
 import mmdet.registry as mmdet
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import Registry
@@ -12,6 +14,15 @@ from mmengine.registry import Registry
 SCOPE = 'sparse_rcnn_mm'
 # Lets configs anywhere say `_base_ = 'sparse_rcnn_mm::configs/sparse_rcnn_r50_3x.py'`.
 MODULE2PACKAGE.setdefault(SCOPE, SCOPE)
+
+
+# A part of a model: its config, or the part itself.
+Part = Any
+
+
+def build(node: Registry, part: Part, **defaults: Any) -> Any:
+    """What the config `part` builds, with `defaults` for what it leaves open; a built part stays as it is."""
+    return node.build(part, default_args=defaults) if isinstance(part, dict) else part
 
 
 def _child(parent: Registry, *locations: str) -> Registry:
@@ -32,7 +43,7 @@ OPTIMIZERS = _child(mmdet.OPTIMIZERS)
 OPTIM_WRAPPERS = _child(mmdet.OPTIM_WRAPPERS, 'sparse_rcnn_mm.engine')
 OPTIM_WRAPPER_CONSTRUCTORS = _child(mmdet.OPTIM_WRAPPER_CONSTRUCTORS)
 PARAM_SCHEDULERS = _child(mmdet.PARAM_SCHEDULERS)
-METRICS = _child(mmdet.METRICS)
+METRICS = _child(mmdet.METRICS, 'sparse_rcnn_mm.evaluation')
 EVALUATOR = _child(mmdet.EVALUATOR)
 TASK_UTILS = _child(mmdet.TASK_UTILS, 'sparse_rcnn_mm.models')
 VISUALIZERS = _child(mmdet.VISUALIZERS)

@@ -2,11 +2,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from torch import Tensor, nn
 
-from sparse_rcnn_mm.registry import MODELS
+from sparse_rcnn_mm.registry import MODELS, Part, build
 
 from .box_ops import decode_boxes
 from .roi_extractor import Pyramid
@@ -34,19 +33,19 @@ class DIIHead(nn.Module):
         num_heads: of the self-attention.
         feedforward_channels: hidden width of the FFN.
         num_cls_fcs, num_reg_fcs: layers of the two towers.
-        dynamic_conv: config of the `DynamicConv`; its `in_channels` is C.
+        dynamic_conv: the `DynamicConv`, or its config, whose `in_channels` is C.
         box_weights: the predicted (dx, dy, dw, dh) are divided by these.
     """
 
     def __init__(self, *, num_classes: int = 80, in_channels: int = 256, num_heads: int = 8,
                  feedforward_channels: int = 2048, num_cls_fcs: int = 1, num_reg_fcs: int = 3,
-                 dynamic_conv: dict[str, Any],
+                 dynamic_conv: Part,
                  box_weights: tuple[float, float, float, float] = (2., 2., 1., 1.)) -> None:
         super().__init__()
         self.box_weights = box_weights
         self.attention = nn.ModuleDict({'attn': nn.MultiheadAttention(in_channels, num_heads, batch_first=True)})
         self.attention_norm = nn.LayerNorm(in_channels)
-        self.instance_interactive_conv = MODELS.build(dynamic_conv, default_args={'in_channels': in_channels})
+        self.instance_interactive_conv = build(MODELS, dynamic_conv, in_channels=in_channels)
         self.instance_interactive_conv_norm = nn.LayerNorm(in_channels)
         self.ffn = nn.ModuleDict({'layers': nn.Sequential(
             nn.Sequential(nn.Linear(in_channels, feedforward_channels), nn.ReLU(inplace=True)),

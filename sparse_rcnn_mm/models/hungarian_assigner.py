@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +9,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from sparse_rcnn_mm.errors import UserError
-from sparse_rcnn_mm.registry import TASK_UTILS
+from sparse_rcnn_mm.registry import TASK_UTILS, Part, build
 
 from .match_costs import Pairs
 from .structures import GroundTruth
@@ -23,11 +22,11 @@ class HungarianAssigner:
     All costs are computed on the device and copied to the host at once.
 
     Args:
-        match_costs: configs of the costs that are summed; each carries its weight.
+        match_costs: the costs that are summed, each with its weight; configs, or built already.
     """
 
-    def __init__(self, match_costs: Sequence[dict[str, Any]]) -> None:
-        self.match_costs = [TASK_UTILS.build(cost) for cost in match_costs]
+    def __init__(self, match_costs: Sequence[Part]) -> None:
+        self.match_costs = [build(TASK_UTILS, cost) for cost in match_costs]
 
     @torch.no_grad()
     def __call__(self, logits: Tensor, boxes: Tensor, gt: GroundTruth) -> Tensor:
@@ -48,8 +47,11 @@ class HungarianAssigner:
                       boxes=boxes.transpose(0, 1)[gt.image],
                       gt_boxes=gt.boxes[:, None, None],
                       img_whwh=gt.img_whwh[gt.image, None])
-        costs = sum(cost(pairs) for cost in self.match_costs).cpu().numpy()  # (T, S, N)
-        if not np.isfinite(costs).all():
+        on_device: Tensor = sum(cost(pairs) for cost in self.match_costs)
+        finite = logits.isfinite().all() & boxes.isfinite().all()
+        host = torch.cat([on_device.flatten(), finite[None].to(on_device.dtype)]).cpu().numpy()
+        costs = host[:-1].reshape(on_device.shape)  # (T, S, N)
+        if not host[-1]:
             raise UserError(
                 "the model's predictions are not finite, so training stopped before they could spoil the weights; "
                 'the last checkpoint is intact: resume from it with a lower learning rate, or without --amp, and check '

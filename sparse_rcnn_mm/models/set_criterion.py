@@ -2,13 +2,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
-from sparse_rcnn_mm.registry import MODELS, TASK_UTILS
+from sparse_rcnn_mm.registry import MODELS, TASK_UTILS, Part, build
 
 from .box_ops import at_least_float32
 from .structures import GroundTruth, StageOutput
@@ -24,21 +23,21 @@ NORMALIZERS: dict[str, Callable[[Tensor, GroundTruth], Tensor]] = {
 class SetCriterion(nn.Module):
     """The training loss. It owns everything that sees ground truth, and has no parameters.
 
-    Args:
-        assigner: config of `assigner(logits, boxes, gt) -> matched_gt`; see `HungarianAssigner`.
-        loss_cls, loss_bbox, loss_iou: configs of the losses of class, box corners and overlap, with their weights.
+    Args: each part is a config, or built already.
+        assigner: `assigner(logits, boxes, gt) -> matched_gt`; see `HungarianAssigner`.
+        loss_cls, loss_bbox, loss_iou: the losses of class, box corners and overlap, with their weights.
         normalizer: a key of `NORMALIZERS`; the quantity is averaged over processes and at least 1.
     """
 
-    def __init__(self, *, assigner: dict[str, Any], loss_cls: dict[str, Any], loss_bbox: dict[str, Any],
-                 loss_iou: dict[str, Any], normalizer: str = 'num_gts') -> None:
+    def __init__(self, *, assigner: Part, loss_cls: Part, loss_bbox: Part, loss_iou: Part,
+                 normalizer: str = 'num_gts') -> None:
         super().__init__()
         if normalizer not in NORMALIZERS:
             raise ValueError(f'normalizer must be one of {sorted(NORMALIZERS)}, not {normalizer!r}')
-        self.assigner = TASK_UTILS.build(assigner)
-        self.loss_cls = MODELS.build(loss_cls)
-        self.loss_bbox = MODELS.build(loss_bbox)
-        self.loss_iou = MODELS.build(loss_iou)
+        self.assigner = build(TASK_UTILS, assigner)
+        self.loss_cls = build(MODELS, loss_cls)
+        self.loss_bbox = build(MODELS, loss_bbox)
+        self.loss_iou = build(MODELS, loss_iou)
         self.normalizer = normalizer
 
     def forward(self, stages: Sequence[StageOutput], gt: GroundTruth) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from mmdet.structures import SampleList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from sparse_rcnn_mm.registry import MODELS
+from sparse_rcnn_mm.registry import MODELS, Part, build
 
 from .structures import GroundTruth, StageOutput
 
@@ -22,25 +22,24 @@ class SparseRCNN(BaseDetector):
     losses of `criterion`, 'predict' the data samples with `pred_instances`, and 'tensor', which needs no data samples,
     a list of (logits, boxes) by stage. All three run the network by the same method.
 
-    Args:
-        backbone, neck: configs of mmdet modules that give the feature levels.
-        rpn_head: config of `rpn_head(feats, img_whwh) -> Proposals`.
-        roi_head: config of `roi_head(feats, proposals) -> list[StageOutput]`.
-        criterion: config of `criterion(stages, gt) -> dict of losses`.
-        postprocessor: config of `postprocessor(last_stage) -> Detections`.
+    Args: each part is a config, or built already.
+        backbone, neck: mmdet modules that give the feature levels.
+        rpn_head: `rpn_head(feats, img_whwh) -> Proposals`.
+        roi_head: `roi_head(feats, proposals) -> list[StageOutput]`.
+        criterion: `criterion(stages, gt) -> dict of losses`.
+        postprocessor: `postprocessor(last_stage) -> Detections`.
         data_preprocessor, init_cfg: as in mmdet.
     """
 
-    def __init__(self, *, backbone: dict[str, Any], neck: dict[str, Any], rpn_head: dict[str, Any],
-                 roi_head: dict[str, Any], criterion: dict[str, Any], postprocessor: dict[str, Any],
-                 data_preprocessor: dict[str, Any] | None = None, init_cfg: Any = None) -> None:
+    def __init__(self, *, backbone: Part, neck: Part, rpn_head: Part, roi_head: Part, criterion: Part,
+                 postprocessor: Part, data_preprocessor: dict[str, Any] | None = None, init_cfg: Any = None) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
-        self.backbone = MODELS.build(backbone)
-        self.neck = MODELS.build(neck)
-        self.rpn_head = MODELS.build(rpn_head)
-        self.roi_head = MODELS.build(roi_head)
-        self.criterion = MODELS.build(criterion)
-        self.postprocessor = MODELS.build(postprocessor)
+        self.backbone = build(MODELS, backbone)
+        self.neck = build(MODELS, neck)
+        self.rpn_head = build(MODELS, rpn_head)
+        self.roi_head = build(MODELS, roi_head)
+        self.criterion = build(MODELS, criterion)
+        self.postprocessor = build(MODELS, postprocessor)
 
     def extract_feat(self, batch_inputs: Tensor) -> list[Tensor]:
         """Images (B, 3, H, W) to the feature levels."""

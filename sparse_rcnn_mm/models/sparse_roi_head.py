@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sparse_rcnn_mm.registry import MODELS
+from sparse_rcnn_mm.registry import MODELS, Part, build
 
 from .structures import Proposals, StageOutput
 
@@ -16,18 +16,19 @@ class SparseRoIHead(nn.Module):
     """Refine proposals stage by stage. A stage is any module `stage(pyramid, boxes, queries) -> StageOutput`.
 
     Args:
-        bbox_head: config of one stage, which is built `num_stages` times.
+        bbox_head: config of one stage, which is built `num_stages` times; or a list of stages, configs or built.
         num_stages: stages with weights of their own.
         order: which stage runs when, as indices; default each once. `num_stages=1, order=[0] * 6` ties six stages.
-        roi_extractor: config of the module that turns the feature levels into the pyramid that all stages share.
+        roi_extractor: turns the feature levels into the pyramid that all stages share; a config, or built already.
     """
 
-    def __init__(self, *, bbox_head: dict[str, Any], num_stages: int = 6, order: Sequence[int] | None = None,
-                 roi_extractor: dict[str, Any]) -> None:
+    def __init__(self, *, bbox_head: dict[str, Any] | Sequence[Part], num_stages: int = 6,
+                 order: Sequence[int] | None = None, roi_extractor: Part) -> None:
         super().__init__()
-        self.bbox_head = nn.ModuleList(MODELS.build(bbox_head) for _ in range(num_stages))
-        self.order = list(range(num_stages)) if order is None else list(order)
-        self.roi_extractor = MODELS.build(roi_extractor)
+        stages = [bbox_head] * num_stages if isinstance(bbox_head, dict) else bbox_head
+        self.bbox_head = nn.ModuleList(build(MODELS, stage) for stage in stages)
+        self.order = list(range(len(self.bbox_head))) if order is None else list(order)
+        self.roi_extractor = build(MODELS, roi_extractor)
 
     def forward(self, feats: Sequence[Tensor], proposals: Proposals) -> list[StageOutput]:
         """The outputs of all stages, in the order in which they ran."""

@@ -137,3 +137,12 @@ def test_predictions_that_are_not_finite_stop_with_advice(what: str, value: floa
 def test_arguments_are_those_of_mmdet() -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'match_cost'"):
         HungarianAssigner(match_cost=[])
+
+
+@pytest.mark.parametrize('counts', [[0, 0], [2, 0]])
+def test_one_bad_number_in_an_image_without_objects_stops_too(counts: list[int]) -> None:
+    """Its class loss would spoil the weights just the same."""
+    gt, (logits, boxes) = random_gt(counts), predictions(1, 2, 5)
+    logits[0, 1, 0, 0] = float('inf')
+    with pytest.raises(UserError, match='predictions are not finite'):
+        build()(logits, boxes, gt)
