@@ -22,7 +22,7 @@ class CocoDataset(MMDetCocoDataset):
     Crowd boxes are dropped, and those marked as `ignore`, and those whose polygons all have fewer than three points.
     Everything else stays: boxes that reach beyond the image or are thin (the pipeline clips them and drops empty
     ones), and images without any box, unless `filter_cfg` has `filter_empty_gt=True` or a `min_size`.
-    Masks are not loaded. Labels number the classes in the order of the file, whatever the category ids.
+    Masks are not loaded. Labels number the classes in the order of `metainfo.classes`, whatever the file has.
 
     Files are checked when the data set is built, so a mistake shows before training: `UserError`.
     """
@@ -72,28 +72,23 @@ class CocoDataset(MMDetCocoDataset):
         return self.data_prefix.get('img', self.data_root) or ''
 
     def _match_classes(self, categories: list[dict]) -> None:
-        """Number the classes, which must be the file's: all of them or some, but in its order.
-
-        The order matters because the COCO metric numbers the classes by the file.
-        """
+        """Number the classes, which must be among the file's categories."""
         classes = self.metainfo['classes']
         names = tuple(category['name'] for category in categories)
         path = full_path(self.ann_file)
-        selected = tuple(name for name in names if name in classes)
-        if selected != classes:
+        if sorted(classes) != sorted(set(classes) & set(names)):
             dataset = 'val_dataloader.dataset' if self.test_mode else 'train_dataloader.dataset'
-            fault = ('in another order than the categories' if sorted(selected) == sorted(classes)
-                     else 'not the categories')
             raise UserError(
-                f'the classes of the data set are {fault} of {path}: configured are {_shown(classes)}, the file has '
-                f'{_shown(names)}; set --cfg-options {dataset}.metainfo.classes="{_as_option(names)}" (for every data '
-                'set) and the number of classes of the model to match')
+                f'the classes of the data set are not the categories of {path}: configured are {_shown(classes)}, '
+                f'the file has {_shown(names)}; set --cfg-options {dataset}.metainfo.classes="{_as_option(names)}" (for '
+                'every data set) and the number of classes of the model to match')
         left_out = [name for name in names if name not in classes]
         if left_out:
             MMLogger.get_current_instance().warning(
                 f'{path}: boxes of the categories {_shown(tuple(left_out))} are left out, as they are not among the '
                 'classes of the data set')
-        self.cat_ids = [category['id'] for category in categories if category['name'] in classes]
+        ids = {category['name']: category['id'] for category in categories}
+        self.cat_ids = [ids[name] for name in classes]
         self.cat2label = {category_id: label for label, category_id in enumerate(self.cat_ids)}
         # goes into checkpoints with the class names, so that predictions can be written with the file's ids
         self._metainfo['cat_ids'] = tuple(self.cat_ids)

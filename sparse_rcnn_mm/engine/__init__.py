@@ -2,10 +2,11 @@
 from .amp import CPUAmpOptimWrapper
 from .batch import accumulate
 from .config import add_common_arguments, load_config, load_test_config
+from .curves import CurvesHook
 from .inference_checkpoint import InferenceCheckpointHook
 from .own_data import test_on, train_on
 from .runner import Runner
 from .trackers import TRACKERS, log_to
 
-__all__ = ['CPUAmpOptimWrapper', 'InferenceCheckpointHook', 'Runner', 'TRACKERS', 'accumulate', 'add_common_arguments',
-           'load_config', 'load_test_config', 'log_to', 'test_on', 'train_on']
+__all__ = ['CPUAmpOptimWrapper', 'CurvesHook', 'InferenceCheckpointHook', 'Runner', 'TRACKERS', 'accumulate',
+           'add_common_arguments', 'load_config', 'load_test_config', 'log_to', 'test_on', 'train_on']

@@ -170,9 +170,13 @@ def test_classes_that_the_file_does_not_have(root: Path) -> None:
         _build(root, metainfo=None)
 
 
-def test_classes_in_another_order_would_be_misnamed(root: Path) -> None:
-    with pytest.raises(UserError, match='in another order than the categories'):
-        _build(root, classes=('dog', 'cat', 'fox'))
+def test_labels_follow_the_configured_order(root: Path) -> None:
+    dataset = _build(root, classes=('fox', 'cat', 'dog'))
+    assert dataset.metainfo['cat_ids'] == (90, 0, 17)
+    assert [[instance['bbox_label'] for instance in dataset.get_data_info(index)['instances']]
+            for index in range(3)] == [[2, 2, 1], [], [0]]
+    with pytest.raises(UserError, match='not the categories'):
+        _build(root, classes=('fox', 'cat', 'fox'))
 
 
 def test_an_unknown_option_is_refused(root: Path) -> None:

@@ -1,0 +1,164 @@
+"""The curves of a training as a picture beside its logs."""
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from sparse_rcnn_mm.registry import HOOKS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_STAGE_LOSS = re.compile(r's(\d+)\.(loss\w*)$')
+_AP_NAMES = {'mAP': 'AP', 'mAP_50': 'AP50', 'mAP_75': 'AP75'}
+_LOSS_NAMES = {'loss_cls': 'classification loss', 'loss_bbox': 'L1 loss', 'loss_iou': 'GIoU loss'}
+
+
+@dataclass
+class History:
+    """Everything that was logged about a training, over all its runs.
+
+    Attributes:
+        train: iteration -> the numbers logged there.
+        val: iteration -> the metrics of the validation there.
+        unreadable: lines that could not be read, as an interrupted run may leave one.
+    """
+    train: dict[int, dict[str, float]] = field(default_factory=dict)
+    val: dict[int, dict[str, float]] = field(default_factory=dict)
+    unreadable: int = 0
+
+    def series(self, key: str) -> tuple[list[int], list[float]]:
+        """Iterations and values of one logged number of the training."""
+        points = [(step, row[key]) for step, row in sorted(self.train.items()) if key in row]
+        return [step for step, _ in points], [value for _, value in points]
+
+    def metric(self, name: str) -> tuple[list[int], list[float]]:
+        """Iterations and values of one metric, whatever its prefix; -1, which COCO says for none, is left out."""
+        points = [(step, value) for step, row in sorted(self.val.items())
+                  for key, value in row.items() if re.search(rf'(^|[/_]){name}$', key) and value >= 0]
+        return [step for step, _ in points], [value for _, value in points]
+
+
+def read_history(work_dir: str | Path) -> History:
+    """Read the logs of all runs in a work dir; a resumed run replaces what came after the iteration it started at."""
+    history = History()
+    for log in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
+        _add_run(history, log)
+    return history
+
+
+def _add_run(history: History, log: Path) -> None:
+    last = None
+    for line in log.read_text().splitlines():
+        try:
+            row = json.loads(line)
+            step = int(row['step'])
+        except (ValueError, KeyError, TypeError):
+            history.unreadable += 1
+            continue
+        if 'loss' in row:
+            if last is None:
+                for rows in (history.train, history.val):
+                    for later in [known for known in rows if known >= step]:
+                        del rows[later]
+            last = step
+            history.train[step] = row
+        elif last is not None:  # else not of a training
+            # mmengine may count validations in epochs, which are 0 where training counts iterations
+            history.val[max(step, last)] = row
+
+
+def draw_curves(history: History) -> Figure:
+    """Six plots over iterations: each kind of loss by stage, their sum, AP and learning rate."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 7), layout='constrained')
+    kinds = _stage_losses(history)
+    columns = max(3, len(kinds))
+    axes = figure.subplots(2, columns, squeeze=False)
+    for axis, (kind, stages) in zip(axes[0], kinds.items(), strict=False):
+        _plot_stages(axis, history, kind, stages)
+    _plot(axes[1, 0], 'loss, sum of all', {'': history.series('loss')})
+    _plot(axes[1, 1], 'AP on the validation data',
+          {label: history.metric(name) for name, label in _AP_NAMES.items()}, marker='o', markersize=3)
+    _plot(axes[1, 2], 'learning rate', {'': history.series('lr')})
+    for axis in axes.flat:
+        axis.set_visible(bool(axis.get_title()))
+        axis.set_xlim(0, max([*history.train, *history.val, 1]))
+        axis.set_xlabel('iteration')
+        axis.grid(alpha=0.3)
+        axis.spines[['top', 'right']].set_visible(False)
+    return figure
+
+
+def _stage_losses(history: History) -> dict[str, list[int]]:
+    """Kind of loss -> stages that have it, as logged."""
+    kinds: dict[str, set[int]] = defaultdict(set)
+    for row in history.train.values():
+        for key in row:
+            if match := _STAGE_LOSS.match(key):
+                kinds[match[2]].add(int(match[1]))
+    return {kind: sorted(stages) for kind, stages in kinds.items()}
+
+
+def _plot_stages(axis: Axes, history: History, kind: str, stages: list[int]) -> None:
+    from matplotlib import colormaps
+
+    colors = colormaps['viridis_r']([0.1 + 0.9 * index / max(len(stages) - 1, 1) for index in range(len(stages))])
+    for stage, color in zip(stages, colors, strict=True):
+        axis.plot(*history.series(f's{stage}.{kind}'), label=f'stage {stage + 1}', color=color, linewidth=1)
+    axis.set_title(_LOSS_NAMES.get(kind, kind))
+    axis.set_ylim(bottom=0)
+    axis.legend(frameon=False, fontsize='small')
+
+
+def _plot(axis: Axes, title: str, curves: dict[str, tuple[list[int], list[float]]], **style: Any) -> None:
+    for label, (steps, values) in curves.items():
+        if steps:
+            axis.plot(steps, values, label=label, linewidth=1.2, **style)
+    axis.set_title(title)
+    axis.set_ylim(bottom=0)
+    if len(axis.lines) > 1:
+        axis.legend(frameon=False, fontsize='small')
+
+
+@HOOKS.register_module()
+class CurvesHook(Hook):
+    """Draw WORK_DIR/`name` at every validation and at the end of the training, of all runs in the work dir."""
+
+    priority = 'LOWEST'  # after LoggerHook
+
+    def __init__(self, name: str = 'curves.png') -> None:
+        self.name = name
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self._draw(runner)
+
+    def after_train(self, runner: Runner) -> None:
+        self._draw(runner)
+
+    def _draw(self, runner: Runner) -> None:
+        if not is_main_process():
+            return
+        path = Path(runner.work_dir, self.name)
+        # a picture is not worth a training, so whatever goes wrong is said and no more
+        try:
+            history = read_history(runner.work_dir)
+            if history.unreadable:
+                runner.logger.warning(f'{path}: {history.unreadable} lines of the logs cannot be read, left out')
+            if history.train:
+                unfinished = path.with_suffix('.part.png')
+                draw_curves(history).savefig(unfinished, dpi=100)
+                os.replace(unfinished, path)
+        except Exception as error:
+            runner.logger.warning(f'{path} was not drawn: {type(error).__name__}: {error}')
