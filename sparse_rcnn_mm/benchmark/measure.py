@@ -1,0 +1,173 @@
+"""One measurement: the detector as it predicts or trains, alone or against mmdet's."""
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from mmdet.structures import SampleList
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from torch import Tensor, nn
+
+from sparse_rcnn_mm.inference.fast import PRECISIONS, fast_form
+
+from . import machine
+from .mmdet_twin import build_twin, last_stage
+from .parts import flops_by_part, seconds_by_part
+from .timing import Clock, Spread, alternate, peak_memory, ratio
+from .workload import build_model, images, samples
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is run: size as (height, width), `against` is 'mmdet' or None and runs in `against_precision`."""
+    size: tuple[int, int] = (800, 1216)
+    batch: int = 1
+    precision: str = 'fp32'
+    compile: bool = False
+    train: bool = False
+    against: str | None = None
+    against_precision: str = 'fp32'
+    num_gts: int = 7
+    repeats: int = 5
+    device: str = 'cpu'
+    cpu_time: bool = False
+
+
+@dataclass
+class Result:
+    """What came out; seconds are of a whole batch, memory is MiB above what the idle model holds."""
+    workload: Workload
+    machine: str
+    seconds: Spread
+    parameters: int
+    peak_gflops: float
+    memory: float | None = None
+    flops: dict[str, int] = field(default_factory=dict)
+    part_seconds: dict[str, float] = field(default_factory=dict)
+    against_seconds: Spread | None = None
+    against_memory: float | None = None
+    ratio: Spread | None = None
+    differences: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def images_per_second(self) -> float:
+        return self.workload.batch / self.seconds.median
+
+    @property
+    def gflops(self) -> float:
+        """Achieved GFLOP/s; a backward pass counts as twice the forward one."""
+        return (3 if self.workload.train else 1) * sum(self.flops.values()) / self.seconds.median / 1e9
+
+
+class Predict:
+    """Prediction of one batch, to be called."""
+
+    def __init__(self, model: nn.Module, batch: Tensor, data: SampleList, scope: str = 'sparse_rcnn_mm',
+                 context: AbstractContextManager | None = None) -> None:
+        self.model, self.batch, self.data, self.scope, self.context = model, batch, data, scope, context
+
+    @torch.no_grad()
+    def __call__(self) -> Any:
+        with DefaultScope.overwrite_default_scope(self.scope), self.context or nullcontext():
+            return self.model.predict(self.batch, self.data)
+
+
+class TrainStep(Predict):
+    """One training step of one batch, to be called. The learning rate is 0, so that every call does the same."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.model.train()
+        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.AdamW(parameters, lr=0., fused=True if self.scope == 'sparse_rcnn_mm' else None)
+        self.losses: dict[str, Tensor] = {}
+
+    @torch.enable_grad()
+    def __call__(self) -> None:
+        self.optimizer.zero_grad()
+        with DefaultScope.overwrite_default_scope(self.scope), self.context or nullcontext():
+            self.losses = self.model.loss(self.batch, copy.deepcopy(self.data))
+        sum(loss for name, loss in self.losses.items() if 'loss' in name).backward()
+        self.optimizer.step()
+
+
+def _autocast(precision: str, device: str) -> AbstractContextManager | None:
+    return None if precision == 'fp32' else torch.autocast(device, PRECISIONS[precision])
+
+
+def measure(cfg: Config, work: Workload, state: dict[str, Tensor] | None = None) -> Result:
+    """Measure the model of `cfg`, with the weights `state` or random ones."""
+    clock = Clock(work.device, work.cpu_time)
+    model = build_model(cfg, state)
+    state = model.state_dict()
+    torch.manual_seed(1)
+    batch = images(work.batch, *work.size).to(work.device)
+    data = [sample.to(work.device) for sample in samples(
+        work.batch, *work.size, work.num_gts, cfg.model.roi_head.bbox_head.num_classes)]
+    model = model.to(work.device, memory_format=torch.channels_last)
+    result = Result(work, machine.name(work.device), Spread(0, 0, 0), sum(p.numel() for p in model.parameters()),
+                    machine.peak_gflops(work.device, PRECISIONS[work.precision], clock))
+    ours: Predict
+    if work.train:
+        ours = TrainStep(model, batch, data, context=_autocast(work.precision, work.device))
+    else:
+        model = fast_form(model, work.precision, work.compile)
+        ours = Predict(model, batch, data)
+    runs: dict[str, Callable[[], object]] = {'ours': ours}
+    if work.against:
+        runs[work.against] = _twin_run(cfg, state, batch, data, work)
+    seconds = alternate(runs, work.repeats, clock)
+    result.seconds = Spread.of(seconds['ours'])
+    result.memory = peak_memory(ours, work.device)
+    if not work.compile:
+        result.flops = flops_by_part(model, Predict(model, batch, data) if not work.train else _forward_only(ours))
+        result.part_seconds = seconds_by_part(model, ours, clock)
+    if work.against:
+        theirs = runs[work.against]
+        assert isinstance(theirs, Predict)
+        result.against_seconds = Spread.of(seconds[work.against])
+        result.against_memory = peak_memory(theirs, work.device)
+        result.ratio = ratio(seconds, work.against, 'ours')
+        result.differences = training_differences(ours, theirs) if work.train else output_differences(ours, theirs)
+    return result
+
+
+def _forward_only(step: Predict) -> Callable[[], object]:
+    """The forward pass of a training step."""
+    def run() -> None:
+        with step.context or nullcontext():
+            step.model.loss(step.batch, step.data)
+    return run
+
+
+def _twin_run(cfg: Config, state: dict[str, Tensor], batch: Tensor, data: SampleList, work: Workload) -> Predict:
+    twin = build_twin(cfg, state).to(work.device)
+    kind = TrainStep if work.train else Predict
+    return kind(twin, batch, data, 'mmdet', _autocast(work.against_precision, work.device))
+
+
+@torch.no_grad()
+def output_differences(ours: Predict, theirs: Predict) -> dict[str, float]:
+    """The largest differences of the last stage's logits, and of its boxes relative to the largest coordinate."""
+    stage = ours.model.run_stages(ours.batch, ours.data)[-1]
+    with DefaultScope.overwrite_default_scope('mmdet'), theirs.context or nullcontext():
+        logits, boxes = last_stage(theirs.model, theirs.batch, theirs.data)
+    return {'logits': float((stage.logits.float() - logits.float()).abs().max()),
+            'boxes, relative': float((stage.boxes - boxes).abs().max() / boxes.abs().max())}
+
+
+def training_differences(ours: TrainStep | Predict, theirs: TrainStep | Predict) -> dict[str, float]:
+    """The largest relative difference of the losses, and that of the gradients relative to each gradient's peak."""
+    assert isinstance(ours, TrainStep) and isinstance(theirs, TrainStep)
+    losses = [float((loss - theirs.losses[name]).abs() / theirs.losses[name].abs().clamp(min=1e-6))
+              for name, loss in ours.losses.items()]
+    wanted = {name: p.grad for name, p in theirs.model.named_parameters() if p.grad is not None}
+    gradients = [float((p.grad - wanted[name]).abs().max() / wanted[name].abs().max())
+                 for name, p in ours.model.named_parameters()
+                 if name in wanted and p.grad is not None and float(wanted[name].abs().max()) > 1e-7]
+    return {'losses, relative': max(losses), 'gradients / peak': max(gradients)}

@@ -1,0 +1,94 @@
+"""mmdet's own Sparse R-CNN with the weights of ours, to compare with."""
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import mmdet.registry
+import torch
+from mmdet.structures import SampleList
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import DefaultScope
+from torch import Tensor, nn
+
+from sparse_rcnn_mm.errors import UserError
+
+
+def require_compiled_ops() -> None:
+    """Raises:
+        UserError: mmcv has none, and mmdet's detector cannot run.
+    """
+    try:
+        from mmcv.ops import roi_align
+        roi_align(torch.zeros(1, 1, 2, 2), torch.tensor([[0., 0., 0., 2., 2.]]), (1, 1))
+    except Exception as error:
+        raise UserError('--against mmdet needs mmcv with compiled ops, which this environment does not have: install '
+                        'such a build of mmcv into an environment of its own, and run this tool there') from error
+
+
+def build_twin(cfg: Config, state: dict[str, Tensor]) -> nn.Module:
+    """mmdet's SparseRCNN for one of our configs, with the weights `state`.
+
+    Raises:
+        UserError: the config has what mmdet's detector does not have, such as tied stages.
+    """
+    model: dict[str, Any] = copy.deepcopy(cfg.model.to_dict())
+    head = model['roi_head']
+    if head.get('order') or head['bbox_head']['type'] != 'DIIHead' or model['type'] != 'SparseRCNN':
+        raise UserError('--against mmdet: mmdet has no such model; it has DIIHead stages that each run once')
+    stages = head['num_stages']
+    criterion, extractor = model.pop('criterion'), head['roi_extractor']
+    channels = head['bbox_head']['in_channels']
+    proposals = model['rpn_head']['num_proposals']
+    model.pop('postprocessor')
+    model['backbone']['init_cfg'] = None
+    model['roi_head'] = dict(
+        type='SparseRoIHead', num_stages=stages, stage_loss_weights=[1] * stages, proposal_feature_channel=channels,
+        bbox_roi_extractor=dict(
+            type='SingleRoIExtractor', roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=2),
+            out_channels=channels, featmap_strides=list(extractor['strides']),
+            finest_scale=extractor.get('finest_scale', 56)),
+        bbox_head=[_stage(head['bbox_head'], criterion) for _ in range(stages)])
+    step = dict(assigner=criterion['assigner'], sampler=dict(type='PseudoSampler'), pos_weight=1)
+    model['train_cfg'] = dict(rpn=None, rcnn=[step] * stages)
+    model['test_cfg'] = dict(rpn=None, rcnn=dict(max_per_img=proposals))
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        twin = mmdet.registry.MODELS.build(ConfigDict(model))
+    twin.load_state_dict(state)
+    return twin.eval()
+
+
+def _stage(stage: dict[str, Any], criterion: dict[str, Any]) -> dict[str, Any]:
+    """mmdet's config of one of our stages."""
+    channels = stage['in_channels']
+    loss_cls = {'type': 'FocalLoss', 'use_sigmoid': True, **criterion['loss_cls']}
+    shared = {key: value for key, value in stage.items() if key != 'dynamic_conv'}
+    return {
+        **shared, 'num_ffn_fcs': 2, 'dropout': 0.0, 'ffn_act_cfg': dict(type='ReLU', inplace=True),
+        'loss_cls': loss_cls, 'loss_bbox': criterion['loss_bbox'],
+        'loss_iou': criterion['loss_iou'],
+        'dynamic_conv_cfg': dict(
+            type='DynamicConv', in_channels=channels, feat_channels=stage['dynamic_conv']['feat_channels'],
+            out_channels=channels, input_feat_shape=7, act_cfg=dict(type='ReLU', inplace=True),
+            norm_cfg=dict(type='LN')),
+        'bbox_coder': dict(type='DeltaXYWHBBoxCoder', clip_border=False, target_means=[0.] * 4,
+                           target_stds=[0.5, 0.5, 1., 1.])}
+
+
+def last_stage(twin: nn.Module, images: Tensor, samples: SampleList) -> tuple[Tensor, Tensor]:
+    """Logits (B, N, K) and boxes (B, N, 4) of the twin's last stage, as its `predict` computes them (its `_forward`
+    feeds every stage with the first one's input)."""
+    head, stages = twin.roi_head, []
+    run = head._bbox_forward
+
+    def recording(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        stages.append(run(*args, **kwargs))
+        return stages[-1]
+
+    head._bbox_forward = recording
+    try:
+        twin.predict(images, copy.deepcopy(samples))
+    finally:
+        del head._bbox_forward
+    logits = stages[-1]['cls_score']
+    return logits, stages[-1]['decoded_bboxes'].view(*logits.shape[:2], 4)

@@ -1,0 +1,90 @@
+"""Measuring time and memory, in a way that survives a busy machine."""
+from __future__ import annotations
+
+import ctypes
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The middle of some numbers, with the quartiles around it."""
+    low: float
+    median: float
+    high: float
+
+    @classmethod
+    def of(cls, numbers: list[float]) -> Spread:
+        if len(numbers) == 1:
+            return cls(numbers[0], numbers[0], numbers[0])
+        return cls(*statistics.quantiles(numbers, n=4, method='inclusive'))
+
+    def text(self, digits: int = 3) -> str:
+        return f'{self.median:.{digits}f} ({self.low:.{digits}f}..{self.high:.{digits}f})'
+
+
+class Clock:
+    """Seconds, after the device has done what it was given.
+
+    Args:
+        device: 'cpu' or 'cuda'.
+        cpu_time: count the seconds that this process was computing rather than those that passed. With one thread that
+            is what a quiet machine would take, whatever else runs. Only where the device is the CPU.
+    """
+
+    def __init__(self, device: str = 'cpu', cpu_time: bool = False) -> None:
+        self.device = device
+        self._now = time.process_time if cpu_time and device == 'cpu' else time.perf_counter
+
+    def __call__(self) -> float:
+        if self.device == 'cuda':
+            torch.cuda.synchronize()
+        return self._now()
+
+
+def alternate(runs: Mapping[str, Callable[[], object]], repeats: int, clock: Callable[[], float],
+              warmup: int = 1) -> dict[str, list[float]]:
+    """Seconds of each run, `repeats` times each, in turn (A B A B ...) so that what disturbs one disturbs all."""
+    for run in list(runs.values()) * warmup:
+        run()
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            start = clock()
+            run()
+            seconds[name].append(clock() - start)
+    return seconds
+
+
+def ratio(seconds: Mapping[str, list[float]], slow: str, fast: str) -> Spread:
+    """How many times as long `slow` took as `fast`, over the pairs that ran one after the other."""
+    return Spread.of([a / b for a, b in zip(seconds[slow], seconds[fast], strict=True)])
+
+
+def peak_memory(run: Callable[[], object], device: str = 'cpu') -> float | None:
+    """MiB that `run` holds at its highest, above what was held before. None where the system does not tell."""
+    if device == 'cuda':
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        torch.cuda.synchronize()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # glibc: freed memory goes back, or it would be counted as held before
+        before = _status('VmRSS')
+        Path('/proc/self/clear_refs').write_text('5')  # Linux: the high-water mark starts anew
+        run()
+        return (_status('VmHWM') - before) / 1024
+    except (OSError, AttributeError):
+        return None
+
+
+def _status(key: str) -> int:
+    """An entry of /proc/self/status, in kB."""
+    lines = Path('/proc/self/status').read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(key))

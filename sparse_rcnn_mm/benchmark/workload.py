@@ -1,0 +1,66 @@
+"""Models and batches to measure: weights of a sensible scale, and proposals that are spread over the image."""
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from mmdet.structures import DetDataSample, SampleList
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from sparse_rcnn_mm.models import SparseRCNN
+from sparse_rcnn_mm.registry import MODELS
+
+
+def build_model(cfg: Config, state: dict[str, Tensor] | None = None) -> SparseRCNN:
+    """The model of a config, with `state` or else with weights that behave as trained ones do."""
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('sparse_rcnn_mm'):
+        model = MODELS.build({**cfg.model, 'backbone': {**cfg.model.backbone, 'init_cfg': None}})
+    if state is None:
+        _spread_out(model)
+    else:
+        model.load_state_dict(state)
+    return model.eval()
+
+
+@torch.no_grad()
+def _spread_out(model: SparseRCNN) -> None:
+    """Untrained proposals all cover the whole image, and untrained activations grow from block to block: neither costs
+    what it costs a trained model."""
+    boxes = model.rpn_head.init_proposal_bboxes.weight
+    size = (torch.rand(len(boxes), 2) * 3 - 3.5).exp()
+    boxes.copy_(torch.cat([size / 2 + torch.rand_like(size) * (1 - size), size], dim=1))
+    for stage in model.roi_head.bbox_head:
+        stage.fc_reg.weight.mul_(0.02)
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    momentum = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.train()
+        norm.momentum = None  # the plain average
+    model.backbone(images(2, 256, 256))
+    for norm, before in zip(norms, momentum, strict=True):
+        norm.eval()
+        norm.momentum = before
+
+
+def images(batch: int, height: int, width: int) -> Tensor:
+    """Normalised images (B, 3, H, W): blobs and noise."""
+    blobs = F.interpolate(torch.randn(batch, 3, height // 16, width // 16), size=(height, width), mode='bilinear')
+    return blobs + 0.3 * torch.randn(batch, 3, height, width)
+
+
+def samples(batch: int, height: int, width: int, num_gts: int = 7, num_classes: int = 80) -> SampleList:
+    """Data samples with `num_gts` random boxes each."""
+    result = []
+    for index in range(batch):
+        shape = (height, width)
+        sample = DetDataSample(metainfo=dict(img_id=index, img_shape=shape, ori_shape=shape, pad_shape=shape,
+                                             batch_input_shape=shape, scale_factor=(1., 1.)))
+        size = torch.rand(num_gts, 2) * 0.3 + 0.03
+        corner = torch.rand(num_gts, 2) * (1 - size)
+        boxes = torch.cat([corner, corner + size], dim=1) * torch.tensor([width, height, width, height])
+        sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.randint(num_classes, (num_gts,)))
+        result.append(sample)
+    return result
