@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from sparse_rcnn_mm.inference.detector import Detector
 
-from .draw import Color, Mark, class_colors, draw_boxes, enlarged, label_font
+from .draw import Color, Mark, class_colors, draw_boxes, label_font
 
 _FAINT = (150, 150, 150)
 _CAPTION_COLOR = (255, 255, 255)
@@ -91,7 +91,7 @@ def animate_stages(image: np.ndarray, stages: StageBoxes, path: Path, side: int 
         durations.append(int(seconds * 1000) if pause else 60)
     durations[-1] *= 2
     # One palette for all frames: the image does not flicker, and unchanged areas cost nothing.
-    palette = _montage([frames[0], frames[-1]]).quantize(128, dither=Image.Dither.NONE)
+    palette = _montage([frames[0], frames[-1]]).quantize(64, dither=Image.Dither.NONE)
     reduced = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     reduced[0].save(path, save_all=True, append_images=reduced[1:], duration=durations, loop=0, optimize=True)
 
@@ -133,13 +133,11 @@ def _moments(num_stages: int, steps: int) -> Iterator[tuple[float, bool]]:
 
 
 def _scaled(image: np.ndarray, side: int) -> tuple[Image.Image, float]:
-    """The image with a long side of about `side` pixels, and the factor of that."""
-    factor = side / max(image.shape[:2])
-    if factor >= 1:
-        return enlarged(image, side)
+    """The image with a long side of `side` pixels, and the factor of that."""
     picture = Image.fromarray(np.ascontiguousarray(image))
+    factor = side / max(picture.size)
     size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
-    return picture.resize(size, Image.Resampling.LANCZOS), factor
+    return picture.resize(size, Image.Resampling.BICUBIC if factor > 1 else Image.Resampling.LANCZOS), factor
 
 
 def _captioned(picture: Image.Image, text: str) -> Image.Image:
