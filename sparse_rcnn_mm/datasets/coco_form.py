@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from sparse_rcnn_mm.errors import UserError
@@ -33,16 +35,34 @@ def read_coco_form(root: Path, files: list[Path], paths: list[Path]) -> RawData:
     data = RawData(root, 'COCO JSON', {})
     images = [path for path in files if is_image(path)]
     for name, path in _one_a_split(root, paths).items():
-        source = relative(path, root)
-        coco = _parse(path)
-        if not coco['annotations']:
-            data.notes.append(f'{source} has no boxes and is left out')
-            continue
-        _place_images(coco['images'], name, path, root, images)
-        data.splits[name] = Split(source, _without_faults(coco, source, data.faults))
+        split = read_coco_split(path, root, partial(_image_folder, name, path, root, images), data.faults)
+        if split.coco['annotations']:
+            data.splits[name] = split
+        else:
+            data.notes.append(f'{split.source} has no boxes and is left out')
     if not data.splits:
         raise UserError(f'no JSON file in {root} has any box')
     return data
+
+
+def read_coco_split(path: Path, root: Path, folder: Path | Callable[[list[str]], Path], faults: list[Fault]) -> Split:
+    """Read one JSON file; entries with faults are left out and added to `faults`.
+
+    Args:
+        folder: that of the images, or how to find it by their names.
+    """
+    coco = _parse(path)
+    named = [image for image in coco['images'] if isinstance(image, dict) and isinstance(image.get('file_name'), str)]
+    if not isinstance(folder, Path):
+        folder = folder([image['file_name'] for image in named])
+    for image in named:
+        found = folder / image['file_name']
+        image['file_name'] = relative(found, root)
+        if not (image.get('width') or image.get('height')):
+            size = image_size(str(found))
+            image.update({} if size.fault else {'width': size.width, 'height': size.height})
+    source = relative(path, root)
+    return Split(source, _without_faults(coco, source, faults))
 
 
 def _one_a_split(root: Path, paths: list[Path]) -> dict[str, Path]:
@@ -72,19 +92,7 @@ def _parse(path: Path) -> dict:
     return coco
 
 
-def _place_images(entries: list, split: str, path: Path, root: Path, images: list[Path]) -> None:
-    """Make the file names relative to `root`, and fill in sizes that the file does not have."""
-    named = [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get('file_name'), str)]
-    folder = _image_folder([entry['file_name'] for entry in named], split, path, root, images)
-    for entry in named:
-        found = folder / entry['file_name']
-        entry['file_name'] = relative(found, root)
-        if not (entry.get('width') or entry.get('height')):
-            size = image_size(str(found))
-            entry.update({} if size.fault else {'width': size.width, 'height': size.height})
-
-
-def _image_folder(names: list[str], split: str, path: Path, root: Path, images: list[Path]) -> Path:
+def _image_folder(split: str, path: Path, root: Path, images: list[Path], names: list[str]) -> Path:
     """The folder in which most of a sample of the images are: of several, that of the split, or the JSON file's."""
     if not names:
         return root

@@ -30,6 +30,7 @@ class Finding(NamedTuple):
 
 @dataclass
 class Findings:
+    """Both lists in the order of the data set."""
     errors: list[Finding] = field(default_factory=list)
     warnings: list[Finding] = field(default_factory=list)
 
@@ -40,16 +41,37 @@ def image_faults(raw: RawData, decode: bool = False) -> list[Fault]:
     Args:
         decode: decode every image to the end instead of reading the beginning and the end of its file.
     """
+    return [Fault(_where(image, split), fault) for split, image, fault in _faulty_images(raw, decode)]
+
+
+def without_faulty_images(raw: RawData) -> RawData:
+    """The same data without the images of `image_faults` and their boxes."""
+    faulty = {(split.source, image['id']) for split, image, _ in _faulty_images(raw, decode=False)}
+    splits = {}
+    for name, split in raw.splits.items():
+        def sound(image_id: int, source: str = split.source) -> bool:
+            return (source, image_id) not in faulty
+
+        splits[name] = Split(split.source, {
+            'images': [image for image in split.coco['images'] if sound(image['id'])],
+            'annotations': [box for box in split.coco['annotations'] if sound(box['image_id'])],
+            'categories': split.coco['categories']})
+    return RawData(raw.root, raw.form, splits)
+
+
+def _faulty_images(raw: RawData, decode: bool) -> Iterator[tuple[Split, dict, str]]:
     entries = [(split, image) for split in raw.splits.values() for image in split.coco['images']]
     sizes = image_sizes([raw.root / image['file_name'] for _, image in entries], decode)
-    faults = []
     for (split, image), (width, height, fault) in zip(entries, sizes, strict=True):
         annotated = (image['width'], image['height'])
         if not fault and annotated != (width, height):
             fault = f'is {width} x {height} pixels, but annotated as {annotated[0]} x {annotated[1]}'
         if fault:
-            faults.append(Fault(f'{image["file_name"]} (image {image["id"]} of {split.source})', fault))
-    return faults
+            yield split, image, fault
+
+
+def _where(image: dict, split: Split) -> str:
+    return f'{image["file_name"]} (image {image["id"]} of {split.source})'
 
 
 def inspect_data(raw: RawData, num_proposals: int, decode: bool = False) -> Findings:
@@ -103,7 +125,7 @@ def _box_findings(split: Split) -> Iterator[tuple[bool, Finding]]:
 def _image_findings(split: Split, num_proposals: int) -> Iterator[Finding]:
     counts = Counter(box['image_id'] for box in split.coco['annotations'])
     for image in split.coco['images']:
-        where = f'{image["file_name"]} (image {image["id"]} of {split.source})'
+        where = _where(image, split)
         if not counts[image['id']]:
             yield Finding('no boxes', where, 'has no boxes and is taken as background')
         elif counts[image['id']] > num_proposals:
@@ -117,7 +139,7 @@ def _class_findings(raw: RawData) -> Iterator[Finding]:
     if 'train' not in raw.splits:
         return
     for name, by_split in counts.items():
-        if not by_split.get('train') and sum(by_split.values()):
+        if not by_split.get('train') and any(by_split.values()):
             yield Finding('untrained', raw.splits['train'].source, f'has no box of the class {name}, which is in '
                           + ' and '.join(split for split, count in by_split.items() if count))
 

@@ -5,24 +5,23 @@ import os
 
 from mmengine.config import Config
 
+from .say import say
 
-def accumulate(cfg: Config) -> str:
+
+def accumulate(cfg: Config) -> None:
     """Accumulate gradients until a step has seen about `cfg.accumulate_to` images, and scale the learning rate to it.
 
     The config's learning rate is for `accumulate_to` images a step; for another number it is scaled linearly. A config
     without `accumulate_to` stays as it is.
-
-    Returns:
-        What was done, for the user.
     """
     target = cfg.get('accumulate_to')
     if not target:
-        return ''
+        return
     processes = int(os.environ.get('WORLD_SIZE', os.environ.get('SLURM_NTASKS', 1))) if cfg.launcher != 'none' else 1
     batch = cfg.train_dataloader.batch_size * processes
     count = max(round(target / batch), 1)
     optimizer = cfg.optim_wrapper.optimizer
     optimizer.lr *= batch * count / target
     cfg.optim_wrapper.accumulative_counts = count
-    return (f'{batch * count} images a step ({processes} x {cfg.train_dataloader.batch_size}, gradients of {count} '
-            f'accumulated): learning rate {optimizer.lr:.3g}')
+    say(f'{batch * count} images a step ({processes} x {cfg.train_dataloader.batch_size}, gradients of {count} batches '
+        f'accumulated): learning rate {optimizer.lr:.3g}')

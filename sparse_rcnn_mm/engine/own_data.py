@@ -1,7 +1,6 @@
 """A config made to train or test on a folder of one's own data."""
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ from sparse_rcnn_mm.datasets.layouts import PreparedData, prepare, read_data
 from sparse_rcnn_mm.datasets.raw_data import UNSPLIT, RawData
 from sparse_rcnn_mm.errors import UserError
 
+from .say import say
+
 
 def train_on(cfg: Config, folder: str) -> None:
     """Point a config at the data in `folder`: files, class names, and their number in every head.
@@ -25,9 +26,9 @@ def train_on(cfg: Config, folder: str) -> None:
     """
     data = prepare(_usable(folder))
     paths = data.write(Path(cfg.work_dir, 'data'))
-    _say(data, paths)
+    say(*data.said, f'written as COCO JSON: {", ".join(paths.values())}')
     for part, split in _splits(paths).items():
-        _set_dataset(cfg, part, paths[split], data)
+        set_dataset(cfg, part, paths[split], data)
     _set_num_classes(cfg, len(data.classes))
 
 
@@ -47,8 +48,8 @@ def test_on(cfg: Config, folder: str, checkpoint: dict[str, Any]) -> None:
     split = next(name for name in ('test', 'val', UNSPLIT, 'train') if name in data.splits)
     data.splits = {split or 'all': data.splits[split]}
     paths = data.write(Path(cfg.work_dir, 'test_data'))
-    _say(data, paths)
-    _set_dataset(cfg, 'test', paths[split or 'all'], data)
+    say(*data.said, f'written as COCO JSON: {", ".join(paths.values())}')
+    set_dataset(cfg, 'test', paths[split or 'all'], data)
     _set_num_classes(cfg, len(data.classes))
 
 
@@ -69,20 +70,20 @@ def _classes_of(checkpoint: dict[str, Any]) -> dict[str, int] | None:
     return dict(zip(names, meta.get('cat_ids') or range(len(names)), strict=True))
 
 
-def _say(data: PreparedData, paths: Mapping[str, str]) -> None:
-    """Once, whatever the number of processes; no logger exists yet."""
-    if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0:
-        print('\n'.join([*data.said, f'written as COCO JSON: {", ".join(paths.values())}']), flush=True)
-
-
 def _splits(paths: Mapping[str, str]) -> dict[str, str]:
     return {'train': 'train', 'val': 'val', 'test': 'test' if 'test' in paths else 'val'}
 
 
-def _set_dataset(cfg: Config, part: str, ann_file: str, data: PreparedData) -> None:
-    dataset = cfg[f'{part}_dataloader'].dataset
-    while 'dataset' in dataset:  # wrapped, e.g. by RepeatDataset
-        dataset = dataset.dataset
+def innermost(dataset: Any) -> Any:
+    """The config of the data set itself, where wrappers such as RepeatDataset are around it."""
+    while 'dataset' in dataset:
+        dataset = dataset['dataset']
+    return dataset
+
+
+def set_dataset(cfg: Config, part: str, ann_file: str, data: PreparedData) -> None:
+    """Set one of the data sets of a config, and the file that its metric reads."""
+    dataset = innermost(cfg[f'{part}_dataloader'].dataset)
     dataset.update(type='CocoDataset', data_root='', ann_file=ann_file, data_prefix=dict(img=str(data.root)),
                    metainfo=dict(classes=tuple(data.classes)))
     evaluator = cfg.get(f'{part}_evaluator') or []

@@ -5,8 +5,7 @@ lr = 2.5e-5  # for `accumulate_to` images a step; scaled linearly where batch an
 patience = 15  # epochs without a better AP after which training ends
 # Sometimes changed
 accumulate_to = 16  # images a step: the official batch
-new_layers = 10  # the learning rate of the classifiers, which start anew, over that of the others
-warmup_epochs = 1
+warmup_iters = 100
 weight_decay = 1e-4
 
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=epochs, val_interval=1)
@@ -16,12 +15,11 @@ test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=lr, weight_decay=weight_decay),
-    paramwise_cfg=dict(custom_keys={'fc_cls': dict(lr_mult=new_layers)}),
     clip_grad=dict(max_norm=1.0, norm_type=2))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=True, begin=0, end=warmup_epochs, convert_to_iter_based=True),
-    # without an end it reaches to the last epoch, whatever train_cfg.max_epochs says
-    dict(type='CosineAnnealingLR', eta_min_ratio=0.01, by_epoch=True, begin=warmup_epochs, convert_to_iter_based=True),
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=warmup_iters),
+    # down to 0 at the last epoch, whatever train_cfg.max_epochs says
+    dict(type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True),
 ]
 
 custom_hooks = [

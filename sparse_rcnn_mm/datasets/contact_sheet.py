@@ -1,0 +1,61 @@
+"""Training pictures as the network gets them, on one page."""
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from torch.utils.data import Dataset
+
+_GAP = 6
+_CAPTION = 16
+
+
+def contact_sheet(dataset: Dataset, classes: Sequence[str], count: int = 12, columns: int = 4, tile: int = 320,
+                  seed: int = 0) -> Image.Image:
+    """Draw images of a data set after its pipeline, with boxes and class names, and their size below.
+
+    Args:
+        dataset: gives what `PackDetInputs` makes: `inputs` (3, H, W) uint8 RGB, and boxes in its pixels.
+        count: at most so many images, drawn without repetition.
+        tile: longest side of a picture on the page.
+    """
+    length = len(dataset)  # type: ignore[arg-type]
+    random = np.random.RandomState(seed)
+    chosen = sorted(random.choice(length, min(count, length), replace=False))
+    np.random.seed(seed)  # the augmentations draw from numpy's global state
+    tiles = [_tile(dataset[index], classes, tile) for index in chosen]
+    columns = min(columns, len(tiles))
+    rows = [tiles[start:start + columns] for start in range(0, len(tiles), columns)]
+    heights = [max(picture.height for picture in row) + _GAP for row in rows]
+    page = Image.new('RGB', (columns * (tile + _GAP) + _GAP, sum(heights) + _GAP), 'white')
+    top = _GAP
+    for row, height in zip(rows, heights, strict=True):
+        for column, picture in enumerate(row):
+            page.paste(picture, (_GAP + column * (tile + _GAP), top))
+        top += height
+    return page
+
+
+def _tile(sample: dict, classes: Sequence[str], tile: int) -> Image.Image:
+    picture = Image.fromarray(np.ascontiguousarray(sample['inputs'].permute(1, 2, 0).numpy()))
+    truth = sample['data_samples'].gt_instances
+    boxes = truth.bboxes.tensor if hasattr(truth.bboxes, 'tensor') else truth.bboxes
+    size = f'{picture.width} x {picture.height}'
+    scale = tile / max(picture.size)
+    picture = picture.resize((max(round(picture.width * scale), 1), max(round(picture.height * scale), 1)))
+    draw = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(size=12)
+    for box, label in zip(boxes.numpy() * scale, truth.labels.tolist(), strict=True):
+        colour = tuple(round(255 * part) for part in colorsys.hsv_to_rgb(label * 0.381966 % 1, 0.9, 0.95))
+        draw.rectangle([*box], outline=colour, width=2)
+        corner = (max(box[0], 0) + 2, max(box[1], 0) + 1)
+        draw.rectangle(draw.textbbox(corner, classes[label], font=font), fill=colour)
+        draw.text(corner, classes[label], fill='black', font=font)
+    page = Image.new('RGB', (tile, picture.height + _CAPTION), 'white')
+    page.paste(picture, (0, 0))
+    number = len(boxes)
+    ImageDraw.Draw(page).text((0, picture.height + 1), f'{size}, {number} box{"" if number == 1 else "es"}',
+                              fill='black', font=font)
+    return page

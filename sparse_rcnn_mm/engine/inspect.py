@@ -1,0 +1,67 @@
+"""The data of a folder or config, inspected and drawn."""
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from PIL import Image
+
+from sparse_rcnn_mm.datasets.coco_form import read_coco_split
+from sparse_rcnn_mm.datasets.contact_sheet import contact_sheet
+from sparse_rcnn_mm.datasets.inspection import Finding, Findings, without_faulty_images
+from sparse_rcnn_mm.datasets.layouts import prepare
+from sparse_rcnn_mm.datasets.raw_data import RawData
+from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.registry import DATASETS, SCOPE
+
+from .own_data import innermost, set_dataset
+
+
+def data_of(cfg: Config) -> RawData:
+    """The training and validation data that a config names.
+
+    Raises:
+        UserError: a file is missing or not in COCO form at all.
+    """
+    places = {}
+    for part in ('train', 'val'):
+        dataset = innermost(cfg[f'{part}_dataloader'].dataset)
+        root = Path(dataset.get('data_root') or '').absolute()
+        places[part] = root / dataset.ann_file, root / (dataset.get('data_prefix', {}).get('img') or '')
+    data = RawData(places['train'][1], 'COCO JSON of the config', {})
+    for part, (path, folder) in places.items():
+        if not path.is_file():
+            raise UserError(f'annotation file not found: {path}, the {part} data of the config')
+        data.splits[part] = read_coco_split(path, data.root, folder, data.faults)
+    return data
+
+
+def draw(raw: RawData, cfg: Config, folder: Path, count: int) -> Image.Image:
+    """A page of training pictures after the config's augmentation; writes the annotations it needs to `folder`."""
+    data = prepare(without_faulty_images(raw), split=False)
+    name = next(iter(data.splits))
+    data.splits = {name or 'all': data.splits[name]}
+    (path,) = data.write(folder).values()
+    set_dataset(cfg, 'train', path, data)
+    with DefaultScope.overwrite_default_scope(SCOPE):
+        return contact_sheet(DATASETS.build(cfg.train_dataloader.dataset), tuple(data.classes), count)
+
+
+def report(found: Findings, most: int | None = None) -> str:
+    """Errors, then warnings; of each kind at most `most`."""
+    return '\n\n'.join(f'{len(findings)} {name}{"" if len(findings) == 1 else "s"}' + _listed(findings, most)
+                       for name, findings in (('error', found.errors), ('warning', found.warnings)))
+
+
+def _listed(findings: list[Finding], most: int | None) -> str:
+    kinds: dict[str, list[Finding]] = defaultdict(list)
+    for finding in findings:
+        kinds[finding.kind].append(finding)
+    lines = []
+    for kind, several in kinds.items():
+        lines += [f'\n  {finding}' for finding in several[:most]]
+        if most is not None and len(several) > most:
+            lines.append(f'\n  ... and {len(several) - most} more of this kind ({kind})')
+    return ''.join(lines)
