@@ -19,6 +19,7 @@ SPLITS = {'train': 1000, 'val': 200}  # images
 DIGITS_PER_IMAGE = (1, 6)
 DIGIT_SIDES = (28, 90)  # longer side of the box, in pixels
 MAX_COVERED = 0.1  # of the smaller of two boxes
+INK, PAPER = (0, 100), (170, 255)  # brightness of each colour channel
 
 Scan = tuple[int, np.ndarray]
 Box = tuple[int, int, int, int]
@@ -48,7 +49,7 @@ def make_digits(out: str | Path, seed: int = 0) -> bool:
 
 
 def _info(seed: int) -> dict:
-    return {'description': 'scattered handwritten digits', 'maker': 'sparse_rcnn_mm.make_digits', 'version': 1,
+    return {'description': 'scattered handwritten digits', 'maker': 'sparse_rcnn_mm.make_digits', 'version': 2,
             'seed': seed, 'source': 'Optical Recognition of Handwritten Digits, UCI, CC BY 4.0, from scikit-learn'}
 
 
@@ -101,8 +102,7 @@ def _write_split(out: Path, split: str, scans: list[Scan], rng: np.random.Random
 
 def draw_image(scans: list[Scan], rng: np.random.RandomState) -> tuple[np.ndarray, list[tuple[int, Box]]]:
     """One image (192, 192, 3) uint8 RGB and its digits, each with its tight box (x, y, width, height)."""
-    dark_ink = rng.rand() < 0.5
-    canvas = _background(_colour(not dark_ink, rng), rng)
+    canvas = _paper(rng)
     placed: list[tuple[int, Box]] = []
     for _ in range(rng.randint(DIGITS_PER_IMAGE[0], DIGITS_PER_IMAGE[1] + 1)):
         digit, scan = scans[rng.randint(len(scans))]
@@ -112,7 +112,7 @@ def draw_image(scans: list[Scan], rng: np.random.RandomState) -> tuple[np.ndarra
             continue
         x, y, width, height = box
         window = canvas[y:y + height, x:x + width]
-        window += opacity[:, :, None] * (_colour(dark_ink, rng) - window)
+        window += opacity[:, :, None] * (_colour(INK, rng) - window)
         placed.append((digit, box))
     return canvas.clip(0, 255).astype(np.uint8), placed
 
@@ -145,14 +145,14 @@ def covered(box: Box, other: Box) -> float:
     return max(sides[0], 0) * max(sides[1], 0) / min(box[2] * box[3], other[2] * other[3])
 
 
-def _colour(dark: bool, rng: np.random.RandomState) -> np.ndarray:
-    """A random colour; any dark one is far from any light one."""
-    return rng.uniform(*((0, 100) if dark else (160, 255)), 3).astype(np.float32)
+def _colour(brightness: tuple[int, int], rng: np.random.RandomState) -> np.ndarray:
+    """A random colour (3,), each channel within `brightness`."""
+    return rng.uniform(*brightness, 3).astype(np.float32)
 
 
-def _background(colour: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
+def _paper(rng: np.random.RandomState) -> np.ndarray:
     """Paper with broad stains of shifting colour, a finer weave and some grain: (192, 192, 3) float32."""
-    canvas = colour + rng.uniform(-6, 6, (IMAGE_SIZE, IMAGE_SIZE, 1)).astype(np.float32)
+    canvas = _colour(PAPER, rng) + rng.uniform(-6, 6, (IMAGE_SIZE, IMAGE_SIZE, 1)).astype(np.float32)
     for cells, strength in ((3, 30), (24, 12)):
         grid = rng.randint(128 - strength, 129 + strength, (cells, cells, 3)).astype(np.uint8)
         texture = Image.fromarray(grid).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)

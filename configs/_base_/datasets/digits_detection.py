@@ -1,7 +1,7 @@
 """Scattered handwritten digits at their own size, without augmentation: the quick start's data."""
 # change often
 data_root = 'data/digits/'
-batch_size = 8
+batch_size = 4
 num_workers = 0  # decoding a batch takes far less than training on it, and two cores are busy with that
 
 # change rarely
