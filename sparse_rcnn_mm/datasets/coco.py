@@ -80,8 +80,8 @@ class CocoDataset(MMDetCocoDataset):
             dataset = 'val_dataloader.dataset' if self.test_mode else 'train_dataloader.dataset'
             raise UserError(
                 f'the classes of the data set are not the categories of {path}: configured are {_shown(classes)}, '
-                f'the file has {_shown(names)}; set --cfg-options {dataset}.metainfo.classes="{_as_option(names)}" (for '
-                'every data set) and the number of classes of the model to match')
+                f'the file has {_shown(names)}; set --cfg-options {dataset}.metainfo.classes="{_as_option(names)}" '
+                '(for every data set) and the number of classes of the model to match')
         left_out = [name for name in names if name not in classes]
         if left_out:
             MMLogger.get_current_instance().warning(

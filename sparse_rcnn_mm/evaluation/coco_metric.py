@@ -26,8 +26,8 @@ class CocoMetric(MMDetCocoMetric):
     def __init__(self, ann_file: str | None = None, **options: Any) -> None:
         self._path = '' if ann_file is None else full_path(ann_file)
         if ann_file is not None:
-            read_coco_json(ann_file, True, 'set --cfg-options val_evaluator.ann_file=FILE (test_evaluator.ann_file=FILE '
-                           'for testing) to the annotations of the evaluated data set', options.get('backend_args'))
+            read_coco_json(ann_file, True, 'set --cfg-options val_evaluator.ann_file=FILE (for testing test_evaluator'
+                           '.ann_file) to the annotations of the evaluated data set', options.get('backend_args'))
         super().__init__(ann_file, **options)
 
     @property

@@ -1,0 +1,98 @@
+"""AP of COCO: by class, by box size, and the curves behind it."""
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from .records import TestedData
+
+# Longer than any image, squared: COCO's "all".
+_ALL = (0.0, 1e10)
+# COCO's small, medium and large: square roots of areas in pixels.
+SIZES = {'small': (0, 32), 'medium': (32, 96), 'large': (96, 1e5)}
+_BINS = (0, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 1e5)
+RECALLS = np.linspace(0, 1, 101)
+
+
+@dataclass(frozen=True)
+class AveragePrecision:
+    """AP over IoU 0.5 to 0.95, nan where there is no ground truth; K classes.
+
+    Attributes:
+        overall: `AP`, `AP50`, `AP75`, `AP_small`, `AP_medium`, `AP_large`, as tools/test.py prints them.
+        classes: (K, 3) AP, AP50 and AP75 of every class.
+        curves: IoU -> (K, 101) precision at every recall of `RECALLS`.
+        sizes: [smallest side, largest side, AP, number of boxes] of every bin that has boxes; the side is the square
+            root of the box area in pixels of the image file.
+    """
+    overall: dict[str, float]
+    classes: np.ndarray
+    curves: dict[float, np.ndarray]
+    sizes: list[tuple[float, float, float, int]]
+
+
+def average_precision(data: TestedData, max_detections: int = 1000) -> AveragePrecision:
+    """Evaluate with pycocotools, on the images of `data` only."""
+    sides = np.sqrt([annotation['area'] for annotation in data.coco['annotations'] if not annotation['iscrowd']])
+    bins = [(low, high) for low, high in zip(_BINS[:-1], _BINS[1:], strict=True)
+            if ((sides >= low) & (sides < high)).any()]
+    ranges = [_ALL, *((low ** 2, high ** 2) for low, high in [*SIZES.values(), *bins])]
+    precision = _precision(data, ranges, max_detections)
+    ap = {iou: precision[index, :, :, 0].mean(axis=0) for iou, index in ((50, 0), (75, 5))}
+    by_range = [_mean(precision[:, :, :, index]) for index in range(len(ranges))]
+    overall = {'AP': by_range[0], 'AP50': _mean(ap[50]), 'AP75': _mean(ap[75]),
+               **{f'AP_{name}': by_range[1 + index] for index, name in enumerate(SIZES)}}
+    counts = [int(((sides >= low) & (sides < high)).sum()) for low, high in bins]
+    return AveragePrecision(
+        overall,
+        np.stack([precision[:, :, :, 0].mean(axis=(0, 1)), ap[50], ap[75]], axis=1),
+        {iou: precision[index, :, :, 0].T for iou, index in ((0.5, 0), (0.75, 5), (0.9, 8))},
+        [(low, high, by_range[1 + len(SIZES) + index], counts[index]) for index, (low, high) in enumerate(bins)])
+
+
+def _precision(data: TestedData, ranges: list[tuple[float, float]], max_detections: int) -> np.ndarray:
+    """(10 IoUs, 101 recalls, K classes in order of the labels, ranges) precision, nan without ground truth."""
+    truth = COCO()
+    truth.dataset = {key: [dict(entry) for entry in entries] for key, entries in data.coco.items()}
+    truth.dataset['info'] = {}
+    detections = [
+        {'image_id': record.image_id, 'category_id': data.cat_ids[label], 'score': float(score),
+         'bbox': [float(x1), float(y1), float(x2 - x1), float(y2 - y1)]}
+        for record in data.records
+        for (x1, y1, x2, y2), score, label in zip(record.boxes, record.scores, record.labels, strict=True)]
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth.createIndex()
+        # loadRes takes no empty list
+        found = truth.loadRes(detections) if detections else COCO()
+        evaluation = COCOeval(truth, found, 'bbox')
+        evaluation.params.imgIds = [record.image_id for record in data.records]
+        evaluation.params.catIds = list(data.cat_ids)
+        evaluation.params.maxDets = [max_detections]
+        evaluation.params.areaRng = [list(area) for area in ranges]
+        evaluation.params.areaRngLbl = [str(index) for index in range(len(ranges))]
+        evaluation.evaluate()
+        evaluation.accumulate()
+    # pycocotools orders classes by category id
+    rank = np.argsort(np.argsort(data.cat_ids))
+    precision = evaluation.eval['precision'][..., 0][:, :, rank]
+    return np.where(precision < 0, np.nan, precision)
+
+
+def _mean(values: np.ndarray) -> float:
+    """Over all that exist; nan if nothing does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', RuntimeWarning)
+        return float(np.nanmean(values))
+
+
+def mean_over_classes(curves: np.ndarray) -> np.ndarray:
+    """(101,) the mean of curves (K, 101) of classes that have ground truth."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', RuntimeWarning)
+        return np.nanmean(curves, axis=0)

@@ -1,0 +1,116 @@
+"""Errors by kind: how many there are, what they cost, and which classes are confused."""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from .average_precision import RECALLS
+from .matching import ERRORS, Kind, Matches, match_greedily, overlaps
+from .records import ImageRecord, TestedData
+
+
+def count_errors(data: TestedData, records: Sequence[ImageRecord], matches: Sequence[Matches]) -> np.ndarray:
+    """(K, 8) for every class: ground truths, correct detections, the five `ERRORS`, missed.
+
+    An error counts for the class that was detected, a missed object for its own.
+    """
+    counts = np.zeros((len(data.classes), 8), dtype=int)
+    for record, matched in zip(records, matches, strict=True):
+        np.add.at(counts[:, 0], record.gt_labels[~record.gt_ignored], 1)
+        for column, kind in enumerate((Kind.CORRECT, *ERRORS), start=1):
+            np.add.at(counts[:, column], record.labels[matched.kinds == kind], 1)
+        np.add.at(counts[:, 7], record.gt_labels[matched.missed], 1)
+    return counts
+
+
+def confusion(data: TestedData, records: Sequence[ImageRecord], matches: Sequence[Matches],
+              iou_thr: float = 0.5) -> np.ndarray:
+    """(K + 1, K + 1) of counts: true class by detected class; the last row is background, the last column unfound.
+
+    Correct pairs come first; then the best remaining detection takes the remaining object that it overlaps most, of
+    any class.
+    """
+    number = len(data.classes)
+    matrix = np.zeros((number + 1, number + 1), dtype=int)
+    for record, matched in zip(records, matches, strict=True):
+        correct = matched.kinds == Kind.CORRECT
+        np.add.at(matrix, (record.labels[correct], record.labels[correct]), 1)
+        rest = np.flatnonzero(~correct & (matched.kinds != Kind.IGNORED))
+        open_gt = np.flatnonzero(~matched.found & ~record.gt_ignored)
+        taken = match_greedily(overlaps(record)[np.ix_(rest, open_gt)], iou_thr)
+        paired = taken >= 0
+        np.add.at(matrix, (record.gt_labels[open_gt[taken[paired]]], record.labels[rest[paired]]), 1)
+        np.add.at(matrix[number], record.labels[rest[~paired]], 1)
+        np.add.at(matrix[:, number], record.gt_labels[np.delete(open_gt, taken[paired])], 1)
+    return matrix
+
+
+def error_costs(data: TestedData, matches: Sequence[Matches]) -> tuple[float, dict[str, float]]:
+    """AP50, and by how much it would rise if one kind of error were put right (TIDE, section 2.3).
+
+    Class and location: the best detection that went for an object becomes correct, others for the same one vanish.
+    Both, duplicate and background: the detections vanish. Missed: so do the objects.
+    """
+    table = _Table(data, matches)
+    now = table.ap50()
+    fixes: dict[str, Callable[[], float]] = {
+        kind.name.lower(): lambda kind=kind: table.ap50(fixed=kind) for kind in ERRORS}  # type: ignore[misc]
+    fixes['missed'] = lambda: table.ap50(without_missed=True)
+    return now, {name: fix() - now for name, fix in fixes.items()}
+
+
+class _Table:
+    """All detections in one table, best score first."""
+
+    def __init__(self, data: TestedData, matches: Sequence[Matches]) -> None:
+        def joined(parts: list[np.ndarray], kind: type = int) -> np.ndarray:
+            return np.concatenate([np.zeros(0, kind), *parts]).astype(kind)
+
+        records = data.records
+        first = np.cumsum([0, *(len(record.gt_labels) for record in records)])
+        scores = joined([record.scores for record in records], float)
+        order = np.argsort(-scores, kind='stable')
+        self.labels = joined([record.labels for record in records])[order]
+        self.kinds = joined([matched.kinds for matched in matches])[order]
+        # the number of the object among those of all images
+        self.gt = joined([np.where(matched.gt < 0, -1, matched.gt + start)
+                          for matched, start in zip(matches, first, strict=False)])[order]
+        self.gt_labels = joined([record.gt_labels for record in records])
+        self.real = joined([~record.gt_ignored for record in records], bool)
+        self.found = joined([matched.found for matched in matches], bool)
+        self.missed = joined([matched.missed for matched in matches], bool)
+
+    def ap50(self, fixed: Kind | None = None, without_missed: bool = False) -> float:
+        labels, correct = self.labels, self.kinds == Kind.CORRECT
+        kept = self.kinds != Kind.IGNORED
+        if fixed is not None:
+            wrong = self.kinds == fixed
+            kept &= ~wrong
+            if fixed in (Kind.CLASS, Kind.LOCATION):
+                best = self._best_tries(wrong)
+                labels = labels.copy()
+                labels[best] = self.gt_labels[self.gt[best]]
+                correct[best] = kept[best] = True
+        counted = self.real & ~self.missed if without_missed else self.real
+        totals = np.bincount(self.gt_labels[counted])
+        values = [_interpolated(correct[kept & (labels == label)], total)
+                  for label, total in enumerate(totals) if total]
+        return float(np.mean(values)) if values else float('nan')
+
+    def _best_tries(self, wrong: np.ndarray) -> np.ndarray:
+        """The best detection of those in `wrong` for every object that is not found."""
+        tries = np.flatnonzero(wrong)
+        tries = tries[~self.found[self.gt[tries]]]
+        return tries[np.unique(self.gt[tries], return_index=True)[1]]
+
+
+def _interpolated(correct: np.ndarray, total: int) -> float:
+    """COCO's AP: the mean over 101 recalls of the best precision at that recall or a higher one."""
+    if not len(correct):
+        return 0.0
+    hits = np.cumsum(correct)
+    recall, precision = hits / total, hits / np.arange(1, len(hits) + 1)
+    precision = np.maximum.accumulate(precision[::-1])[::-1]
+    index = np.searchsorted(recall, RECALLS, side='left')
+    return float(np.where(index < len(precision), precision[np.minimum(index, len(precision) - 1)], 0).mean())

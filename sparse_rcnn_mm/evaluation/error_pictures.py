@@ -1,0 +1,61 @@
+"""Images with the errors on them."""
+from __future__ import annotations
+
+import base64
+import io
+
+from PIL import Image, ImageColor
+
+from sparse_rcnn_mm.inference import read_image
+from sparse_rcnn_mm.visualization import Mark, draw_boxes, enlarged
+
+from .analysis import Analysis
+from .matching import Kind
+from .plots import COLORS
+
+
+def draw_errors(analysis: Analysis, index: int, side: int = 640) -> Image.Image:
+    """One image with wrong detections and missed objects in the colours of their kinds; correct ones without text.
+
+    Raises:
+        UserError: the image cannot be read.
+    """
+    record, matched = analysis.records[index], analysis.matches[index]
+    classes = analysis.data.classes
+    picture, factor = _of_size(record.path, side)
+    wrong, right = [], []
+    for box, score, label, kind, gt in zip(record.boxes, record.scores, record.labels, matched.kinds, matched.gt,
+                                           strict=True):
+        if kind == Kind.IGNORED:
+            continue
+        name = Kind(kind).name.lower()
+        text = f'{classes[label]} {score:.2f}'
+        if kind == Kind.CLASS:
+            text += f', is {classes[record.gt_labels[gt]]}'
+        mark = Mark(box * factor, _color(name), '' if kind == Kind.CORRECT else text)
+        (right if kind == Kind.CORRECT else wrong).append(mark)
+    missed = [Mark(record.gt_boxes[gt] * factor, _color('missed'), classes[record.gt_labels[gt]])
+              for gt in matched.missed.nonzero()[0]]
+    return draw_boxes(picture, [*wrong, *missed, *right])
+
+
+def as_data_uri(picture: Image.Image) -> str:
+    """The picture as a JPEG inside an address."""
+    buffer = io.BytesIO()
+    picture.save(buffer, 'JPEG', quality=82)
+    return 'data:image/jpeg;base64,' + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _of_size(path: str, side: int) -> tuple[Image.Image, float]:
+    image = read_image(path)
+    factor = side / max(image.shape[:2])
+    if factor >= 1:
+        return enlarged(image)
+    picture = Image.fromarray(image)
+    size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
+    return picture.resize(size, Image.Resampling.LANCZOS), factor
+
+
+def _color(name: str) -> tuple[int, int, int]:
+    red, green, blue = ImageColor.getrgb(COLORS[name])[:3]
+    return red, green, blue

@@ -1,0 +1,101 @@
+"""Which detections are right, and in what way the others are wrong.
+
+The kinds of errors are those of TIDE (Bolya et al., arXiv 2008.08115, section 2.2).
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from .records import ImageRecord
+
+
+class Kind(IntEnum):
+    """What a detection is."""
+    CORRECT = 0
+    CLASS = 1  # on an object of another class
+    LOCATION = 2  # on an object of its class, but not well enough
+    BOTH = 3  # neither class nor place are right, yet it touches an object
+    DUPLICATE = 4  # on an object that a better detection has found
+    BACKGROUND = 5  # on no object
+    IGNORED = 6  # in a crowd
+
+
+# What is wrong with the detections, and the objects that no detection tried to find.
+ERRORS = (Kind.CLASS, Kind.LOCATION, Kind.BOTH, Kind.DUPLICATE, Kind.BACKGROUND)
+
+
+@dataclass(frozen=True)
+class Matches:
+    """The detections (D) and ground truths (G) of one record, in its order.
+
+    Attributes:
+        kinds: (D,) `Kind`.
+        gt: (D,) the ground truth that the detection found or went for, -1 for none.
+        found: (G,) a correct detection exists.
+        missed: (G,) neither found, nor gone for with the wrong class or place; crowds are not missed.
+    """
+    kinds: np.ndarray
+    gt: np.ndarray
+    found: np.ndarray
+    missed: np.ndarray
+
+
+def match(record: ImageRecord, iou_thr: float = 0.5, background_iou: float = 0.1) -> Matches:
+    """Match as COCO does: the best score first, each to the free object of its class that it overlaps most."""
+    iou = overlaps(record)
+    same = record.labels[:, None] == record.gt_labels[None]
+    real = ~record.gt_ignored
+    kinds = np.full(len(record.boxes), Kind.CORRECT, dtype=int)
+    gt = match_greedily(np.where(same & real, iou, 0), iou_thr)
+    found = np.zeros(len(real), dtype=bool)
+    found[gt[gt >= 0]] = True
+    for index in np.flatnonzero(gt < 0):
+        if (iou[index] * (same[index] & ~real) >= iou_thr).any():
+            kinds[index] = Kind.IGNORED
+        else:
+            kinds[index], gt[index] = _error(iou[index], same[index], real, iou_thr, background_iou)
+    tried = np.zeros(len(real), dtype=bool)
+    tried[gt[np.isin(kinds, (Kind.CLASS, Kind.LOCATION))]] = True
+    return Matches(kinds, gt, found, real & ~found & ~tried)
+
+
+def overlaps(record: ImageRecord) -> np.ndarray:
+    """(D, G) IoU; with a crowd, the part of the detection that lies in it."""
+    if not len(record.boxes) or not len(record.gt_boxes):
+        return np.zeros((len(record.boxes), len(record.gt_boxes)))
+    return np.asarray(coco_mask.iou(_xywh(record.boxes), _xywh(record.gt_boxes), record.gt_ignored.astype(np.uint8)))
+
+
+def match_greedily(iou: np.ndarray, iou_thr: float) -> np.ndarray:
+    """(D,) the column each row of `iou` (D, G) takes, -1 for none; earlier rows choose first."""
+    iou = iou.copy()
+    taken = np.full(len(iou), -1)
+    for index in range(len(iou) if iou.size else 0):
+        best = iou[index].argmax()
+        if iou[index, best] >= iou_thr:
+            taken[index] = best
+            iou[:, best] = 0
+    return taken
+
+
+def _error(iou: np.ndarray, same: np.ndarray, real: np.ndarray, iou_thr: float,
+           background_iou: float) -> tuple[Kind, int]:
+    """The kind of an unmatched detection, tested in TIDE's order, and the object that it went for."""
+    own, other = iou * (same & real), iou * (~same & real)
+    if not iou.size or max(own.max(), other.max()) < background_iou:
+        return Kind.BACKGROUND, -1
+    if background_iou <= own.max() < iou_thr:
+        return Kind.LOCATION, int(own.argmax())
+    if other.max() >= iou_thr:
+        return Kind.CLASS, int(other.argmax())
+    if own.max() >= iou_thr:
+        return Kind.DUPLICATE, int(own.argmax())
+    return Kind.BOTH, int(other.argmax())
+
+
+def _xywh(boxes: np.ndarray) -> np.ndarray:
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)

@@ -1,0 +1,92 @@
+"""An analysis as one HTML page that needs nothing beside it."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from . import error_pictures, plots
+from .analysis import ERROR_NAMES, Analysis
+
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #222 }
+h1 { font-size: 1.5em } h2 { font-size: 1.2em; margin-top: 2em; border-bottom: 1px solid #ddd }
+img { max-width: 100% } table { border-collapse: collapse } p { max-width: 50em }
+th, td { padding: .2em .7em; text-align: right; border-bottom: 1px solid #eee } th:first-child, td:first-child
+{ text-align: left } th { border-bottom: 1px solid #999; font-weight: 600 }
+.big td { font-size: 1.4em; border: 0 } .big th { border: 0; color: #666; font-weight: 400 } .wide { overflow-x: auto }
+.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(320px, 1fr)); gap: 1em }
+figure { margin: 0 } figcaption { font-size: .85em; color: #444; overflow-wrap: anywhere }
+.key { display: inline-block; width: .9em; height: .9em; margin: 0 .3em 0 1em; vertical-align: -.1em }
+"""
+
+_EXPLAINED = {
+    'Precision and recall': 'Of the detections made until a part of the objects (recall) is found, the part that is '
+                            'right (precision). The area below is AP.',
+    'Errors by kind': 'Class: on an object, with a wrong class. Location: on an object of its class, IoU 0.1 to 0.5. '
+                      'Both: class and place are wrong, IoU 0.1 to 0.5. Duplicate: on an object that a better '
+                      'detection has found. Background: on nothing. Missed: an object that no detection went for. '
+                      'Kinds as in TIDE (arXiv 2008.08115).',
+    'Confusion matrix': 'Rows are the true classes, columns what was detected, at IoU 0.5. The bottom row holds '
+                        'detections on no object, the last column objects that were not found.',
+    'AP by box size': 'AP over IoU 0.5 to 0.95 for objects of a size.',
+    'Scores': 'Left: of the detections with a score, the part that is right; on the dotted line a score is a '
+              'probability. Numbers count detections. Right: choose a threshold; the dotted line is the one in use.',
+}
+
+
+def write_page(analysis: Analysis, numbers: Mapping[str, Any], path: Path, title: str) -> None:
+    """Write the page. `numbers` are those of `as_numbers`."""
+    plotted = {heading: f'<p>{_EXPLAINED[heading]}</p><img alt="{heading}" src="{plots.as_data_uri(figure)}">'
+               for heading, figure in plots.draw_plots(analysis).items()}
+    sections = {'By class': _class_table(numbers), **plotted, 'Worst images': _pictures(analysis, numbers)}
+    body = ''.join(f'<h2>{heading}</h2>{content}' for heading, content in sections.items())
+    path.write_text(f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
+                    f'<style>{_STYLE}</style><h1>{escape(title)}</h1>{_summary(numbers)}{body}</html>')
+
+
+def _summary(numbers: Mapping[str, Any]) -> str:
+    overall = numbers['overall']
+    names = ''.join(f'<th>{name.replace("_", " ")}' for name in overall)
+    values = ''.join(f'<td>{_number(value)}' for value in overall.values())
+    return (f'<p>{numbers["images"]} images with {numbers["boxes"]} objects, {numbers["detections"]} detections. '
+            f'Counts and precision are at IoU 0.5 of detections with a score of {numbers["score_threshold"]:.2f} and '
+            f'more; AP is of all.</p><table class="big"><tr>{names}<tr>{values}</table>')
+
+
+def _class_table(numbers: Mapping[str, Any]) -> str:
+    columns = ['boxes', 'AP', 'AP50', 'AP75', 'precision', 'recall', 'correct', *ERROR_NAMES]
+    head = ''.join(f'<th>{column}' for column in ['class', *columns])
+    rows = ''.join(f'<tr><td>{escape(name)}' + ''.join(_cell(column, row[column]) for column in columns)
+                   for name, row in numbers['classes'].items())
+    return f'<div class="wide"><table><tr>{head}{rows}</table></div>'
+
+
+def _cell(column: str, value: float) -> str:
+    bar = ''
+    if column == 'AP' and value == value:
+        bar = f' style="background: linear-gradient(90deg, #cfe3f3 {value:.0%}, transparent {value:.0%})"'
+    return f'<td{bar}>{_number(value)}'
+
+
+def _number(value: float) -> str:
+    if isinstance(value, int):
+        return str(value)
+    return f'{value:.3f}' if value == value else '-'
+
+
+def _pictures(analysis: Analysis, numbers: Mapping[str, Any]) -> str:
+    worst = analysis.worst(len(numbers['worst_images']))
+    if not worst:
+        return '<p>No errors.</p>'
+    key = ''.join(f'<span class="key" style="background: {color}"></span>{name}'
+                  for name, color in plots.COLORS.items())
+    figures = []
+    for index in worst:
+        picture = error_pictures.as_data_uri(error_pictures.draw_errors(analysis, index))
+        caption = ', '.join(f'{count} {name}' for name, count in analysis.errors_of(index).items())
+        name = Path(analysis.records[index].path).name
+        figures.append(f'<figure><img alt="" src="{picture}"><figcaption>{escape(name)}: {caption}</figcaption>'
+                       '</figure>')
+    return f'<p>{key}</p><div class="pictures">{"".join(figures)}</div>'

@@ -1,0 +1,154 @@
+"""What was found on every image of a data set, beside what is there."""
+from __future__ import annotations
+
+import io
+import json
+import pickle
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dataset import BaseDataset
+
+from sparse_rcnn_mm.datasets.coco_json import read_coco_json
+from sparse_rcnn_mm.errors import UserError
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """Detections (D) and ground truth (G) of one image; boxes are x1, y1, x2, y2 in pixels of the image file.
+
+    Attributes:
+        boxes, scores, labels: (D, 4), (D,), (D,), best score first.
+        gt_boxes, gt_labels: (G, 4), (G,).
+        gt_ignored: (G,) crowds: detections on them count neither as right nor as wrong.
+    """
+    image_id: int
+    path: str
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    gt_boxes: np.ndarray
+    gt_labels: np.ndarray
+    gt_ignored: np.ndarray
+
+    def above(self, score: float) -> ImageRecord:
+        """With the detections that reach a score only."""
+        kept = self.scores >= score
+        return replace(self, boxes=self.boxes[kept], scores=self.scores[kept], labels=self.labels[kept])
+
+
+@dataclass(frozen=True)
+class TestedData:
+    """The images that were tested.
+
+    Attributes:
+        classes: name of every label.
+        cat_ids: category id of every label in `coco`.
+        coco: the annotation file with these images and classes only.
+    """
+    __test__ = False  # no test case
+
+    classes: tuple[str, ...]
+    cat_ids: tuple[int, ...]
+    coco: dict[str, list[dict[str, Any]]]
+    records: list[ImageRecord]
+
+
+def tested_data(dataset: BaseDataset, found: Mapping[int, Mapping[str, Any]]) -> TestedData:
+    """Put the detections of every image beside the ground truth of a `CocoDataset`.
+
+    Args:
+        found: image id -> `bboxes`, `scores` and `labels`.
+
+    Raises:
+        UserError: the data set is not in COCO form, or the detections are of other images.
+    """
+    if not hasattr(dataset, 'cat_ids'):
+        raise UserError(f'only a data set in COCO form can be analysed, not {type(dataset).__name__}')
+    coco = read_coco_json(dataset.ann_file, True, 'set test_dataloader.dataset.ann_file', dataset.backend_args)
+    infos = {info['img_id']: info for info in map(dataset.get_data_info, range(len(dataset)))}
+    if unknown := [image_id for image_id in found if image_id not in infos]:
+        raise UserError(f'the detections are of another data set: it has no image with the id {unknown[0]}, which is '
+                        f'none of {dataset.ann_file}; give the --config or --data that they were made with')
+    label_of = {category_id: label for label, category_id in enumerate(dataset.cat_ids)}
+    annotations: dict[int, list[dict]] = defaultdict(list)
+    for annotation in coco['annotations']:
+        if annotation['category_id'] in label_of and annotation['image_id'] in found:
+            annotations[annotation['image_id']].append(annotation)
+    records = [_record(image_id, infos[image_id]['img_path'], found[image_id], annotations[image_id], label_of)
+               for image_id in infos if image_id in found]
+    kept = {'images': [image for image in coco['images'] if image['id'] in found],
+            'categories': [category for category in coco['categories'] if category['id'] in label_of],
+            'annotations': [annotation for group in annotations.values() for annotation in group]}
+    return TestedData(tuple(dataset.metainfo['classes']), tuple(dataset.cat_ids), kept, records)
+
+
+def _record(image_id: int, path: str, found: Mapping[str, Any], annotations: list[dict],
+            label_of: Mapping[int, int]) -> ImageRecord:
+    scores = np.asarray(found['scores'], dtype=np.float64).reshape(-1)
+    order = np.argsort(-scores, kind='stable')
+    gt_boxes = np.array([annotation['bbox'] for annotation in annotations], dtype=np.float64).reshape(-1, 4)
+    gt_boxes[:, 2:] += gt_boxes[:, :2]
+    return ImageRecord(
+        image_id, path, np.asarray(found['bboxes'], dtype=np.float64).reshape(-1, 4)[order], scores[order],
+        np.asarray(found['labels'], dtype=int).reshape(-1)[order], gt_boxes,
+        np.array([label_of[annotation['category_id']] for annotation in annotations], dtype=int),
+        np.array([bool(annotation.get('iscrowd')) for annotation in annotations], dtype=bool))
+
+
+def by_image(predictions: Iterable[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
+    """The predictions that tools/test.py --out writes, by image id."""
+    return {int(prediction['img_id']): prediction['pred_instances'] for prediction in predictions}
+
+
+def read_predictions(path: str | Path) -> list[dict[str, Any]]:
+    """Read the file that tools/test.py --out wrote; no code in it is run.
+
+    Raises:
+        UserError: it is missing or something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f'there is no results file {path}: tools/test.py CHECKPOINT --out {path} writes it')
+    try:
+        predictions = _Unpickler(io.BytesIO(path.read_bytes())).load()
+        by_image(predictions)
+    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError, ImportError, IndexError,
+            ValueError) as error:
+        raise UserError(f'{path} is no results file of tools/test.py --out: {type(error).__name__} {error}') from error
+    return predictions
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads tensors and plain data; whatever else a pickle file names could run code."""
+
+    _DATA = {('torch._utils', '_rebuild_tensor_v2'), ('collections', 'OrderedDict'), ('_codecs', 'encode'),
+             ('numpy', 'ndarray'), ('numpy', 'dtype'),
+             *((f'numpy.{core}.multiarray', name) for core in ('core', '_core') for name in ('scalar', '_reconstruct'))}
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ('torch.storage', '_load_from_bytes'):
+            return lambda data: torch.load(io.BytesIO(data), weights_only=True)
+        if (module, name) in self._DATA:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f'it holds more than data: {module}.{name}')
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write numbers so that any JSON reader takes them: nan, which JSON does not have, becomes null."""
+    path.write_text(json.dumps(_plain(content), indent=1))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (float, np.floating)):
+        return round(float(value), 5) if np.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value
