@@ -6,6 +6,7 @@ import argparse
 from sparse_rcnn_mm.checkpoints import read_checkpoint
 from sparse_rcnn_mm.engine import Runner, add_common_arguments, load_config, load_test_config, test_on
 from sparse_rcnn_mm.errors import UserError, one_sentence
+from sparse_rcnn_mm.inference.fast import PRECISIONS
 
 
 def parse_args() -> argparse.Namespace:
@@ -17,6 +18,10 @@ def parse_args() -> argparse.Namespace:
     add_common_arguments(parser)
     parser.add_argument('--out', metavar='FILE.pkl', help='write all predictions to this pickle file')
     parser.add_argument('--show-dir', metavar='FOLDER', help='draw the detections of every image into this folder')
+    parser.add_argument('--precision', choices=sorted(PRECISIONS), default='fp32',
+                        help='of convolutions and matrix products (default: %(default)s)')
+    parser.add_argument('--compile', action='store_true',
+                        help='compile the network: the first images take minutes, the others are faster')
     return parser.parse_intermixed_args()
 
 
@@ -27,8 +32,8 @@ def main() -> None:
     if args.data:
         test_on(cfg, args.data, contents)
     cfg.load_from = args.checkpoint
-    # what only training needs
-    cfg.pop('custom_hooks', None)
+    # in place of those that only training needs
+    cfg.custom_hooks = [dict(type='FastFormHook', precision=args.precision, compile=args.compile)]
     if args.show_dir:
         cfg.default_hooks.visualization.update(draw=True, test_out_dir=args.show_dir)
     if args.out:

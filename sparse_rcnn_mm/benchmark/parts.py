@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 Counter = Callable[[], float]
@@ -52,9 +53,9 @@ def flops_by_part(model: nn.Module, run: Callable[[], object]) -> dict[str, int]
     """
     mode = FlopCounterMode(display=False)
     fused_attention = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # the counter does not see into the fused kernel
+    torch.backends.mha.set_fastpath_enabled(False)  # the counter does not see into fused kernels
     try:
-        with mode, counting(model, mode.get_total_flops) as totals:
+        with sdpa_kernel(SDPBackend.MATH), mode, counting(model, mode.get_total_flops) as totals:
             run()
     finally:
         torch.backends.mha.set_fastpath_enabled(fused_attention)

@@ -3,10 +3,11 @@ from .amp import CPUAmpOptimWrapper
 from .batch import accumulate
 from .config import add_common_arguments, load_config, load_test_config
 from .curves import CurvesHook
+from .fast_form_hook import FastFormHook
 from .inference_checkpoint import InferenceCheckpointHook
 from .own_data import test_on, train_on
 from .runner import Runner
 from .trackers import TRACKERS, log_to
 
-__all__ = ['CPUAmpOptimWrapper', 'CurvesHook', 'InferenceCheckpointHook', 'Runner', 'TRACKERS', 'accumulate',
-           'add_common_arguments', 'load_config', 'load_test_config', 'log_to', 'test_on', 'train_on']
+__all__ = ['CPUAmpOptimWrapper', 'CurvesHook', 'FastFormHook', 'InferenceCheckpointHook', 'Runner', 'TRACKERS',
+           'accumulate', 'add_common_arguments', 'load_config', 'load_test_config', 'log_to', 'test_on', 'train_on']

@@ -1,0 +1,36 @@
+"""Testing with the fast form of the model."""
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+
+from sparse_rcnn_mm.inference.fast import fast_form
+from sparse_rcnn_mm.models import SparseRCNN
+from sparse_rcnn_mm.registry import HOOKS
+
+
+@HOOKS.register_module()
+class FastFormHook(Hook):
+    """Put the fast form in the model's place while the Runner tests. Another detector than ours stays as it is.
+
+    Args:
+        precision, compile: of `fast_form`.
+    """
+
+    priority = 'LOWEST'  # after those that change the weights before a test, such as mmengine's EMAHook
+
+    def __init__(self, precision: str = 'fp32', compile: bool = False) -> None:
+        self.precision = precision
+        self.compile = compile
+        self._model: Any = None
+
+    def before_test_epoch(self, runner: Any) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if isinstance(model, SparseRCNN):
+            self._model, runner.model = runner.model, fast_form(model, self.precision, self.compile)
+
+    def after_test_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
+        if self._model is not None:
+            runner.model, self._model = self._model, None
