@@ -18,9 +18,9 @@ class UserError(Exception):
 _CONFIG_ERRORS = [
     (r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'",
      r"the config gives {0} the setting '{1}', which it does not have: check its spelling"),
-    (r"(\w+)\.__init__\(\) missing \d+ required .*?arguments?: (.+)", r'the config does not give {0} the setting {1}'),
+    (r'(\w+)\.__init__\(\) missing \d+ required .*?arguments?: (.+)', r'the config does not give {0} the setting {1}'),
     (r'(\S+) is not in the (?:\S+::)?([\w ]+) registry',
-     r"the config names the {1} '{0}', which does not exist: check its spelling, or import its module by custom_imports"),
+     "the config names the {1} '{0}', which does not exist: check it, or import its module by custom_imports"),
 ]
 
 

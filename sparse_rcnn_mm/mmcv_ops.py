@@ -1,7 +1,7 @@
 """Let mmcv and mmdet import where mmcv was installed without its compiled operations.
 
 `import mmdet.models` imports `mmcv.ops`, which imports the extension module `mmcv._ext`. Nothing in this package
-needs one of its operations, so a placeholder may stand in for it: every attribute is a function that raises when called.
+needs one of its operations, so a placeholder may stand in: every attribute is a function that raises when called.
 """
 from __future__ import annotations
 

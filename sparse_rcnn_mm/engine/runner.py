@@ -43,7 +43,7 @@ class Runner(MMEngineRunner):
 
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
         # Convolutions are faster so, on CPUs and GPUs; the values are the same.
-        return super().wrap_model(model_wrapper_cfg, model.to(memory_format=torch.channels_last))
+        return super().wrap_model(model_wrapper_cfg, model.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
 
     def _init_model_weights(self) -> None:
         try:

@@ -23,7 +23,8 @@ def draw_errors(analysis: Analysis, index: int, side: int = 640) -> Image.Image:
     record, matched = analysis.records[index], analysis.matches[index]
     classes = analysis.data.classes
     picture, factor = _of_size(record.path, side)
-    wrong, right = [], []
+    wrong: list[Mark] = []
+    right: list[Mark] = []
     for box, score, label, kind, gt in zip(record.boxes, record.scores, record.labels, matched.kinds, matched.gt,
                                            strict=True):
         if kind == Kind.IGNORED:
