@@ -26,4 +26,5 @@ train_cfg = dict(max_iters=max_iters, val_interval=500)
 optim_wrapper = dict(optimizer=dict(lr=lr))
 param_scheduler = [
     dict(type='OneCycleLR', eta_max=lr, pct_start=0.2, total_steps=max_iters, by_epoch=False)]
+randomness = dict(seed=0)
 default_hooks = dict(checkpoint=dict(interval=500))

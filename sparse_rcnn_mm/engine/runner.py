@@ -1,6 +1,7 @@
 """mmengine's Runner, with errors a user can act on."""
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -11,6 +12,10 @@ from torch import nn
 
 from sparse_rcnn_mm.checkpoints import load_contents, read_checkpoint
 from sparse_rcnn_mm.errors import UserError
+
+# Said by mmdet at every start and for every box at an edge; a user can do nothing about either.
+warnings.filterwarnings('ignore', message='faster_coco_eval is not installed')
+warnings.filterwarnings('ignore', message='Warning: The (polygon|bbox|text|circle) is out of bounds')
 
 
 class Runner(MMEngineRunner):
