@@ -36,7 +36,7 @@ def main() -> None:
         train_on(cfg, args.data)
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper' if torch.cuda.is_available() else 'CPUAmpOptimWrapper'
-    if args.auto_scale_lr:
+    if args.auto_scale_lr and not cfg.get('accumulate_to'):  # there `accumulate` scales it
         cfg.auto_scale_lr.enable = True
     set_start(cfg, args)
     log_to(cfg, args.log_to)

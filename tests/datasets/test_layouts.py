@@ -1,4 +1,4 @@
-"""One data set in eight layouts of three forms gives the same boxes; splits, ids and classes; what is said of bad ones."""
+"""One data set in eight layouts of three forms gives the same boxes; splits, ids, classes; what is said of bad ones."""
 from __future__ import annotations
 
 import json
@@ -172,7 +172,8 @@ def test_yolo_outlines_and_upright_images(tmp_path: Path) -> None:
 
 def test_faulty_lines_are_named_and_left_out(tmp_path: Path) -> None:
     like_ultralytics(tmp_path)
-    (tmp_path / 'labels/train/b.txt').write_text('0 .5 .5 .2 .2\n0 .5 .5 .2\n4 .5 .5 .2 .2\n0 x .5 .2 .2\n0 .5 .5 -.2 .2\n')
+    (tmp_path / 'labels/train/b.txt').write_text(
+        '0 .5 .5 .2 .2\n0 .5 .5 .2\n4 .5 .5 .2 .2\n0 x .5 .2 .2\n0 .5 .5 -.2 .2\n')
     raw = read_data(tmp_path)
     assert [(fault.where.rpartition('/')[2], fault.what.split(' (')[0][:40]) for fault in raw.faults] == [
         ('b.txt:2', 'has 4 numbers: a box has 5, an outline a'),
@@ -203,7 +204,7 @@ def test_faulty_entries_of_json_are_named_and_left_out(tmp_path: Path) -> None:
     raw = read_data(tmp_path)
     assert [f'{fault.where} {fault.what[:24]}' for fault in raw.faults] == [
         'train.json: image 2 needs a positive number ',
-        "train.json: annotation 1 has the category_id 5, w",
+        'train.json: annotation 1 has the category_id 5, w',
         "train.json: annotation 2 needs 'bbox' as [x, y, w"]
     assert raw.splits['train'].counts == '3 images, 2 boxes'
 
