@@ -49,7 +49,7 @@ def write(root: Path, names: list[str], splits: tuple[str, ...] = ('train', 'val
 
 @pytest.mark.slow
 def test_train_fine_tune_and_test(tool: Tool, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """The checkpoint has classes, ids and config; testing needs nothing else; new classes leave out classifiers only."""
+    """The checkpoint has classes, ids, config; testing needs nothing else; new classes leave out only classifiers."""
     data = write(tmp_path / 'pets', ['cat', 'dog'])
     assert tool('train', FINETUNE, '--data', str(data), '--work-dir', 'pets_work', *TINY) == 0
     said = capsys.readouterr().out
