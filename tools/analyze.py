@@ -11,8 +11,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.dist import is_main_process
 from mmengine.registry import init_default_scope
 
-from sparse_rcnn_mm.checkpoints import read_checkpoint
-from sparse_rcnn_mm.engine import Runner, add_common_arguments, load_config, load_test_config, test_on
+from sparse_rcnn_mm.engine import Runner, add_common_arguments, dump_predictions, testing_config
 from sparse_rcnn_mm.errors import one_sentence
 from sparse_rcnn_mm.evaluation.analysis import Analysis, as_numbers
 from sparse_rcnn_mm.evaluation.page import write_page
@@ -41,16 +40,13 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    contents = read_checkpoint(args.checkpoint)
-    cfg = load_config(args) if args.config else load_test_config(args, contents)
-    if args.data:
-        test_on(cfg, args.data, contents)
+    cfg = testing_config(args)
     folder = args.out_dir or Path(cfg.work_dir, 'analysis')
     folder.mkdir(parents=True, exist_ok=True)
     if args.results:
         dataset, predictions = build_dataset(cfg), read_predictions(args.results)
     else:
-        dataset, predictions = run_test(cfg, args.checkpoint, folder / 'predictions.pkl')
+        dataset, predictions = run_test(cfg, folder / 'predictions.pkl')
     if is_main_process():
         write_analysis(dataset, predictions, folder, args)
 
@@ -60,12 +56,9 @@ def build_dataset(cfg: Config) -> BaseDataset:
     return DATASETS.build(cfg.test_dataloader.dataset)
 
 
-def run_test(cfg: Config, checkpoint: str, path: Path) -> tuple[BaseDataset, list[dict[str, Any]]]:
+def run_test(cfg: Config, path: Path) -> tuple[BaseDataset, list[dict[str, Any]]]:
     """Test as tools/test.py does, and keep the detections."""
-    cfg.load_from = checkpoint
-    cfg.pop('custom_hooks', None)
-    evaluator = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
-    cfg.test_evaluator = [*evaluator, dict(type='DumpDetResults', out_file_path=str(path))]
+    dump_predictions(cfg, str(path))
     runner = Runner.from_cfg(cfg)
     runner.test()
     return runner.test_dataloader.dataset, read_predictions(path) if is_main_process() else []

@@ -3,8 +3,7 @@ from __future__ import annotations
 
 import argparse
 
-from sparse_rcnn_mm.checkpoints import read_checkpoint
-from sparse_rcnn_mm.engine import Runner, add_common_arguments, load_config, load_test_config, test_on
+from sparse_rcnn_mm.engine import Runner, add_common_arguments, dump_predictions, testing_config
 from sparse_rcnn_mm.errors import UserError, one_sentence
 from sparse_rcnn_mm.inference.fast import PRECISIONS
 
@@ -27,20 +26,14 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    contents = read_checkpoint(args.checkpoint)
-    cfg = load_config(args) if args.config else load_test_config(args, contents)
-    if args.data:
-        test_on(cfg, args.data, contents)
-    cfg.load_from = args.checkpoint
-    # in place of those that only training needs
+    cfg = testing_config(args)
     cfg.custom_hooks = [dict(type='FastFormHook', precision=args.precision, compile=args.compile)]
     if args.show_dir:
         cfg.default_hooks.visualization.update(draw=True, test_out_dir=args.show_dir)
     if args.out:
         if not args.out.endswith(('.pkl', '.pickle')):
             raise UserError(f'--out {args.out} must end in .pkl')
-        evaluator = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
-        cfg.test_evaluator = [*evaluator, dict(type='DumpDetResults', out_file_path=args.out)]
+        dump_predictions(cfg, args.out)
     Runner.from_cfg(cfg).test()
 
 
