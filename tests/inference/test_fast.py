@@ -69,9 +69,9 @@ def test_equals_the_model(name) -> None:
     images = torch.randn(2, 3, 96, 128)
     logits, boxes = model._forward(images)[-1]
     fast_logits, fast_boxes = fast_form(model)._forward(images)[-1]
-    torch.testing.assert_close(fast_logits, logits, rtol=0, atol=1e-4)
-    torch.testing.assert_close(fast_boxes, boxes, rtol=1e-5, atol=1e-3)
-    # In float64 nothing but rounding is left.
+    torch.testing.assert_close(fast_logits, logits, rtol=0, atol=1e-3)
+    torch.testing.assert_close(fast_boxes, boxes, rtol=0, atol=1e-2)
+    # Random weights enlarge float32's rounding; in float64 next to nothing is left.
     model, images = model.double(), images.double()
     for ours, wanted in zip(fast_form(model)._forward(images)[-1], model._forward(images)[-1], strict=True):
         torch.testing.assert_close(ours, wanted, rtol=1e-10, atol=1e-10)
