@@ -42,7 +42,11 @@ class CocoDataset(MMDetCocoDataset):
         return merged
 
     def load_data_list(self) -> list[dict]:
-        """One dict an image, in the order of the image ids, as detectron2 has them."""
+        """One dict an image, in the order of the file names.
+
+        COCO's file names are its image ids, by which detectron2 sorts; and the same images are in the same order then
+        whatever form their annotations came in, so that a seed gives the same training.
+        """
         coco = read_coco_json(self.ann_file, self.test_mode, self.HOW_TO_GET, self.backend_args)
         self._match_classes(coco['categories'])
         self._check_images(coco['images'][0]['file_name'])
@@ -56,7 +60,7 @@ class CocoDataset(MMDetCocoDataset):
             'height': image['height'],
             'width': image['width'],
             'instances': instances[image['id']],
-        } for image in sorted(coco['images'], key=lambda image: image['id'])]
+        } for image in sorted(coco['images'], key=lambda image: (image['file_name'], image['id']))]
 
     def filter_data(self) -> list[dict]:
         """Apply `filter_cfg`; mmdet's own counts crowd boxes and those of other classes as ground truth."""

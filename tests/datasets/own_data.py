@@ -93,7 +93,7 @@ def like_vocdevkit(root: Path) -> None:
     write_image(root / 'JPEGImages/unused.png', 5, 5)
     for folder in ('Annotations', 'ImageSets/Main'):
         (root / folder).mkdir(parents=True)
-    (root / 'Annotations/unused.xml').write_text(_xml('b'))
+    (root / 'Annotations/unused.xml').write_text(_xml(next(iter(TRUTH))))
     for split in ('train', 'val'):
         stems = [stem for stem, truth in TRUTH.items() if truth[0] == split]
         (root / f'ImageSets/Main/{split}.txt').write_text('\n'.join(stems) + '\n')

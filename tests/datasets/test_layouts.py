@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
@@ -14,8 +15,14 @@ from pycocotools.cocoeval import COCOeval
 from sparse_rcnn_mm.datasets import CocoDataset
 from sparse_rcnn_mm.datasets.layouts import PreparedData, prepare, read_data
 from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.registry import TRANSFORMS
 
+from . import own_data
 from .own_data import FORMS, TRUTH, coco, like_ultralytics, like_vocdevkit, one_image_folder, write_image, write_json
+
+# The training's, without what is drawn at random.
+PIPELINE = [TRANSFORMS.build({'type': name, **more}) for name, more in (
+    ('LoadRGBImage', {}), ('LoadAnnotations', {'with_bbox': True}), ('ClipBoxes', {}), ('PackDetInputs', {}))]
 
 
 def boxes_of(data: PreparedData, split: str, out: Path) -> dict[str, list]:
@@ -41,6 +48,51 @@ def test_every_layout_gives_the_same_boxes(write: Callable[[Path], None], tmp_pa
             assert [name for name, _ in found[stem]] == [name for name, *_ in boxes]
             for (_, corners), (_, *truth) in zip(found[stem], boxes, strict=True):
                 assert corners == pytest.approx(truth, abs=1e-3)
+
+
+def photographs(count: int = 20) -> dict:
+    """Sizes of cameras, up to seven fractional boxes an image, small ones and ones that reach the edge; in no order."""
+    random = np.random.RandomState(5)
+    truth = {}
+    for number in random.permutation(count):
+        width, height = (int(side) for side in random.randint(100, 900, 2))
+        boxes = []
+        for _ in range(random.randint(8)):
+            x1, y1 = random.uniform(0, 0.9, 2) * (width, height) * (random.rand(2) > 0.1)
+            x2, y2 = np.minimum(np.array([x1 + 2, y1 + 2]) + random.gamma(1, 0.2, 2) * (width, height), (width, height))
+            boxes.append((str(random.choice(['cat', 'dog', 'ant'])), float(x1), float(y1), float(x2), float(y2)))
+        truth[f'photo-{number}'] = ('val' if number % 4 == 0 else 'train', width, height, boxes)
+    return truth
+
+
+def reaching_the_model(root: Path, out: Path) -> dict[str, list]:
+    """Of both splits in the order of training without shuffling: (file name, class names, boxes)."""
+    data = prepare(read_data(root))
+    reached: dict[str, list] = {}
+    for split, path in data.write(out).items():
+        dataset = CocoDataset(ann_file=path, data_prefix={'img': str(data.root)}, pipeline=PIPELINE,
+                              metainfo={'classes': tuple(data.classes)})
+        samples = [item['data_samples'] for item in dataset]
+        reached[split] = [(Path(sample.img_path).name,
+                           [dataset.metainfo['classes'][label] for label in sample.gt_instances.labels],
+                           sample.gt_instances.bboxes.tensor) for sample in samples]
+    return reached
+
+
+def test_coco_voc_and_yolo_give_the_model_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same images in the same order, so that a seed gives the same training, with the same boxes."""
+    truth = photographs()
+    monkeypatch.setattr(own_data, 'TRUTH', truth)
+    for write in (one_image_folder, like_vocdevkit, like_ultralytics):
+        write(tmp_path / write.__name__)
+        reached = reaching_the_model(tmp_path / write.__name__, tmp_path / 'out')
+        for split in ('train', 'val'):
+            expected = sorted(stem for stem in truth if truth[stem][0] == split)
+            assert [name for name, *_ in reached[split]] == [f'{stem}.png' for stem in expected]
+            for stem, (_, names, boxes) in zip(expected, reached[split], strict=True):
+                assert names == [name for name, *_ in truth[stem][3]]
+                expected_boxes = np.array([box for _, *box in truth[stem][3]]).reshape(-1, 4)
+                assert boxes.numpy() == pytest.approx(expected_boxes, abs=1e-3)
 
 
 @pytest.mark.parametrize(('write', 'classes'), [
