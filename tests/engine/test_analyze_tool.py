@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from sparse_rcnn_mm.evaluation.records import by_image, read_predictions
+
 from .conftest import DIGITS_CONFIG
+from .test_own_data import write
 
 
 def test_testing_and_reading_results_give_the_same_page(tool: Callable[..., int], small: list[str], tmp_path: Path,
@@ -25,3 +28,20 @@ def test_testing_and_reading_results_give_the_same_page(tool: Callable[..., int]
     capsys.readouterr()
     assert tool('analyze', 'work/iter_4.pth', '--results', 'none.pkl') == 1
     assert 'there is no results file none.pkl' in capsys.readouterr().err
+
+
+def test_other_data_are_analysed_as_they_are_tested(tool: Callable[..., int], small: list[str], tmp_path: Path,
+                                                    capsys: pytest.CaptureFixture) -> None:
+    """`--data`: the classes are the model's, whatever the folder's order; the detections are those of tools/test.py."""
+    assert tool('train', DIGITS_CONFIG, '--work-dir', 'work', *small) == 0
+    data = write(tmp_path / 'mine', ['7', 'emu', '2'], ('val',))
+    assert tool('analyze', 'work/iter_4.pth', '--data', str(data), '--out-dir', 'seen') == 0
+    assert 'boxes of classes that the model does not know are left out: emu' in capsys.readouterr().out
+    assert tool('test', 'work/iter_4.pth', '--data', str(data), '--out', 'tested.pkl') == 0
+    numbers = json.loads((tmp_path / 'seen/analysis.json').read_text())
+    assert (numbers['images'], list(numbers['classes'])) == (4, list('0123456789'))
+    assert {name: row['boxes'] for name, row in numbers['classes'].items() if row['boxes']} == {'2': 1, '7': 1}
+    seen, tested = (by_image(read_predictions(tmp_path / path)) for path in ('seen/predictions.pkl', 'tested.pkl'))
+    assert list(seen) == list(tested) == [1, 2, 3, 4]
+    for image_id, found in seen.items():
+        assert all(found[key].equal(tested[image_id][key]) for key in ('bboxes', 'scores', 'labels'))
