@@ -12,13 +12,16 @@ from .analysis import ERROR_NAMES, Analysis
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #222 }
 h1 { font-size: 1.5em } h2 { font-size: 1.2em; margin-top: 2em; border-bottom: 1px solid #ddd }
-img { max-width: 100% } table { border-collapse: collapse } p { max-width: 50em }
+img { max-width: 100%; display: block } table { border-collapse: collapse } p { max-width: 50em }
 th, td { padding: .2em .7em; text-align: right; border-bottom: 1px solid #eee } th:first-child, td:first-child
 { text-align: left } th { border-bottom: 1px solid #999; font-weight: 600 }
-.big td { font-size: 1.4em; border: 0 } .big th { border: 0; color: #666; font-weight: 400 } .wide { overflow-x: auto }
-.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(320px, 1fr)); gap: 1em }
+.big { display: flex; flex-wrap: wrap; gap: .5em 2.5em; margin: 0 } .big dt { color: #666 }
+.big dd { margin: 0; font-size: 1.4em } .wide { overflow-x: auto }
+.plots, .pictures { display: grid; gap: 1em; grid-template-columns: repeat(auto-fill, minmax(min(100%, 320px), 1fr)) }
+.plots { grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)) }
 figure { margin: 0 } figcaption { font-size: .85em; color: #444; overflow-wrap: anywhere }
-.key { display: inline-block; width: .9em; height: .9em; margin: 0 .3em 0 1em; vertical-align: -.1em }
+.key { display: inline-block; margin-right: 1em } .key i { display: inline-block; width: .9em; height: .9em;
+vertical-align: -.1em; margin-right: .3em }
 """
 
 _EXPLAINED = {
@@ -29,30 +32,33 @@ _EXPLAINED = {
                       'detection has found. Background: on nothing. Missed: an object that no detection went for. '
                       'Kinds as in TIDE (arXiv 2008.08115).',
     'Confusion matrix': 'Rows are the true classes, columns what was detected, at IoU 0.5. The bottom row holds '
-                        'detections on no object, the last column objects that were not found.',
+                        'detections on no free object, duplicates among them, the last column objects that were not '
+                        'found.',
     'AP by box size': 'AP over IoU 0.5 to 0.95 for objects of a size.',
-    'Scores': 'Left: of the detections with a score, the part that is right; on the dotted line a score is a '
-              'probability. Numbers count detections. Right: choose a threshold; the dotted line is the one in use.',
+    'Scores': 'Calibration: of the detections with a score, the part that is right; on the dotted line a score is a '
+              'probability. Numbers count detections. Thresholds: the dotted line is the one in use.',
 }
 
 
 def write_page(analysis: Analysis, numbers: Mapping[str, Any], path: Path, title: str) -> None:
     """Write the page. `numbers` are those of `as_numbers`."""
-    plotted = {heading: f'<p>{_EXPLAINED[heading]}</p><img alt="{heading}" src="{plots.as_data_uri(figure)}">'
-               for heading, figure in plots.draw_plots(analysis).items()}
+    plotted = {heading: f'<p>{_EXPLAINED[heading]}</p><div class="plots">' + ''.join(
+        f'<img alt="{heading}" src="{plots.as_data_uri(figure)}">' for figure in figures) + '</div>'
+               for heading, figures in plots.draw_plots(analysis).items()}
     sections = {'By class': _class_table(numbers), **plotted, 'Worst images': _pictures(analysis, numbers)}
     body = ''.join(f'<h2>{heading}</h2>{content}' for heading, content in sections.items())
-    path.write_text(f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
-                    f'<style>{_STYLE}</style><h1>{escape(title)}</h1>{_summary(numbers)}{body}</html>')
+    path.write_text('<!doctype html><html lang="en"><meta charset="utf-8">'
+                    '<meta name="viewport" content="width=device-width, initial-scale=1">'
+                    f'<title>{escape(title)}</title><style>{_STYLE}</style><h1>{escape(title)}</h1>'
+                    f'{_summary(numbers)}{body}</html>')
 
 
 def _summary(numbers: Mapping[str, Any]) -> str:
     overall = numbers['overall']
-    names = ''.join(f'<th>{name.replace("_", " ")}' for name in overall)
-    values = ''.join(f'<td>{_number(value)}' for value in overall.values())
+    values = ''.join(f'<div><dt>{name.replace("_", " ")}<dd>{_number(value)}</div>' for name, value in overall.items())
     return (f'<p>{numbers["images"]} images with {numbers["boxes"]} objects, {numbers["detections"]} detections. '
             f'Counts and precision are at IoU 0.5 of detections with a score of {numbers["score_threshold"]:.2f} and '
-            f'more; AP is of all.</p><table class="big"><tr>{names}<tr>{values}</table>')
+            f'more; AP is of all.</p><dl class="big">{values}</dl>')
 
 
 def _class_table(numbers: Mapping[str, Any]) -> str:
@@ -80,7 +86,7 @@ def _pictures(analysis: Analysis, numbers: Mapping[str, Any]) -> str:
     worst = analysis.worst(len(numbers['worst_images']))
     if not worst:
         return '<p>No errors.</p>'
-    key = ''.join(f'<span class="key" style="background: {color}"></span>{name}'
+    key = ''.join(f'<span class="key"><i style="background: {color}"></i>{name}</span>'
                   for name, color in plots.COLORS.items())
     figures = []
     for index in worst:

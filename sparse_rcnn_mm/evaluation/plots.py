@@ -17,70 +17,74 @@ COLORS = {'correct': '#2ca02c', 'class': '#9467bd', 'location': '#ff7f0e', 'both
 _MANY = 20  # classes: more get no line or number of their own
 
 
-def draw_plots(analysis: Analysis) -> dict[str, Figure]:
-    """Heading -> figure."""
+def draw_plots(analysis: Analysis) -> dict[str, list[Figure]]:
+    """Heading -> figures, each of which can be read on a narrow screen."""
     return {
-        'Precision and recall': _precision_recall(analysis),
+        'Precision and recall': [_mean_curves(analysis), _class_curves(analysis)],
         'Errors by kind': _errors(analysis),
-        'Confusion matrix': _confusion(analysis),
-        'AP by box size': _sizes(analysis),
-        'Scores': _scores(analysis),
+        'Confusion matrix': [_confusion(analysis)],
+        'AP by box size': [_sizes(analysis)],
+        'Scores': [_calibration(analysis), _thresholds(analysis)],
     }
 
 
-def _figure(columns: int = 2, width: float = 11, height: float = 4) -> tuple[Figure, np.ndarray]:
+def _figure(width: float = 5.5, height: float = 4) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout='constrained')
-    axes = figure.subplots(1, columns, squeeze=False)[0]
-    for axis in axes:
-        axis.spines[['top', 'right']].set_visible(False)
-    return figure, axes
+    axis = figure.subplots()
+    axis.spines[['top', 'right']].set_visible(False)
+    return figure, axis
 
 
-def _precision_recall(analysis: Analysis) -> Figure:
-    figure, (left, right) = _figure()
-    curves = analysis.ap.curves
-    for iou, color in zip(curves, ('#1f77b4', '#5fa2d0', '#a6cbe6'), strict=True):
-        left.plot(RECALLS, mean_over_classes(curves[iou]), label=f'IoU {iou}', color=color)
-    left.set_title('mean over classes')
-    order = [label for label in np.argsort(analysis.ap.classes[:, 1], kind='stable')
-             if not np.isnan(analysis.ap.classes[label, 1])]
+def _mean_curves(analysis: Analysis) -> Figure:
+    figure, axis = _precision_recall('mean over classes')
+    for (iou, curves), color in zip(analysis.ap.curves.items(), ('#1f77b4', '#5fa2d0', '#a6cbe6'), strict=True):
+        axis.plot(RECALLS, mean_over_classes(curves), label=f'IoU {iou}', color=color)
+    axis.legend(frameon=False)
+    return figure
+
+
+def _class_curves(analysis: Analysis) -> Figure:
+    ap50 = analysis.ap.classes[:, 1]
+    order = [label for label in np.argsort(ap50, kind='stable') if not np.isnan(ap50[label])]
+    figure, axis = _precision_recall(
+        'IoU 0.5, by class' if len(order) <= _MANY else f'IoU 0.5, the {_MANY} worst classes')
     for label in order[:_MANY][::-1]:
-        right.plot(RECALLS, curves[0.5][label], linewidth=1,
-                   label=f'{analysis.data.classes[label]} {analysis.ap.classes[label, 1]:.2f}')
-    right.set_title('IoU 0.5, by class' if len(order) <= _MANY else f'IoU 0.5, the {_MANY} worst classes')
-    for axis in (left, right):
-        axis.set(xlabel='recall', ylabel='precision', xlim=(0, 1), ylim=(0, 1.02))
-        axis.grid(alpha=0.3)
-    left.legend(frameon=False)
+        axis.plot(RECALLS, analysis.ap.curves[0.5][label], linewidth=1,
+                  label=f'{analysis.data.classes[label]} {ap50[label]:.2f}')
     if order:
-        right.legend(frameon=False, fontsize='small', loc='center left', bbox_to_anchor=(1, 0.5), title='AP50',
-                     ncols=2 if len(order) > 10 else 1)
+        axis.legend(frameon=False, fontsize='small', loc='center left', bbox_to_anchor=(1, 0.5), title='AP50',
+                    ncols=2 if len(order) > 10 else 1)
     return figure
 
 
-def _errors(analysis: Analysis) -> Figure:
-    figure, (left, right) = _figure(height=3.2)
-    counts = analysis.counts[:, 2:].sum(axis=0)
-    colors = [COLORS[name] for name in ERROR_NAMES]
-    _bars(left, ERROR_NAMES, counts, colors, '{:.0f}')
-    left.set_title(f'number, scores of {analysis.score_thr:.2f} and more')
-    _bars(right, ERROR_NAMES, [analysis.costs[name] for name in ERROR_NAMES], colors, '{:+.3f}')
-    right.set_title('AP50 won if these were right, all scores')
-    return figure
+def _precision_recall(title: str) -> tuple[Figure, Axes]:
+    figure, axis = _figure()
+    axis.set(title=title, xlabel='recall', ylabel='precision', xlim=(0, 1), ylim=(0, 1.02))
+    axis.grid(alpha=0.3)
+    return figure, axis
 
 
-def _bars(axis: Axes, names: tuple[str, ...], values: np.ndarray | list[float], colors: list[str], form: str) -> None:
-    bars = axis.barh(names, np.nan_to_num(values), color=colors)
+def _errors(analysis: Analysis) -> list[Figure]:
+    return [_bars(f'number, scores of {analysis.score_thr:.2f} and more', analysis.counts[:, 2:].sum(axis=0), '{:.0f}'),
+            _bars('AP50 won if these were right, all scores', [analysis.costs[name] for name in ERROR_NAMES],
+                  '{:+.3f}')]
+
+
+def _bars(title: str, values: np.ndarray | list[float], form: str) -> Figure:
+    figure, axis = _figure(height=3.2)
+    bars = axis.barh(ERROR_NAMES, np.nan_to_num(values), color=[COLORS[name] for name in ERROR_NAMES])
     axis.bar_label(bars, [form.format(value) for value in values], padding=3)
     axis.invert_yaxis()
     axis.margins(x=0.15)
+    axis.set_title(title)
+    return figure
 
 
 def _confusion(analysis: Analysis) -> Figure:
     names = analysis.data.classes
     few = len(names) <= _MANY
     side = float(np.clip(0.45 * len(names) + 2.5, 4.5, 11))
-    figure, (axis,) = _figure(1, side + 1, side)
+    figure, axis = _figure(side + 1, side)
     counts = analysis.confusion
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     picture = axis.imshow(shares, cmap='Blues', vmin=0, vmax=1)
@@ -99,7 +103,7 @@ def _confusion(analysis: Analysis) -> Figure:
 
 
 def _sizes(analysis: Analysis) -> Figure:
-    figure, (axis,) = _figure(1, 8, 3.4)
+    figure, axis = _figure(6.5, 3.4)
     rows = analysis.ap.sizes
     names = [f'{low:g}-{high:g}' if high < 1e5 else f'{low:g}+' for low, high, *_ in rows]
     bars = axis.bar(names, [ap for *_, ap, _ in rows], color='#1f77b4')
@@ -109,26 +113,30 @@ def _sizes(analysis: Analysis) -> Figure:
     return figure
 
 
-def _scores(analysis: Analysis) -> Figure:
-    figure, (left, right) = _figure()
+def _calibration(analysis: Analysis) -> Figure:
+    figure, axis = _figure()
     bins, error = analysis.scores.calibration()
     edges = np.arange(len(bins)) / len(bins)
-    left.bar(edges, [part for _, part, _ in bins], width=1 / len(bins), align='edge', color='#1f77b4',
+    axis.bar(edges, [part for _, part, _ in bins], width=1 / len(bins), align='edge', color='#1f77b4',
              edgecolor='white')
     for edge, (_, part, count) in zip(edges, bins, strict=True):
         if count:
-            left.text(edge + 0.5 / len(bins), part + 0.01, f'{count}', ha='center', fontsize='x-small')
-    left.plot([0, 1], [0, 1], color='black', linestyle=':', linewidth=1)
-    left.set(xlabel='score', ylabel='part that is correct', xlim=(0, 1), ylim=(0, 1.08))
-    left.set_title('calibration' if np.isnan(error) else f'calibration: expected error {error:.3f}')
-    thresholds, precision, recall, f1 = analysis.scores.at_thresholds()
-    for name, values in (('precision', precision), ('recall', recall), ('F1', f1)):
-        right.plot(thresholds, values, label=name)
-    right.axvline(analysis.score_thr, color='black', linestyle=':', linewidth=1, label=f'{analysis.score_thr:.2f}')
-    right.set(xlabel='score threshold', xlim=(0, 1), ylim=(0, 1.02))
-    right.set_title('what a threshold gives, IoU 0.5')
-    right.grid(alpha=0.3)
-    right.legend(frameon=False)
+            axis.text(edge + 0.5 / len(bins), part + 0.01, f'{count}', ha='center', fontsize='x-small')
+    axis.plot([0, 1], [0, 1], color='black', linestyle=':', linewidth=1)
+    axis.set(xlabel='score', ylabel='part that is correct', xlim=(0, 1), ylim=(0, 1.08))
+    axis.set_title('calibration' if np.isnan(error) else f'calibration: expected error {error:.3f}')
+    return figure
+
+
+def _thresholds(analysis: Analysis) -> Figure:
+    figure, axis = _figure()
+    thresholds, *shares = analysis.scores.at_thresholds()
+    for name, values in zip(('precision', 'recall', 'F1'), shares, strict=True):
+        axis.plot(thresholds, values, label=name)
+    axis.axvline(analysis.score_thr, color='black', linestyle=':', linewidth=1, label=f'{analysis.score_thr:.2f}')
+    axis.set(title='what a threshold gives, IoU 0.5', xlabel='score threshold', xlim=(0, 1), ylim=(0, 1.02))
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False)
     return figure
 
 
