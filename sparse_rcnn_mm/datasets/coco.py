@@ -1,11 +1,12 @@
 """COCO as the official code reads it."""
 from __future__ import annotations
 
+import contextlib
+import io
 import os.path as osp
 from collections import defaultdict
 from collections.abc import Mapping
 
-from mmdet.datasets import CocoDataset as MMDetCocoDataset
 from mmengine import fileio
 from mmengine.logging import MMLogger
 
@@ -13,6 +14,9 @@ from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.registry import DATASETS
 
 from .coco_json import full_path, read_coco_json
+
+with contextlib.redirect_stdout(io.StringIO()):  # onedl's mmdet prints twice that it goes without OneDL's data sets
+    from mmdet.datasets import CocoDataset as MMDetCocoDataset
 
 
 @DATASETS.register_module()

@@ -46,6 +46,11 @@ class Runner(MMEngineRunner):
         Path(self.work_dir, 'last_checkpoint').write_text(str(Path(self.work_dir, name)))
         self.logger.info(f'training stopped after iteration {self.iter} and was saved; go on with --resume')
 
+    def dump_config(self) -> None:
+        """Write the config into the work dir, unless it came out of a checkpoint, which has it."""
+        if self.cfg.filename:
+            super().dump_config()
+
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
         # Convolutions are faster so, on CPUs and GPUs; the values are the same.
         return super().wrap_model(model_wrapper_cfg, model.to(memory_format=torch.channels_last))  # type: ignore[call-overload]

@@ -38,6 +38,7 @@ def test_other_data_are_analysed_as_they_are_tested(tool: Callable[..., int], sm
     assert tool('analyze', 'work/iter_4.pth', '--data', str(data), '--out-dir', 'seen') == 0
     assert 'boxes of classes that the model does not know are left out: emu' in capsys.readouterr().out
     assert tool('test', 'work/iter_4.pth', '--data', str(data), '--out', 'tested.pkl') == 0
+    assert [path.name for path in (tmp_path / 'work').glob('*.py')] == ['sparse_rcnn_r18_digits.py']
     numbers = json.loads((tmp_path / 'seen/analysis.json').read_text())
     assert (numbers['images'], list(numbers['classes'])) == (4, list('0123456789'))
     assert {name: row['boxes'] for name, row in numbers['classes'].items() if row['boxes']} == {'2': 1, '7': 1}
