@@ -12,8 +12,9 @@ from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import Registry
 
 SCOPE = 'sparse_rcnn_mm'
-# Lets configs anywhere say `_base_ = 'sparse_rcnn_mm::configs/sparse_rcnn_r50_3x.py'`.
-MODULE2PACKAGE.setdefault(SCOPE, SCOPE)
+# Lets configs anywhere say `_base_ = 'sparse_rcnn_mm::configs/sparse_rcnn_r50_3x.py'`. It names this module, not the
+# package, which mmengine 0.10.7 would look for in site-packages, even where `pip install -e` left it in its clone.
+MODULE2PACKAGE.setdefault(SCOPE, __name__)
 
 
 # A part of a model: its config, or the part itself.

@@ -16,8 +16,8 @@ import sparse_rcnn_mm
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted(path.relative_to(ROOT) for path in (ROOT / 'configs').rglob('*.py'))
 
-# Run beside an unpacked wheel, in another folder than the clone.
-USE_THE_WHEEL = """
+# Run in another folder than the clone.
+USE_THE_CONFIGS = """
 import sys
 from pathlib import Path
 import sparse_rcnn_mm.registry
@@ -75,8 +75,20 @@ def test_wheel_says_version_python_and_licence(wheel: Path) -> None:
 
 
 def test_configs_are_found_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, '-c', USE_THE_WHEEL, str(wheel)], cwd=tmp_path, capture_output=True,
+    done = subprocess.run([sys.executable, '-c', USE_THE_CONFIGS, str(wheel)], cwd=tmp_path, capture_output=True,
                           text=True, timeout=120, env={'PYTHONPATH': str(wheel), 'PATH': '', 'HOME': str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ['7', '101']
+
+
+def test_configs_are_found_where_the_package_is_not_beside_its_metadata(tmp_path: Path) -> None:
+    """As after `pip install -e`."""
+    metadata = tmp_path / f'sparse_rcnn_mm-{sparse_rcnn_mm.__version__}.dist-info/METADATA'
+    metadata.parent.mkdir()
+    metadata.write_text(f'Metadata-Version: 2.1\nName: sparse_rcnn_mm\nVersion: {sparse_rcnn_mm.__version__}\n')
+    done = subprocess.run([sys.executable, '-c', USE_THE_CONFIGS, str(ROOT)], cwd=tmp_path, capture_output=True,
+                          text=True, timeout=120,
+                          env={'PYTHONPATH': f'{tmp_path}:{ROOT}', 'PATH': '', 'HOME': str(tmp_path)})
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ['7', '101']
 
