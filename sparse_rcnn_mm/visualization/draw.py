@@ -55,14 +55,14 @@ def draw_boxes(picture: Image.Image, marks: Sequence[Mark], font_size: int | Non
     font = label_font(font_size or max(13, round(short_side / 36)))
     for mark in reversed(marks):
         _draw_rectangle(draw, mark, line)
-    taken: list[Rectangle] = []
+    labels: list[tuple[Mark, Rectangle]] = []
     for mark in marks:
-        if mark.text:
-            place = _place_label(mark, font, picture.size, taken)
-            if place is not None:
-                taken.append(place)
-                draw.rectangle(place, fill=mark.color)
-                draw.text((place[0] + 3, place[1] + 1), mark.text, font=font, fill=ink_on(mark.color), anchor='la')
+        place = _place_label(mark, font, picture.size, [taken for _, taken in labels]) if mark.text else None
+        if place is not None:
+            labels.append((mark, place))
+    for mark, place in reversed(labels):
+        draw.rectangle(place, fill=mark.color)
+        draw.text((place[0] + 3, place[1] + 1), mark.text, font=font, fill=ink_on(mark.color), anchor='la')
     return picture
 
 

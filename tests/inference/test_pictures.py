@@ -53,6 +53,14 @@ def test_labels_cover_neither_each_other_nor_leave_the_picture() -> None:
         assert area > (one - box) * 0.95  # at least the label is seen
 
 
+def test_where_there_is_no_room_the_label_of_the_first_is_on_top() -> None:
+    crowd = [Mark((30, 0, 90, 40), color, '0.5') for color in (RED, *[(0, 0, 250 - i) for i in range(12)])]
+    crowded, alone = (np.asarray(draw_boxes(Image.new('RGB', (120, 40)), marks)) for marks in (crowd, crowd[:1]))
+    label = np.s_[:16, 31:50]
+    assert (alone[label] == RED).all(-1).any()
+    assert (crowded[label] == alone[label]).all()
+
+
 def test_boxes_outside_or_of_no_area_do_no_harm() -> None:
     for box in ((-50, -50, -10, -10), (600, 600, 700, 700), (5, 5, 5, 5), (9, 9, 3, 3), (-1e6, -1e6, 1e6, 1e6)):
         draw_boxes(Image.new('RGB', (500, 500)), [Mark(box, RED, 'x' * 300)])
