@@ -10,6 +10,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from sparse_rcnn_mm.models import DIIHead, DynamicConv, EmbeddingRPNHead, SparseRCNN, SparseRoIHead
 
+from .lazy_pyramid import make_lazy
+
 PRECISIONS = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
@@ -18,8 +20,9 @@ def fast_form(model: SparseRCNN, precision: str = 'fp32', compile: bool = False)
     """A copy of `model` for prediction, which leaves `model` untouched and shares nothing with it.
 
     Batch norms are folded into the convolutions, convolutions are channels-last, the class towers of all stages but
-    the last are gone, and what the first stage makes of the learned queries alone is made once. The detections are
-    those of `model` to float32 rounding. Parts of another kind (a stage that is run twice, a class of your own) stay
+    the last are gone, and what the first stage makes of the learned queries alone is made once. On the CPU, uncompiled,
+    the FPN's last convolutions are computed only where a box looks (`extract_feat` then gives what they start from).
+    The detections are those of `model` to float32 rounding. Parts of another kind (a stage that is run twice, a class of your own) stay
     as they are. `tensor` mode still returns every stage, whose logits have no classes where their tower is gone.
 
     Args:
@@ -37,6 +40,9 @@ def fast_form(model: SparseRCNN, precision: str = 'fp32', compile: bool = False)
         drop_class_towers(fast.roi_head)
         if type(fast.rpn_head) is EmbeddingRPNHead:
             remember_first_queries(fast.roi_head, fast.rpn_head.init_proposal_features.weight)
+    # Which tiles are needed is known on the host only where the device is the CPU, and cannot be compiled.
+    if next(fast.parameters()).device.type == 'cpu' and not compile:
+        make_lazy(fast)
     fast = fast.to(memory_format=torch.channels_last)
     dtype = PRECISIONS[precision]
     if dtype != torch.float32:

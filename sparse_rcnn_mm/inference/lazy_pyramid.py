@@ -1,0 +1,111 @@
+"""The feature pyramid, its last convolutions computed only where a box looks.
+
+The 3x3 convolutions at the end of an FPN are a third of the work of a Sparse R-CNN, and small boxes read little of the
+finest levels. Here each level is cut into tiles, and a tile is convolved when the first box of any stage needs it. The
+numbers that are read are those of the whole convolution; in the worst case all tiles are computed.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmdet.models.necks import FPN
+from torch import Tensor, nn
+
+from sparse_rcnn_mm.models import DIIHead, EmbeddingRPNHead, RoIExtractor, SparseRCNN, SparseRoIHead
+from sparse_rcnn_mm.models.roi_extractor import Pyramid
+
+TILE = 8
+
+
+class LazyPyramid(Pyramid):
+    """A `Pyramid` of what the levels (B, C, H_l, W_l) are after the 3x3 convolutions `convs`, one per level."""
+
+    def __init__(self, feats: Sequence[Tensor], extractor: RoIExtractor, convs: Sequence[nn.Module]) -> None:
+        super().__init__(feats, extractor)
+        self.levels = [_Level(feat, conv, start, self.rows_per_image)
+                       for feat, conv, start in zip(feats, convs, self.level_start.tolist(), strict=True)]
+
+    def roi_feats(self, boxes: Tensor, images: Tensor | None = None) -> Tensor:
+        if images is None:
+            images = torch.arange(len(boxes)).repeat_interleave(boxes.shape[1])
+        boxes = boxes.reshape(-1, 4)
+        level_of_box = self._extractor.levels(boxes)
+        for index, level in enumerate(self.levels):
+            here = level_of_box == index
+            level.compute(self.rows, boxes[here] / self.strides[index], images[here])
+        return super().roi_feats(boxes, images)
+
+
+class _Level:
+    """One level before its convolution, and which tiles of (B, tiles down, tiles across) are computed."""
+
+    def __init__(self, feat: Tensor, conv: nn.Module, start: int, rows_per_image: int) -> None:
+        batch, channels, self.height, self.width = feat.shape
+        self.conv, self.start, self.rows_per_image = conv, start, rows_per_image
+        down, across = -(-self.height // TILE), -(-self.width // TILE)
+        self.done = torch.zeros(batch, down, across, dtype=torch.bool)
+        padding = (1, across * TILE - self.width + 1, 1, down * TILE - self.height + 1)
+        padded = F.pad(feat, padding).permute(0, 2, 3, 1).contiguous()
+        image, row, cell, channel = padded.stride()
+        # Overlapping views of the padded map, each a tile and the ring around it.
+        self.tiles = padded.as_strided((batch, down, across, TILE + 2, TILE + 2, channels),
+                                       (image, TILE * row, TILE * cell, row, cell, channel))
+
+    def compute(self, rows: Tensor, boxes: Tensor, images: Tensor) -> None:
+        """Write into `rows` what `boxes` (M, 4), in cells, of the images (M,) need and is not there yet."""
+        image, y, x = (self._needed(boxes, images) & ~self.done).nonzero(as_tuple=True)
+        if not len(image):
+            return
+        self.done[image, y, x] = True
+        tiles = self.tiles[image, y, x].permute(0, 3, 1, 2)
+        values = F.conv2d(tiles, self.conv.weight, self.conv.bias).permute(0, 2, 3, 1)
+        cells = torch.arange(TILE)
+        y, x = y[:, None] * TILE + cells, x[:, None] * TILE + cells
+        first = self.start + image * self.rows_per_image
+        index = first[:, None, None] + y[:, :, None] * self.width + x[:, None, :]
+        inside = (y < self.height)[:, :, None] & (x < self.width)[:, None, :]
+        rows[index[inside]] = values[inside].to(rows.dtype)
+
+    def _needed(self, boxes: Tensor, images: Tensor) -> Tensor:
+        """The tiles that RoIAlign of the boxes may read: its samples lie inside the box, their corners a cell around."""
+        size = boxes.new_tensor([self.width, self.height])
+        ends = boxes.view(-1, 2, 2)
+        low = torch.minimum((ends.amin(1) - 2).clamp(min=0), size - 2)
+        high = torch.minimum((ends.amax(1) + 2).clamp(min=1), size - 1)
+        low, high = (low / TILE).floor(), (high / TILE).floor()
+        x, y = torch.arange(self.done.shape[2]), torch.arange(self.done.shape[1])
+        across = (x >= low[:, :1]) & (x <= high[:, :1])
+        down = (y >= low[:, 1:]) & (y <= high[:, 1:])
+        needed = torch.zeros(self.done.shape)
+        needed.index_add_(0, images, (down[:, :, None] & across[:, None, :]).float())
+        return needed > 0
+
+
+class _LazyExtractor(nn.Module):
+    """A `RoIExtractor` that takes the levels before the `convs`."""
+
+    def __init__(self, extractor: RoIExtractor, convs: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.extractor = extractor
+        self.convs = nn.ModuleList(convs)
+
+    def forward(self, feats: Sequence[Tensor]) -> LazyPyramid:
+        return LazyPyramid(feats, self.extractor, self.convs)
+
+
+def make_lazy(model: SparseRCNN) -> None:
+    """Move the neck's last convolutions behind the choice of boxes, in place, if all parts are those that allow it."""
+    neck, head = model.neck, model.roi_head
+    if (type(neck), type(head), type(model.rpn_head)) != (FPN, SparseRoIHead, EmbeddingRPNHead):
+        return
+    if type(head.roi_extractor) is not RoIExtractor or any(type(stage) is not DIIHead for stage in head.bbox_head):
+        return
+    convs = [module.conv for module in neck.fpn_convs]
+    plain = all(not module.with_norm and not module.with_activation and type(module.conv) is nn.Conv2d
+                and (module.conv.kernel_size, module.conv.stride, module.conv.padding, module.conv.dilation)
+                == ((3, 3), (1, 1), (1, 1), (1, 1)) and module.conv.groups == 1 for module in neck.fpn_convs)
+    if plain and len(convs) == neck.num_ins == neck.num_outs == len(head.roi_extractor.strides):
+        neck.fpn_convs = nn.ModuleList(nn.Identity() for _ in convs)
+        head.roi_extractor = _LazyExtractor(head.roi_extractor, convs)
