@@ -22,8 +22,9 @@ def fast_form(model: SparseRCNN, precision: str = 'fp32', compile: bool = False)
     Batch norms are folded into the convolutions, convolutions are channels-last, the class towers of all stages but
     the last are gone, and what the first stage makes of the learned queries alone is made once. On the CPU, uncompiled,
     the FPN's last convolutions are computed only where a box looks (`extract_feat` then gives what they start from).
-    The detections are those of `model` to float32 rounding. Parts of another kind (a stage that is run twice, a class of your own) stay
-    as they are. `tensor` mode still returns every stage, whose logits have no classes where their tower is gone.
+    The detections are those of `model` to float32 rounding. Parts of another kind (a stage that is run twice, a class
+    of your own) stay as they are. `tensor` mode still returns every stage, whose logits have no classes where their
+    tower is gone.
 
     Args:
         precision: 'fp32', or 'bf16' or 'fp16' for convolutions and matrix products; boxes and scores stay float32.

@@ -6,26 +6,33 @@ numbers that are read are those of the whole convolution; in the worst case all 
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
-import torch.nn.functional as F
 from mmdet.models.necks import FPN
 from torch import Tensor, nn
 
 from sparse_rcnn_mm.models import DIIHead, EmbeddingRPNHead, RoIExtractor, SparseRCNN, SparseRoIHead
 from sparse_rcnn_mm.models.roi_extractor import Pyramid
 
-TILE = 8
+TILE = 4  # cells per side
+TILES_AT_ONCE = 256  # keeps the memory small
 
 
 class LazyPyramid(Pyramid):
-    """A `Pyramid` of what the levels (B, C, H_l, W_l) are after the 3x3 convolutions `convs`, one per level."""
+    """A `Pyramid` of what the levels (B, C, H_l, W_l) are after the 3x3 convolutions `convs`, one per level.
 
-    def __init__(self, feats: Sequence[Tensor], extractor: RoIExtractor, convs: Sequence[nn.Module]) -> None:
+    The convolutions pad nothing: each tile comes with a ring of cells around it, which are 0 outside the level.
+    """
+
+    def __init__(self, feats: Sequence[Tensor], extractor: RoIExtractor, convs: Iterable[nn.Module]) -> None:
         super().__init__(feats, extractor)
         self.levels = [_Level(feat, conv, start, self.rows_per_image)
                        for feat, conv, start in zip(feats, convs, self.level_start.tolist(), strict=True)]
+
+    def _flatten(self, feats: Sequence[Tensor]) -> Tensor:
+        cells = sum(feat.shape[2] * feat.shape[3] for feat in feats)
+        return feats[0].new_zeros(len(feats[0]) * cells, feats[0].shape[1])
 
     def roi_feats(self, boxes: Tensor, images: Tensor | None = None) -> Tensor:
         if images is None:
@@ -42,39 +49,32 @@ class _Level:
     """One level before its convolution, and which tiles of (B, tiles down, tiles across) are computed."""
 
     def __init__(self, feat: Tensor, conv: nn.Module, start: int, rows_per_image: int) -> None:
-        batch, channels, self.height, self.width = feat.shape
-        self.conv, self.start, self.rows_per_image = conv, start, rows_per_image
-        down, across = -(-self.height // TILE), -(-self.width // TILE)
-        self.done = torch.zeros(batch, down, across, dtype=torch.bool)
-        padding = (1, across * TILE - self.width + 1, 1, down * TILE - self.height + 1)
-        padded = F.pad(feat, padding).permute(0, 2, 3, 1).contiguous()
-        image, row, cell, channel = padded.stride()
-        # Overlapping views of the padded map, each a tile and the ring around it.
-        self.tiles = padded.as_strided((batch, down, across, TILE + 2, TILE + 2, channels),
-                                       (image, TILE * row, TILE * cell, row, cell, channel))
+        self.feat, self.conv, self.start, self.rows_per_image = feat, conv, start, rows_per_image
+        batch, _, self.height, self.width = feat.shape
+        self.done = torch.zeros(batch, -(-self.height // TILE), -(-self.width // TILE), dtype=torch.bool)
 
     def compute(self, rows: Tensor, boxes: Tensor, images: Tensor) -> None:
         """Write into `rows` what `boxes` (M, 4), in cells, of the images (M,) need and is not there yet."""
-        image, y, x = (self._needed(boxes, images) & ~self.done).nonzero(as_tuple=True)
-        if not len(image):
-            return
-        self.done[image, y, x] = True
-        tiles = self.tiles[image, y, x].permute(0, 3, 1, 2)
-        values = F.conv2d(tiles, self.conv.weight, self.conv.bias).permute(0, 2, 3, 1)
-        cells = torch.arange(TILE)
-        y, x = y[:, None] * TILE + cells, x[:, None] * TILE + cells
-        first = self.start + image * self.rows_per_image
-        index = first[:, None, None] + y[:, :, None] * self.width + x[:, None, :]
-        inside = (y < self.height)[:, :, None] & (x < self.width)[:, None, :]
-        rows[index[inside]] = values[inside].to(rows.dtype)
+        missing = self._needed(boxes, images) & ~self.done
+        self.done |= missing
+        for tiles in missing.nonzero().split(TILES_AT_ONCE):
+            image, y, x = tiles[:, :, None, None].unbind(1)
+            ring = torch.arange(-1, TILE + 1)
+            y, x = y * TILE + ring[:, None], x * TILE + ring
+            inside = (y >= 0) & (y < self.height) & (x >= 0) & (x < self.width)
+            patches = self.feat.permute(0, 2, 3, 1)[image, y.clamp(0, self.height - 1), x.clamp(0, self.width - 1)]
+            patches[~inside] = 0
+            values = self.conv(patches.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+            index = self.start + image * self.rows_per_image + y * self.width + x
+            inside, index = inside[:, 1:-1, 1:-1], index[:, 1:-1, 1:-1]
+            rows[index[inside]] = values[inside].to(rows.dtype)
 
     def _needed(self, boxes: Tensor, images: Tensor) -> Tensor:
-        """The tiles that RoIAlign of the boxes may read: its samples lie inside the box, their corners a cell around."""
-        size = boxes.new_tensor([self.width, self.height])
-        ends = boxes.view(-1, 2, 2)
-        low = torch.minimum((ends.amin(1) - 2).clamp(min=0), size - 2)
-        high = torch.minimum((ends.amax(1) + 2).clamp(min=1), size - 1)
-        low, high = (low / TILE).floor(), (high / TILE).floor()
+        """The tiles that RoIAlign of the boxes reads: its samples lie inside the box, between the centres of cells."""
+        last = boxes.new_tensor([self.width, self.height]) - 1
+        ends = (boxes.view(-1, 2, 2) - 0.5).floor()
+        low = (torch.minimum(ends.amin(1).clamp(min=0), last) / TILE).floor()
+        high = (torch.minimum((ends.amax(1) + 1).clamp(min=0), last) / TILE).floor()
         x, y = torch.arange(self.done.shape[2]), torch.arange(self.done.shape[1])
         across = (x >= low[:, :1]) & (x <= high[:, :1])
         down = (y >= low[:, 1:]) & (y <= high[:, 1:])
@@ -107,5 +107,7 @@ def make_lazy(model: SparseRCNN) -> None:
                 and (module.conv.kernel_size, module.conv.stride, module.conv.padding, module.conv.dilation)
                 == ((3, 3), (1, 1), (1, 1), (1, 1)) and module.conv.groups == 1 for module in neck.fpn_convs)
     if plain and len(convs) == neck.num_ins == neck.num_outs == len(head.roi_extractor.strides):
+        for conv in convs:
+            conv.padding = (0, 0)
         neck.fpn_convs = nn.ModuleList(nn.Identity() for _ in convs)
         head.roi_extractor = _LazyExtractor(head.roi_extractor, convs)

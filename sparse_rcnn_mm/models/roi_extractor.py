@@ -30,7 +30,7 @@ class Pyramid:
     def __init__(self, feats: Sequence[Tensor], extractor: RoIExtractor) -> None:
         self.feats = feats
         self.strides = extractor.strides
-        self.rows = torch.cat([feat.flatten(2).transpose(1, 2) for feat in feats], dim=1).flatten(0, 1)
+        self.rows = self._flatten(feats)
         sizes = [feat.shape[2:] for feat in feats]
         starts = [0]
         for height, width in sizes:
@@ -42,6 +42,9 @@ class Pyramid:
                 torch.tensor([(w, h) for h, w in sizes], dtype=torch.float32), torch.tensor(starts[:-1]),
                 torch.tensor(self.strides, dtype=torch.float32)))
         self._extractor = extractor
+
+    def _flatten(self, feats: Sequence[Tensor]) -> Tensor:
+        return torch.cat([feat.flatten(2).transpose(1, 2) for feat in feats], dim=1).flatten(0, 1)
 
     def roi_feats(self, boxes: Tensor, images: Tensor | None = None) -> Tensor:
         """Pool `boxes` (B, N, 4), or (M, 4) of the images (M,) of the batch, to (B*N or M, P*P, C).
