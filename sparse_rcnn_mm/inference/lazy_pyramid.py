@@ -7,12 +7,15 @@ numbers that are read are those of the whole convolution; in the worst case all 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
+from mmcv.cnn import ConvModule
 from mmdet.models.necks import FPN
 from torch import Tensor, nn
 
 from sparse_rcnn_mm.models import DIIHead, EmbeddingRPNHead, RoIExtractor, SparseRCNN, SparseRoIHead
+from sparse_rcnn_mm.models.box_ops import at_least_float32
 from sparse_rcnn_mm.models.roi_extractor import Pyramid
 
 TILE = 4  # cells per side
@@ -31,18 +34,13 @@ class LazyPyramid(Pyramid):
                        for feat, conv, start in zip(feats, convs, self.level_start.tolist(), strict=True)]
 
     def _flatten(self, feats: Sequence[Tensor]) -> Tensor:
-        cells = sum(feat.shape[2] * feat.shape[3] for feat in feats)
-        return feats[0].new_zeros(len(feats[0]) * cells, feats[0].shape[1])
+        return feats[0].new_zeros(len(feats[0]) * self.rows_per_image, feats[0].shape[1])
 
-    def roi_feats(self, boxes: Tensor, images: Tensor | None = None) -> Tensor:
-        if images is None:
-            images = torch.arange(len(boxes)).repeat_interleave(boxes.shape[1])
-        boxes = boxes.reshape(-1, 4)
-        level_of_box = self._extractor.levels(boxes)
+    def compute(self, boxes: Tensor, images: Tensor, level_of_box: Tensor) -> None:
+        """Convolve what `boxes` (M, 4) of the images (M,), pooled from the levels (M,), read for the first time."""
         for index, level in enumerate(self.levels):
             here = level_of_box == index
             level.compute(self.rows, boxes[here] / self.strides[index], images[here])
-        return super().roi_feats(boxes, images)
 
 
 class _Level:
@@ -83,31 +81,44 @@ class _Level:
         return needed > 0
 
 
-class _LazyExtractor(nn.Module):
-    """A `RoIExtractor` that takes the levels before the `convs`."""
+class LazyExtractor(RoIExtractor):
+    """The `RoIExtractor` of these settings, given the levels before the `convs`."""
 
-    def __init__(self, extractor: RoIExtractor, convs: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.extractor = extractor
+    def __init__(self, convs: Sequence[nn.Module], **settings: Any) -> None:
+        super().__init__(**settings)
         self.convs = nn.ModuleList(convs)
 
     def forward(self, feats: Sequence[Tensor]) -> LazyPyramid:
-        return LazyPyramid(feats, self.extractor, self.convs)
+        return LazyPyramid(feats, self, self.convs)
+
+    def pool(self, pyramid: Pyramid, boxes: Tensor, images: Tensor) -> Tensor:
+        assert isinstance(pyramid, LazyPyramid)
+        boxes = at_least_float32(boxes)
+        pyramid.compute(boxes, images, self.levels(boxes))
+        return super().pool(pyramid, boxes, images)
 
 
 def make_lazy(model: SparseRCNN) -> None:
     """Move the neck's last convolutions behind the choice of boxes, in place, if all parts are those that allow it."""
-    neck, head = model.neck, model.roi_head
+    neck, head, extractor = model.neck, model.roi_head, model.roi_head.roi_extractor
     if (type(neck), type(head), type(model.rpn_head)) != (FPN, SparseRoIHead, EmbeddingRPNHead):
         return
-    if type(head.roi_extractor) is not RoIExtractor or any(type(stage) is not DIIHead for stage in head.bbox_head):
+    if type(extractor) is not RoIExtractor or any(type(stage) is not DIIHead for stage in head.bbox_head):
         return
-    convs = [module.conv for module in neck.fpn_convs]
-    plain = all(not module.with_norm and not module.with_activation and type(module.conv) is nn.Conv2d
-                and (module.conv.kernel_size, module.conv.stride, module.conv.padding, module.conv.dilation)
-                == ((3, 3), (1, 1), (1, 1), (1, 1)) and module.conv.groups == 1 for module in neck.fpn_convs)
-    if plain and len(convs) == neck.num_ins == neck.num_outs == len(head.roi_extractor.strides):
+    one_conv_a_level = len(neck.fpn_convs) == neck.num_ins == neck.num_outs == len(extractor.strides)
+    if one_conv_a_level and all(map(_is_plain, neck.fpn_convs)):
+        convs = [module.conv for module in neck.fpn_convs]
         for conv in convs:
             conv.padding = (0, 0)
         neck.fpn_convs = nn.ModuleList(nn.Identity() for _ in convs)
-        head.roi_extractor = _LazyExtractor(head.roi_extractor, convs)
+        head.roi_extractor = LazyExtractor(
+            convs, strides=extractor.strides, output_size=extractor.output_size,
+            sampling_ratio=extractor.sampling_ratio, finest_scale=extractor.finest_scale)
+
+
+def _is_plain(module: ConvModule) -> bool:
+    """Whether it is a 3x3 convolution of all channels that keeps the size, and nothing more."""
+    conv = module.conv
+    if module.with_norm or module.with_activation or type(conv) is not nn.Conv2d or conv.padding_mode != 'zeros':
+        return False
+    return conv.kernel_size == (3, 3) and conv.stride == conv.padding == conv.dilation == (1, 1) and conv.groups == 1

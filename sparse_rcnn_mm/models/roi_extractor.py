@@ -30,12 +30,12 @@ class Pyramid:
     def __init__(self, feats: Sequence[Tensor], extractor: RoIExtractor) -> None:
         self.feats = feats
         self.strides = extractor.strides
-        self.rows = self._flatten(feats)
         sizes = [feat.shape[2:] for feat in feats]
         starts = [0]
         for height, width in sizes:
             starts.append(starts[-1] + height * width)
         self.rows_per_image = starts[-1]
+        self.rows = self._flatten(feats)
         # Copied without waiting: a GPU goes on with the features meanwhile.
         self.level_size, self.level_start, self.level_stride = (
             table.to(feats[0].device, non_blocking=True) for table in (

@@ -3,24 +3,25 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sparse_rcnn_mm.inference.lazy_pyramid import LazyPyramid
+from sparse_rcnn_mm.inference.lazy_pyramid import LazyExtractor
 from sparse_rcnn_mm.models import RoIExtractor
 from sparse_rcnn_mm.models.roi_extractor import Pyramid
 
 
 def levels(batch: int = 2):
-    """Levels of odd sizes, their convolutions in float64, and the extractor."""
+    """Levels of odd sizes, their convolutions in float64, and the extractor's settings."""
     torch.manual_seed(0)
     sizes = ((45, 37), (23, 19), (1, 2))
     feats = [torch.randn(batch, 6, height, width, dtype=torch.float64) for height, width in sizes]
     convs = [nn.Conv2d(6, 6, 3).double().requires_grad_(False) for _ in feats]
-    return feats, convs, RoIExtractor(strides=(4, 8, 16), finest_scale=12)
+    return feats, convs, dict(strides=(4, 8, 16), finest_scale=12)
 
 
 def test_reads_what_the_whole_convolution_gives() -> None:
-    feats, convs, extractor = levels()
-    whole = Pyramid([conv(F.pad(feat, (1, 1, 1, 1))) for conv, feat in zip(convs, feats, strict=True)], extractor)
-    lazy = LazyPyramid(feats, extractor, convs)
+    feats, convs, settings = levels()
+    whole = Pyramid([conv(F.pad(feat, (1, 1, 1, 1))) for conv, feat in zip(convs, feats, strict=True)],
+                    RoIExtractor(**settings))
+    lazy = LazyExtractor(convs, **settings)(feats)
     for _ in range(5):  # as stages do: tiles of the earlier boxes are there already
         centre, size = torch.rand(2, 30, 2) * 220 - 30, (torch.rand(2, 30, 2) * 6).exp()
         boxes = torch.cat([centre - size / 2, centre + size / 2], dim=-1).double()
@@ -33,8 +34,8 @@ def test_reads_what_the_whole_convolution_gives() -> None:
 
 
 def test_computes_only_the_tiles_that_are_read() -> None:
-    feats, convs, extractor = levels()
-    lazy = LazyPyramid(feats, extractor, convs)
+    feats, convs, settings = levels()
+    lazy = LazyExtractor(convs, **settings)(feats)
     # Samples between cells 3.93 and 7.07: corners in the cells 3 to 8, tiles 0 to 2 of four cells each.
     lazy.roi_feats(torch.tensor([[[17.5, 17.5, 30.5, 30.5]], [[17.5, 17.5, 30.5, 30.5]]], dtype=torch.float64))
     done = [level.done for level in lazy.levels]
