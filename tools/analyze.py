@@ -58,7 +58,6 @@ def build_dataset(cfg: Config) -> BaseDataset:
 
 def run_test(cfg: Config, path: Path) -> tuple[BaseDataset, list[dict[str, Any]]]:
     """Test as tools/test.py does, and keep the detections."""
-    cfg.custom_hooks = [dict(type='FastFormHook')]
     dump_predictions(cfg, str(path))
     runner = Runner.from_cfg(cfg)
     runner.test()

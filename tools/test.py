@@ -26,8 +26,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    cfg = testing_config(args)
-    cfg.custom_hooks = [dict(type='FastFormHook', precision=args.precision, compile=args.compile)]
+    cfg = testing_config(args, precision=args.precision, compile=args.compile)
     if args.show_dir:
         cfg.default_hooks.visualization.update(draw=True, test_out_dir=args.show_dir)
     if args.out:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from mmengine.config import Config
 
@@ -11,17 +12,17 @@ from .config import load_config, load_test_config
 from .own_data import test_on
 
 
-def testing_config(args: argparse.Namespace) -> Config:
+def testing_config(args: argparse.Namespace, **fast_form: Any) -> Config:
     """The config to test `args.checkpoint` with: of `args.config`, or inside the checkpoint; on `args.data` if given.
 
-    Hooks that only training needs are left out.
+    In place of the hooks that only training needs it has `FastFormHook`, with the settings `fast_form`.
     """
     contents = read_checkpoint(args.checkpoint)
     cfg = load_config(args) if args.config else load_test_config(args, contents)
     if args.data:
         test_on(cfg, args.data, contents)
     cfg.load_from = args.checkpoint
-    cfg.custom_hooks = []
+    cfg.custom_hooks = [dict(type='FastFormHook', **fast_form)]
     return cfg
 
 

@@ -1,8 +1,8 @@
 """The feature pyramid, its last convolutions computed only where a box looks.
 
 The 3x3 convolutions at the end of an FPN are a third of the work of a Sparse R-CNN, and small boxes read little of the
-finest levels. Here each level is cut into tiles, and a tile is convolved when the first box of any stage needs it. The
-numbers that are read are those of the whole convolution; in the worst case all tiles are computed.
+finest levels. Here each large level is cut into tiles, and a tile is convolved when the first box of any stage needs
+it. The numbers that are read are those of the whole convolution; in the worst case all tiles are computed.
 """
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmdet.models.necks import FPN
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from sparse_rcnn_mm.models.roi_extractor import Pyramid
 
 TILE = 4  # cells per side
 TILES_AT_ONCE = 256  # keeps the memory small
+WORTH_TILES = 20000  # cells; in a smaller level choosing costs more than it saves
 
 
 class LazyPyramid(Pyramid):
@@ -30,15 +32,20 @@ class LazyPyramid(Pyramid):
 
     def __init__(self, feats: Sequence[Tensor], extractor: RoIExtractor, convs: Iterable[nn.Module]) -> None:
         super().__init__(feats, extractor)
-        self.levels = [_Level(feat, conv, start, self.rows_per_image)
-                       for feat, conv, start in zip(feats, convs, self.level_start.tolist(), strict=True)]
+        self.lazy = {}
+        for index, (feat, conv, start) in enumerate(zip(feats, convs, self.level_start.tolist(), strict=True)):
+            if feat.shape[2] * feat.shape[3] >= WORTH_TILES:
+                self.lazy[index] = _Level(feat, conv, start, self.rows_per_image)
+            else:
+                values = conv(F.pad(feat, (1, 1, 1, 1))).flatten(2).transpose(1, 2)
+                self.rows.view(len(feat), self.rows_per_image, -1)[:, start:start + values.shape[1]] = values
 
     def _flatten(self, feats: Sequence[Tensor]) -> Tensor:
         return feats[0].new_zeros(len(feats[0]) * self.rows_per_image, feats[0].shape[1])
 
     def compute(self, boxes: Tensor, images: Tensor, level_of_box: Tensor) -> None:
         """Convolve what `boxes` (M, 4) of the images (M,), pooled from the levels (M,), read for the first time."""
-        for index, level in enumerate(self.levels):
+        for index, level in self.lazy.items():
             here = level_of_box == index
             level.compute(self.rows, boxes[here] / self.strides[index], images[here])
 

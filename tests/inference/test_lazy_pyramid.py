@@ -1,8 +1,10 @@
 """Convolving a level only where boxes look changes no number that they read."""
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from sparse_rcnn_mm.inference import lazy_pyramid
 from sparse_rcnn_mm.inference.lazy_pyramid import LazyExtractor
 from sparse_rcnn_mm.models import RoIExtractor
 from sparse_rcnn_mm.models.roi_extractor import Pyramid
@@ -17,7 +19,9 @@ def levels(batch: int = 2):
     return feats, convs, dict(strides=(4, 8, 16), finest_scale=12)
 
 
-def test_reads_what_the_whole_convolution_gives() -> None:
+@pytest.mark.parametrize('worth_tiles', [0, 400, 5000])  # all levels in tiles, the finest two, none
+def test_reads_what_the_whole_convolution_gives(worth_tiles, monkeypatch) -> None:
+    monkeypatch.setattr(lazy_pyramid, 'WORTH_TILES', worth_tiles)
     feats, convs, settings = levels()
     whole = Pyramid([conv(F.pad(feat, (1, 1, 1, 1))) for conv, feat in zip(convs, feats, strict=True)],
                     RoIExtractor(**settings))
@@ -33,11 +37,12 @@ def test_reads_what_the_whole_convolution_gives() -> None:
     torch.testing.assert_close(lazy.roi_feats(chosen, images), whole.roi_feats(chosen, images), rtol=0, atol=1e-12)
 
 
-def test_computes_only_the_tiles_that_are_read() -> None:
+def test_computes_only_the_tiles_that_are_read(monkeypatch) -> None:
+    monkeypatch.setattr(lazy_pyramid, 'WORTH_TILES', 0)
     feats, convs, settings = levels()
     lazy = LazyExtractor(convs, **settings)(feats)
     # Samples between cells 3.93 and 7.07: corners in the cells 3 to 8, tiles 0 to 2 of four cells each.
     lazy.roi_feats(torch.tensor([[[17.5, 17.5, 30.5, 30.5]], [[17.5, 17.5, 30.5, 30.5]]], dtype=torch.float64))
-    done = [level.done for level in lazy.levels]
+    done = [lazy.lazy[index].done for index in range(3)]
     assert done[0][:, :3, :3].all() and done[0].sum() == 2 * 9
     assert not done[1].any() and not done[2].any()
