@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
+from sparse_rcnn_mm.engine.fast_training import fast_training
 from sparse_rcnn_mm.inference.fast import PRECISIONS, fast_form
 
 from . import machine
@@ -109,12 +110,12 @@ def measure(cfg: Config, work: Workload, state: dict[str, Tensor] | None = None)
     batch = images(work.batch, *work.size).to(work.device)
     data = [sample.to(work.device) for sample in samples(
         work.batch, *work.size, work.num_gts, cfg.model.roi_head.bbox_head.num_classes)]
-    model = model.to(work.device, memory_format=torch.channels_last)
+    model = model.to(work.device)
     result = Result(work, machine.name(work.device), Spread(0, 0, 0), sum(p.numel() for p in model.parameters()),
                     machine.peak_gflops(work.device, PRECISIONS[work.precision], clock))
     ours: Predict
     if work.train:
-        ours = TrainStep(model, batch, data, context=_autocast(work.precision, work.device))
+        ours = TrainStep(fast_training(model), batch, data, context=_autocast(work.precision, work.device))
     else:
         model = fast_form(model, work.precision, work.compile)
         ours = Predict(model, batch, data)

@@ -1,7 +1,8 @@
 """What each part of the detector costs, in any unit that a counter counts."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -51,7 +52,7 @@ def flops_by_part(model: nn.Module, run: Callable[[], object]) -> dict[str, int]
 
     The weighted gather of RoI features is none of these: 32 C P*P operations a RoI, a thousandth of its stage.
     """
-    mode = FlopCounterMode(display=False)
+    mode = FlopCounterMode(display=False, custom_mapping={torch.ops.sparse_rcnn_mm.conv3x3: _conv3x3_flops})
     fused_attention = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # the counter does not see into fused kernels
     try:
@@ -61,6 +62,12 @@ def flops_by_part(model: nn.Module, run: Callable[[], object]) -> dict[str, int]
         torch.backends.mha.set_fastpath_enabled(fused_attention)
     flops = {name: int(value) for name, value in totals.items() if value}
     return {**flops, 'rest': mode.get_total_flops() - sum(flops.values())}
+
+
+def _conv3x3_flops(x: Sequence[int], weight: Sequence[int], bias: Any, stride: int, out_shape: Sequence[int],
+                   **_: Any) -> int:
+    """Those of a direct convolution, from shapes."""
+    return 2 * math.prod(weight) * math.prod((out_shape[0], *out_shape[2:]))
 
 
 def seconds_by_part(model: nn.Module, run: Callable[[], object], clock: Counter) -> dict[str, float]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from mmdet.models.backbones.resnet import BasicBlock, Bottleneck
 from mmdet.structures import DetDataSample, SampleList
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
@@ -34,6 +35,9 @@ def _spread_out(model: SparseRCNN) -> None:
     boxes.copy_(torch.cat([size / 2 + torch.rand_like(size) * (1 - size), size], dim=1))
     for stage in model.roi_head.bbox_head:
         stage.fc_reg.weight.mul_(0.02)
+    for block in model.backbone.modules():
+        if isinstance(block, (BasicBlock, Bottleneck)):
+            getattr(block, 'norm3' if isinstance(block, Bottleneck) else 'norm2').weight.mul_(0.2)
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     momentum = [norm.momentum for norm in norms]
     for norm in norms:

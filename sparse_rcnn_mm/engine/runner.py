@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
-import torch
 from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
 
 from sparse_rcnn_mm.checkpoints import load_contents, read_checkpoint
 from sparse_rcnn_mm.errors import UserError
+
+from .fast_training import fast_training
 
 # Said by mmdet at every start and for every box at an edge; a user can do nothing about either.
 warnings.filterwarnings('ignore', message='faster_coco_eval is not installed')
@@ -52,8 +53,7 @@ class Runner(MMEngineRunner):
             super().dump_config()
 
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
-        # Convolutions are faster so, on CPUs and GPUs; the values are the same.
-        return super().wrap_model(model_wrapper_cfg, model.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+        return super().wrap_model(model_wrapper_cfg, fast_training(model))
 
     def _init_model_weights(self) -> None:
         try:

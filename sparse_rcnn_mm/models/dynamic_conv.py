@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparse_rcnn_mm.registry import MODELS
@@ -29,7 +30,9 @@ class DynamicConv(nn.Module):
 
     def kernels(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Queries (M, C) to the in-kernels (M, C, feat_channels) and the out-kernels (M, feat_channels, C)."""
-        kernel_in, kernel_out = self.dynamic_layer(queries).chunk(2, dim=-1)
+        # Two layers of half the size: cutting their result in two would copy its gradient.
+        halves = zip(self.dynamic_layer.weight.chunk(2), self.dynamic_layer.bias.chunk(2), strict=True)
+        kernel_in, kernel_out = (F.linear(queries, weight, bias) for weight, bias in halves)
         return (kernel_in.view(-1, self.in_channels, self.feat_channels),
                 kernel_out.view(-1, self.feat_channels, self.in_channels))
 
@@ -39,6 +42,6 @@ class DynamicConv(nn.Module):
 
     def convolve(self, roi_feats: Tensor, kernel_in: Tensor, kernel_out: Tensor) -> Tensor:
         """RoI features (M, P*P, C) and their kernels to (M, C)."""
-        x = torch.relu(self.norm_in(torch.bmm(roi_feats, kernel_in)))
-        x = torch.relu(self.norm_out(torch.bmm(x, kernel_out)))
-        return torch.relu(self.fc_norm(self.fc_layer(x.flatten(1))))
+        x = self.norm_in(torch.bmm(roi_feats, kernel_in)).relu_()
+        x = self.norm_out(torch.bmm(x, kernel_out)).relu_()
+        return self.fc_norm(self.fc_layer(x.flatten(1))).relu_()

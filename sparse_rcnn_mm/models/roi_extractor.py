@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparse_rcnn_mm.registry import MODELS
 
 from .box_ops import at_least_float32
+from .weighted_rows import WeightedRows
 
 
 class Pyramid:
@@ -35,16 +35,13 @@ class Pyramid:
         for height, width in sizes:
             starts.append(starts[-1] + height * width)
         self.rows_per_image = starts[-1]
-        self.rows = self._flatten(feats)
+        self.rows = WeightedRows(torch.cat([feat.flatten(2).transpose(1, 2) for feat in feats], dim=1).flatten(0, 1))
         # Copied without waiting: a GPU goes on with the features meanwhile.
         self.level_size, self.level_start, self.level_stride = (
             table.to(feats[0].device, non_blocking=True) for table in (
                 torch.tensor([(w, h) for h, w in sizes], dtype=torch.float32), torch.tensor(starts[:-1]),
                 torch.tensor(self.strides, dtype=torch.float32)))
         self._extractor = extractor
-
-    def _flatten(self, feats: Sequence[Tensor]) -> Tensor:
-        return torch.cat([feat.flatten(2).transpose(1, 2) for feat in feats], dim=1).flatten(0, 1)
 
     def roi_feats(self, boxes: Tensor, images: Tensor | None = None) -> Tensor:
         """Pool `boxes` (B, N, 4), or (M, 4) of the images (M,) of the batch, to (B*N or M, P*P, C).
@@ -101,8 +98,7 @@ class RoIExtractor(nn.Module):
             y = row + y * size[:, 0, None, None].long()
             index = y[:, :, None, :, None] + x[:, None, :, None, :]
             weight = y_weight[:, :, None, :, None] * x_weight[:, None, :, None, :]
-        pooled = F.embedding_bag(index.flatten(3).flatten(0, 2), pyramid.rows, mode='sum',
-                                 per_sample_weights=weight.flatten(3).flatten(0, 2).to(pyramid.rows.dtype))
+        pooled = pyramid.rows.sums(index.flatten(3).flatten(0, 2), weight.flatten(3).flatten(0, 2))
         return pooled.view(len(boxes), self.output_size**2, pooled.shape[-1])
 
     def _axis(self, start: Tensor, end: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:

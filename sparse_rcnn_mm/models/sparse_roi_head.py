@@ -4,7 +4,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from sparse_rcnn_mm.registry import MODELS, Part, build
 
@@ -20,15 +22,18 @@ class SparseRoIHead(nn.Module):
         num_stages: stages with weights of their own.
         order: which stage runs when, as indices; default each once. `num_stages=1, order=[0] * 6` ties six stages.
         roi_extractor: turns the feature levels into the pyramid that all stages share; a config, or built already.
+        with_cp: in training keep only what enters a stage, and run it again in the backward pass, which takes less
+            memory and more time. The name is that of mmdet's backbones.
     """
 
     def __init__(self, *, bbox_head: dict[str, Any] | Sequence[Part], num_stages: int = 6,
-                 order: Sequence[int] | None = None, roi_extractor: Part) -> None:
+                 order: Sequence[int] | None = None, roi_extractor: Part, with_cp: bool = False) -> None:
         super().__init__()
         stages = [bbox_head] * num_stages if isinstance(bbox_head, dict) else bbox_head
         self.bbox_head = nn.ModuleList(build(MODELS, stage) for stage in stages)
         self.order = list(range(len(self.bbox_head))) if order is None else list(order)
         self.roi_extractor = build(MODELS, roi_extractor)
+        self.with_cp = with_cp
 
     def forward(self, feats: Sequence[Tensor], proposals: Proposals) -> list[StageOutput]:
         """The outputs of all stages, in the order in which they ran."""
@@ -36,7 +41,11 @@ class SparseRoIHead(nn.Module):
         boxes, queries = proposals
         outputs = []
         for index in self.order:
-            output = self.bbox_head[index](pyramid, boxes, queries)
+            stage = self.bbox_head[index]
+            if self.with_cp and torch.is_grad_enabled():
+                output = checkpoint(stage, pyramid, boxes, queries, use_reentrant=False)
+            else:
+                output = stage(pyramid, boxes, queries)
             outputs.append(output)
             # Each stage answers for its own step only: the gradient flows on through the queries.
             boxes, queries = output.boxes.detach(), output.queries

@@ -7,6 +7,7 @@ from sparse_rcnn_mm.benchmark.parts import flops_by_part, seconds_by_part
 from sparse_rcnn_mm.benchmark.report import table
 from sparse_rcnn_mm.benchmark.timing import Spread
 from sparse_rcnn_mm.benchmark.workload import build_model, images, samples
+from sparse_rcnn_mm.convolutions import use_conv3x3
 from sparse_rcnn_mm.models import SparseRCNN
 
 from ..models.samples import tiny_model
@@ -36,6 +37,16 @@ def test_one_stage_by_hand() -> None:
     pixels = (64, 16, 4)
     laterals = sum(p * w * 16 for p, w in zip(pixels, (16, 32, 64), strict=True))
     assert flops['neck'] == 2 * (laterals + sum(pixels) * 9 * 16 * 16)
+
+
+def test_convolutions_count_as_direct_ones() -> None:
+    """One image of 32x24 and two kinds of 3x3 convolution, however they are computed."""
+    net = torch.nn.Sequential(torch.nn.Conv2d(64, 80, 3, padding=1), torch.nn.Conv2d(80, 64, 3, stride=2, padding=1))
+    use_conv3x3(net)
+    model = build_model(config())
+    model.backbone, model.neck = net, torch.nn.Identity()
+    flops = flops_by_part(model, torch.no_grad()(lambda: model.backbone(torch.randn(1, 64, 32, 24))))
+    assert flops['backbone'] == 2 * 9 * 64 * 80 * (32 * 24 + 16 * 12)
 
 
 def test_time_by_part_adds_up() -> None:

@@ -7,16 +7,10 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from sparse_rcnn_mm.inference import lazy_pyramid
 from sparse_rcnn_mm.inference.fast import fast_form, fold_batch_norms
 from sparse_rcnn_mm.registry import MODELS
 
 from ..models.samples import ROOT, rectangles, tiny_model
-
-
-@pytest.fixture(autouse=True)
-def tiles_in_small_images(monkeypatch) -> None:
-    monkeypatch.setattr(lazy_pyramid, 'WORTH_TILES', 100)
 
 
 def trained(config: ConfigDict) -> nn.Module:

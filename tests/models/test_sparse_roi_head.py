@@ -93,3 +93,28 @@ def test_boxes_of_earlier_stages_stay_differentiable_for_the_loss() -> None:
     first, _ = head(feats, proposals)
     first.boxes.sum().backward()
     assert head.bbox_head[0].fc_reg.weight.grad.abs().sum() > 0
+
+
+def test_checkpointed_stages_keep_less_and_give_the_same_gradients() -> None:
+    plain = build(num_stages=3).double()
+    checkpointed = copy.deepcopy(plain)
+    checkpointed.with_cp = True
+    kept, gradients = [], []
+    for head in (plain, checkpointed):
+        torch.manual_seed(0)
+        feats, (boxes, queries) = random_inputs()
+        leaves = [x.detach().double().requires_grad_() for x in (*feats, boxes, queries)]
+        sizes: list[int] = []
+
+        def keep(x: Tensor, sizes: list[int] = sizes) -> Tensor:
+            sizes.append(x.numel())
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+            outputs = head(leaves[:4], Proposals(*leaves[4:]))
+        sum(output.logits.square().sum() + output.boxes.sum() for output in outputs).backward()
+        kept.append(sum(sizes))
+        gradients.append([x.grad for x in leaves] + [p.grad for p in head.parameters()])
+    assert kept[1] < 0.1 * kept[0]
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)

@@ -1,0 +1,126 @@
+"""3x3 convolutions of the CPU with fewer multiplications, for prediction and training.
+
+With stride 1 they are Winograd convolutions (arXiv 1509.09308), forwards and for the gradient of the input. GPU
+libraries choose those by themselves; PyTorch has them for CPUs too, in NNPACK, but takes oneDNN's direct ones. The
+gradient of the kernels is nine matrix products: oneDNN's takes up to four times as long on channels-last activations.
+"""
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Smaller convolutions are faster as they are.
+WORTH_CELLS = 600
+WORTH_CHANNELS = 64
+
+
+class Conv3x3(nn.Conv2d):
+    """A 3x3 convolution of stride 1 or 2 and padding 1: what `nn.Conv2d` gives, to float32 rounding."""
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        worth = x.shape[2] * x.shape[3] >= WORTH_CELLS and min(weight.shape[:2]) >= WORTH_CHANNELS
+        plain = x.is_cpu and x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled('cpu')
+        if worth and plain:
+            return conv3x3(x, weight, bias, self.stride[0])
+        return super()._conv_forward(x, weight, bias)
+
+
+def use_conv3x3(model: nn.Module) -> None:
+    """Make the 3x3 convolutions of `model` into `Conv3x3`, in place, where PyTorch was built with NNPACK."""
+    if torch.backends.nnpack.is_available():
+        for module in model.modules():
+            if type(module) is nn.Conv2d and _is_plain(module):
+                module.__class__ = Conv3x3
+
+
+def _is_plain(conv: nn.Conv2d) -> bool:
+    return (conv.kernel_size == (3, 3) and conv.stride in ((1, 1), (2, 2)) and conv.padding == conv.dilation == (1, 1)
+            and conv.groups == 1 and conv.padding_mode == 'zeros')
+
+
+@torch.library.custom_op('sparse_rcnn_mm::conv3x3', mutates_args=(), device_types='cpu')
+def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+    """Images (B, C, H, W) and kernels (D, C, 3, 3) to (B, D, H / stride, W / stride), zeros around the image."""
+    if stride > 1:
+        return F.conv2d(x, weight, bias, stride, padding=1)
+    weight = weight.contiguous()
+    if len(x) == 1:
+        return _winograd(x[0], weight, bias)[None]
+    result = torch.empty(len(x), len(weight), *x.shape[2:], memory_format=torch.channels_last)
+    for image, target in zip(x, result, strict=True):  # NNPACK is fast for one image at a time only
+        target.copy_(_winograd(image, weight, bias))
+    return result
+
+
+def _winograd(image: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """One image (C, H, W). NNPACK takes and gives one channel after the other; matrices are transposed faster than
+    images are copied from format to format."""
+    _, height, width = image.shape
+    planes = image.permute(1, 2, 0).reshape(height * width, -1).t().contiguous().view(image.shape)
+    result = torch._nnpack_spatial_convolution(planes[None], weight, bias, [1, 1])
+    del planes
+    return result.view(len(weight), -1).t().contiguous().view(height, width, -1).permute(2, 0, 1)
+
+
+@conv3x3.register_fake
+def _fake(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+    size = [(side - 1) // stride + 1 for side in x.shape[2:]]
+    return x.new_empty(len(x), len(weight), *size).to(memory_format=torch.channels_last)
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None, int], output: Tensor) -> None:
+    x, weight, _, ctx.stride = inputs
+    ctx.save_for_backward(x, weight)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+    x, weight = ctx.saved_tensors
+    of_x, of_weight, of_bias, _ = ctx.needs_input_grad
+    return (input_gradient(x, weight, grad, ctx.stride) if of_x else None,
+            weight_gradient(x, grad, ctx.stride) if of_weight else None,
+            grad.sum(dim=(0, 2, 3)) if of_bias else None, None)
+
+
+conv3x3.register_autograd(_backward, setup_context=_save)
+
+
+def input_gradient(x: Tensor, weight: Tensor, grad: Tensor, stride: int) -> Tensor:
+    """The gradient (B, D, H / stride, W / stride) of the result to that (B, C, H, W) of the images."""
+    if stride == 1:
+        return conv3x3(grad, weight.flip(2, 3).transpose(0, 1), None, 1)
+    return torch.ops.aten.convolution_backward(grad, x, weight, None, [stride] * 2, [1, 1], [1, 1], False, [0, 0], 1,
+                                               [True, False, False])[0]
+
+
+def weight_gradient(x: Tensor, grad: Tensor, stride: int) -> Tensor:
+    """The gradient (B, D, H / stride, W / stride) of the result to that (D, C, 3, 3) of the kernels.
+
+    Each tap of a kernel pairs the cells of the gradient with those of the image at one offset. With the cells row by
+    row in a matrix, that is the product of two matrices, shifted against each other, less the pairs that the shift
+    makes over the left or right edge. With a stride, every phase of the image is such a matrix.
+    """
+    height, width = grad.shape[2:]
+    if x.shape[2:] != (height * stride, width * stride):
+        x = F.pad(x, (0, width * stride - x.shape[3], 0, height * stride - x.shape[2]))
+    result = grad.new_zeros(3, 3, grad.shape[1], x.shape[1])
+    for cells, image in zip(grad.permute(0, 2, 3, 1).contiguous(), x.permute(0, 2, 3, 1), strict=True):
+        phases = [[image[y::stride, column::stride].contiguous() for column in range(stride)] for y in range(stride)]
+        for y, column in itertools.product(range(3), repeat=2):
+            phase = phases[(y - 1) % stride][(column - 1) % stride]
+            down, right = (y - 1) // stride, (column - 1) // stride
+            tap = result[y, column]
+            tap += _product(cells.flatten(0, 1), phase.flatten(0, 1), down * width + right)
+            if right:
+                near, far = (0, -1) if right < 0 else (-1, 0)
+                tap -= _product(cells[:, near], phase[:, far], down + right)
+    return result.permute(2, 3, 0, 1)
+
+
+def _product(cells: Tensor, shifted: Tensor, by: int) -> Tensor:
+    """The sum over rows p of cells[p] (D,) times shifted[p + by] (C,), where both exist: (D, C)."""
+    rows = len(cells) - abs(by)
+    return cells[max(-by, 0):][:rows].T @ shifted[max(by, 0):][:rows]

@@ -1,0 +1,83 @@
+"""Weighted sums of a table's rows, whose gradients are added up in one place."""
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+warnings.filterwarnings('ignore', message='Sparse CSR tensor support is in beta')
+
+
+class WeightedRows:
+    """A table (R, C) of which many sums are taken, one after the other.
+
+    With plain autograd each sum makes a gradient as large as the table, though it reads few of the rows. Here, on the
+    CPU, all sums add theirs to a single one.
+    """
+
+    def __init__(self, rows: Tensor) -> None:
+        self.rows, self._gradient, self._all = rows, None, None
+        if rows.requires_grad and rows.is_cpu and torch.backends.mkl.is_available():
+            self._gradient = _Gradient()
+            self._all = _AllSums.apply(rows, self._gradient)
+            self.rows = rows.detach()
+
+    def sums(self, index: Tensor, weight: Tensor) -> Tensor:
+        """Row numbers (M, K) long and their weights (M, K), which get no gradient, to (M, C)."""
+        if self._all is None:
+            return _sums(self.rows, index, weight)
+        return _OneSum.apply(self._all, self.rows, index, weight, self._gradient)
+
+
+def _sums(rows: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    return F.embedding_bag(index, rows, mode='sum', per_sample_weights=weight.to(rows.dtype))
+
+
+class _Gradient:
+    """Of the table, in float32 at least."""
+
+    def __init__(self) -> None:
+        self.total: Tensor | None = None
+
+    def add(self, num_rows: int, index: Tensor, weight: Tensor, grad: Tensor) -> None:
+        """Add that of sums (M, K), whose own gradient is (M, C): M rows of K entries each are a sparse matrix."""
+        dtype = torch.promote_types(grad.dtype, torch.float32)
+        if self.total is None:
+            self.total = grad.new_zeros(num_rows, grad.shape[1], dtype=dtype)
+        ends = torch.arange(0, index.numel() + 1, index.shape[1])
+        matrix = torch.sparse_csr_tensor(ends, index.flatten(), weight.flatten().to(dtype), (len(index), num_rows),
+                                         check_invariants=False)
+        torch.addmm(self.total, matrix.t(), grad.to(dtype), out=self.total)
+
+
+class _OneSum(torch.autograd.Function):
+    """A sum that hands on a 0, by which autograd knows when the last one has added its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, everything: Tensor, rows: Tensor, index: Tensor, weight: Tensor,
+                gradient: _Gradient) -> Tensor:
+        ctx.save_for_backward(index, weight)
+        ctx.num_rows, ctx.gradient = len(rows), gradient
+        return _sums(rows, index, weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+        ctx.gradient.add(ctx.num_rows, *ctx.saved_tensors, grad)
+        return grad.new_zeros(()), None, None, None, None
+
+
+class _AllSums(torch.autograd.Function):
+    """What every sum depends on."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, gradient: _Gradient) -> Tensor:
+        ctx.gradient, ctx.dtype = gradient, rows.dtype
+        return rows.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, _: Tensor) -> tuple[Tensor, None]:
+        total, ctx.gradient.total = ctx.gradient.total, None
+        return total.to(ctx.dtype), None

@@ -1,0 +1,59 @@
+"""Convolutions with fewer multiplications, against torch's own in float64."""
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sparse_rcnn_mm.convolutions import Conv3x3, use_conv3x3
+
+pytestmark = pytest.mark.skipif(not torch.backends.nnpack.is_available(), reason='PyTorch without NNPACK')
+
+
+def results(conv: nn.Conv2d, x: Tensor) -> list[Tensor]:
+    """The output of a convolution and all gradients of one function of it."""
+    x = x.clone().requires_grad_()
+    out = conv(x)
+    (out * torch.arange(out.numel(), dtype=out.dtype).view_as(out).cos()).sum().backward()
+    return [out.detach(), x.grad, conv.weight.grad, *([] if conv.bias is None else [conv.bias.grad])]
+
+
+@pytest.mark.parametrize('size', [(30, 41), (31, 40), (33, 37), (32, 48)])
+@pytest.mark.parametrize('batch', [1, 3])
+@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.parametrize('layout', [torch.channels_last, torch.contiguous_format])
+def test_values_and_gradients(stride, batch, size, layout) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(64, 72, 3, stride, padding=1, bias=batch == 3).to(memory_format=layout)
+    x = torch.randn(batch, 64, *size).to(memory_format=layout)
+    wanted = results(copy.deepcopy(conv).double(), x.double())
+    use_conv3x3(conv)
+    assert type(conv) is Conv3x3
+    for ours, theirs in zip(results(conv, x), wanted, strict=True):
+        torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=3e-5 * float(theirs.abs().max()))
+
+
+@pytest.mark.parametrize('x', [
+    torch.randn(1, 64, 8, 8), torch.randn(1, 64, 30, 30, dtype=torch.float64), torch.randn(1, 64, 30, 30).bfloat16()])
+def test_others_are_torchs_own(x) -> None:
+    conv = nn.Conv2d(64, 64, 3, padding=1).to(x.dtype)
+    wanted = conv(x)
+    use_conv3x3(conv)
+    assert torch.equal(conv(x), wanted)
+
+
+def test_autocast_keeps_its_dtype() -> None:
+    conv = nn.Conv2d(64, 64, 3, padding=1)
+    use_conv3x3(conv)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert conv(torch.randn(1, 64, 30, 30)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize('settings', [
+    dict(kernel_size=1), dict(kernel_size=3, padding=1, stride=3), dict(kernel_size=3),
+    dict(kernel_size=3, padding=1, groups=2), dict(kernel_size=3, padding=2, dilation=2),
+    dict(kernel_size=3, padding=1, padding_mode='reflect')])
+def test_what_stays(settings) -> None:
+    net = nn.Sequential(nn.Conv2d(64, 64, **settings))
+    use_conv3x3(net)
+    assert type(net[0]) is nn.Conv2d
