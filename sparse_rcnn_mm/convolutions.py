@@ -7,22 +7,24 @@ gradient of the kernels is nine matrix products: oneDNN's takes up to four times
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Smaller convolutions are faster as they are.
+# Other convolutions are as fast as they are; with more channels the transformed kernels take much memory.
 WORTH_CELLS = 600
-WORTH_CHANNELS = 64
+WORTH_CHANNELS = range(64, 257)
+BAND_BYTES = 2**23
 
 
 class Conv3x3(nn.Conv2d):
     """A 3x3 convolution of stride 1 or 2 and padding 1: what `nn.Conv2d` gives, to float32 rounding."""
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        worth = x.shape[2] * x.shape[3] >= WORTH_CELLS and min(weight.shape[:2]) >= WORTH_CHANNELS
+        worth = x.shape[2] * x.shape[3] >= WORTH_CELLS and all(n in WORTH_CHANNELS for n in weight.shape[:2])
         plain = x.is_cpu and x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled('cpu')
         if worth and plain:
             return conv3x3(x, weight, bias, self.stride[0])
@@ -48,28 +50,32 @@ def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tens
     if stride > 1:
         return F.conv2d(x, weight, bias, stride, padding=1)
     weight = weight.contiguous()
-    if len(x) == 1:
-        return _winograd(x[0], weight, bias)[None]
-    result = torch.empty(len(x), len(weight), *x.shape[2:], memory_format=torch.channels_last)
+    result = _empty_result(x, weight, bias, stride)
     for image, target in zip(x, result, strict=True):  # NNPACK is fast for one image at a time only
-        target.copy_(_winograd(image, weight, bias))
+        _winograd(image, weight, bias, target)
     return result
 
 
-def _winograd(image: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """One image (C, H, W). NNPACK takes and gives one channel after the other; matrices are transposed faster than
-    images are copied from format to format."""
-    _, height, width = image.shape
-    planes = image.permute(1, 2, 0).reshape(height * width, -1).t().contiguous().view(image.shape)
-    result = torch._nnpack_spatial_convolution(planes[None], weight, bias, [1, 1])
-    del planes
-    return result.view(len(weight), -1).t().contiguous().view(height, width, -1).permute(2, 0, 1)
+def _winograd(image: Tensor, weight: Tensor, bias: Tensor | None, result: Tensor) -> None:
+    """Write into `result` (D, H, W) from one image (C, H, W), a band at a time so that little memory is needed."""
+    channels, height, width = image.shape
+    cells = image.permute(1, 2, 0).contiguous()
+    result = result.permute(1, 2, 0)
+    rows = math.ceil(height / math.ceil(cells.nbytes / BAND_BYTES))
+    for top in range(0, height, rows):
+        bottom, start = min(top + rows, height), max(top - 1, 0)
+        band = cells[start:bottom + 1]
+        # NNPACK takes and gives one channel after the other. Matrices are transposed faster than images are copied.
+        planes = band.view(-1, channels).t().contiguous().view(1, channels, -1, width)
+        planes = torch._nnpack_spatial_convolution(planes, weight, bias, [1, 1])
+        band = planes.view(len(weight), -1).t().contiguous().view(len(band), width, -1)
+        result[top:bottom] = band[top - start:bottom - start]
 
 
 @conv3x3.register_fake
-def _fake(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
-    size = [(side - 1) // stride + 1 for side in x.shape[2:]]
-    return x.new_empty(len(x), len(weight), *size).to(memory_format=torch.channels_last)
+def _empty_result(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+    height, width = ((side - 1) // stride + 1 for side in x.shape[2:])
+    return x.new_empty(len(x), height, width, len(weight)).permute(0, 3, 1, 2)
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None, int], output: Tensor) -> None:
