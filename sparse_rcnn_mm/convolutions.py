@@ -17,7 +17,7 @@ from torch import Tensor, nn
 # Other convolutions are as fast as they are; with more channels the transformed kernels take much memory.
 WORTH_CELLS = 600
 WORTH_CHANNELS = range(64, 257)
-BAND_BYTES = 2**23
+BAND_BYTES = 2**24
 
 
 class Conv3x3(nn.Conv2d):

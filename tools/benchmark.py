@@ -10,10 +10,12 @@ import torch
 from mmengine.config import Config
 
 from sparse_rcnn_mm.benchmark import report
+from sparse_rcnn_mm.benchmark.loader import loader_table, seconds_by_transform
 from sparse_rcnn_mm.benchmark.measure import Result, Workload, measure
 from sparse_rcnn_mm.benchmark.mmdet_twin import require_compiled_ops
 from sparse_rcnn_mm.checkpoints import read_checkpoint
 from sparse_rcnn_mm.engine import add_common_arguments, load_config
+from sparse_rcnn_mm.engine.own_data import train_on
 from sparse_rcnn_mm.errors import UserError, one_sentence
 from sparse_rcnn_mm.inference.fast import PRECISIONS
 
@@ -37,6 +39,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--against-precision', choices=PRECISIONS, default='fp32')
     parser.add_argument('--sweep', choices=SWEEPS, help='measure against one quantity')
     parser.add_argument('--values', nargs='+', type=int, help='of the sweep')
+    parser.add_argument('--loader', type=int, metavar='N', help='time the training pipeline on N images instead of the '
+                        'model')
+    parser.add_argument('--data', metavar='FOLDER', help='your own data, for --loader; see tools/train.py')
     parser.add_argument('--repeats', type=int, default=5)
     parser.add_argument('--threads', type=int, help='of the CPU')
     parser.add_argument('--clock', choices=['wall', 'cpu'], default='wall', help='cpu: seconds that the process '
@@ -73,6 +78,11 @@ def main() -> None:
     args = parse_args()
     work = workload(args)
     cfg = load_config(args)
+    if args.loader:
+        if args.data:
+            train_on(cfg, args.data)
+        print(loader_table(seconds_by_transform(cfg, args.loader)))
+        return
     if args.against:
         require_compiled_ops()
     if args.threads:

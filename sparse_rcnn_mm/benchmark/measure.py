@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -163,12 +164,15 @@ def output_differences(ours: Predict, theirs: Predict) -> dict[str, float]:
 
 
 def training_differences(ours: TrainStep | Predict, theirs: TrainStep | Predict) -> dict[str, float]:
-    """The largest relative difference of the losses, and that of the gradients relative to each gradient's peak."""
+    """The largest relative difference of the losses, that of the gradients relative to each gradient's peak, and the
+    length of the difference of all gradients relative to their length."""
     assert isinstance(ours, TrainStep) and isinstance(theirs, TrainStep)
-    losses = [float((loss - theirs.losses[name]).abs() / theirs.losses[name].abs().clamp(min=1e-6))
+    losses = [float((loss - theirs.losses[name]).detach().abs() / theirs.losses[name].abs().clamp(min=1e-6))
               for name, loss in ours.losses.items()]
     wanted = {name: p.grad for name, p in theirs.model.named_parameters() if p.grad is not None}
-    gradients = [float((p.grad - wanted[name]).abs().max() / wanted[name].abs().max())
-                 for name, p in ours.model.named_parameters()
-                 if name in wanted and p.grad is not None and float(wanted[name].abs().max()) > 1e-7]
-    return {'losses, relative': max(losses), 'gradients / peak': max(gradients)}
+    pairs = [(p.grad, wanted[name]) for name, p in ours.model.named_parameters() if name in wanted]
+    peaks = [float((a - b).abs().max() / b.abs().max()) for a, b in pairs if float(b.abs().max()) > 1e-7]
+    length, of_difference = (math.hypot(*(float(x.norm()) for x in xs)) for xs in (
+        [b for _, b in pairs], [a - b for a, b in pairs]))
+    return {'losses, relative': max(losses), 'gradients / peak': max(peaks),
+            'gradients, relative length': of_difference / length}
