@@ -14,9 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Other convolutions are as fast as they are; with more channels the transformed kernels take much memory.
+# Smaller convolutions are faster as they are.
 WORTH_CELLS = 600
-WORTH_CHANNELS = range(64, 257)
+WORTH_CHANNELS = 64
+# Of more channels, the transformed kernels take more memory than they save time.
+WINOGRAD_CHANNELS = 256
 BAND_BYTES = 2**24
 
 
@@ -24,7 +26,7 @@ class Conv3x3(nn.Conv2d):
     """A 3x3 convolution of stride 1 or 2 and padding 1: what `nn.Conv2d` gives, to float32 rounding."""
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        worth = x.shape[2] * x.shape[3] >= WORTH_CELLS and all(n in WORTH_CHANNELS for n in weight.shape[:2])
+        worth = x.shape[2] * x.shape[3] >= WORTH_CELLS and min(weight.shape[:2]) >= WORTH_CHANNELS
         plain = x.is_cpu and x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled('cpu')
         if worth and plain:
             return conv3x3(x, weight, bias, self.stride[0])
@@ -47,13 +49,17 @@ def _is_plain(conv: nn.Conv2d) -> bool:
 @torch.library.custom_op('sparse_rcnn_mm::conv3x3', mutates_args=(), device_types='cpu')
 def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
     """Images (B, C, H, W) and kernels (D, C, 3, 3) to (B, D, H / stride, W / stride), zeros around the image."""
-    if stride > 1:
+    if not _by_winograd(weight, stride):
         return F.conv2d(x, weight, bias, stride, padding=1)
     weight = weight.contiguous()
     result = _empty_result(x, weight, bias, stride)
     for image, target in zip(x, result, strict=True):  # NNPACK is fast for one image at a time only
         _winograd(image, weight, bias, target)
     return result
+
+
+def _by_winograd(weight: Tensor, stride: int) -> bool:
+    return stride == 1 and max(weight.shape[:2]) <= WINOGRAD_CHANNELS
 
 
 def _winograd(image: Tensor, weight: Tensor, bias: Tensor | None, result: Tensor) -> None:
@@ -96,7 +102,7 @@ conv3x3.register_autograd(_backward, setup_context=_save)
 
 def input_gradient(x: Tensor, weight: Tensor, grad: Tensor, stride: int) -> Tensor:
     """The gradient (B, D, H / stride, W / stride) of the result to that (B, C, H, W) of the images."""
-    if stride == 1:
+    if _by_winograd(weight, stride):
         return conv3x3(grad, weight.flip(2, 3).transpose(0, 1), None, 1)
     return torch.ops.aten.convolution_backward(grad, x, weight, None, [stride] * 2, [1, 1], [1, 1], False, [0, 0], 1,
                                                [True, False, False])[0]

@@ -5,16 +5,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sparse_rcnn_mm import convolutions
 from sparse_rcnn_mm.convolutions import Conv3x3, use_conv3x3
 
 pytestmark = pytest.mark.skipif(not torch.backends.nnpack.is_available(), reason='PyTorch without NNPACK')
 
 
 def results(conv: nn.Conv2d, x: Tensor) -> list[Tensor]:
-    """The output of a convolution and all gradients of one function of it."""
+    """The output of a convolution and all gradients of a weighted sum of it."""
     x = x.clone().requires_grad_()
     out = conv(x)
-    (out * torch.arange(out.numel(), dtype=out.dtype).view_as(out).cos()).sum().backward()
+    out.backward(torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out.dtype))
     return [out.detach(), x.grad, conv.weight.grad, *([] if conv.bias is None else [conv.bias.grad])]
 
 
@@ -22,9 +23,11 @@ def results(conv: nn.Conv2d, x: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize('batch', [1, 3])
 @pytest.mark.parametrize('stride', [1, 2])
 @pytest.mark.parametrize('layout', [torch.channels_last, torch.contiguous_format])
-def test_values_and_gradients(stride, batch, size, layout) -> None:
+@pytest.mark.parametrize('channels', [72, 260])
+def test_values_and_gradients(stride, batch, size, layout, channels, monkeypatch) -> None:
     torch.manual_seed(0)
-    conv = nn.Conv2d(64, 72, 3, stride, padding=1, bias=batch == 3).to(memory_format=layout)
+    monkeypatch.setattr(convolutions, 'BAND_BYTES', 2**17)  # several bands an image
+    conv = nn.Conv2d(64, channels, 3, stride, padding=1, bias=batch == 3).to(memory_format=layout)
     x = torch.randn(batch, 64, *size).to(memory_format=layout)
     wanted = results(copy.deepcopy(conv).double(), x.double())
     use_conv3x3(conv)
