@@ -90,7 +90,7 @@ def main() -> None:
     state = read_checkpoint(args.checkpoint)['state_dict'] if args.checkpoint else None
     folder = Path(cfg.work_dir, 'benchmark')
     if args.sweep:
-        results: list[tuple[object, Result]] = []
+        results: list[tuple[int, Result]] = []
         for value in args.values or SWEEPS[args.sweep]:
             results.append((value, measure(*vary(cfg, work, args.sweep, value))))
             print(f'{args.sweep} {value}: {results[-1][1].seconds.text()} s', flush=True)

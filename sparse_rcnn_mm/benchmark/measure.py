@@ -167,7 +167,7 @@ def training_differences(ours: TrainStep | Predict, theirs: TrainStep | Predict)
     """The largest relative difference of the losses, that of the gradients relative to each gradient's peak, and the
     length of the difference of all gradients relative to their length."""
     assert isinstance(ours, TrainStep) and isinstance(theirs, TrainStep)
-    losses = [float((loss - theirs.losses[name]).detach().abs() / theirs.losses[name].abs().clamp(min=1e-6))
+    losses = [float((loss.detach() / theirs.losses[name].detach().clamp(min=1e-6) - 1).abs())
               for name, loss in ours.losses.items()]
     wanted = {name: p.grad for name, p in theirs.model.named_parameters() if p.grad is not None}
     pairs = [(p.grad, wanted[name]) for name, p in ours.model.named_parameters() if name in wanted]

@@ -52,7 +52,7 @@ def parts_table(result: Result) -> list[str]:
     return lines
 
 
-def sweep_table(name: str, results: Sequence[tuple[object, Result]]) -> str:
+def sweep_table(name: str, results: Sequence[tuple[int, Result]]) -> str:
     """Time and memory against one quantity, in Markdown."""
     lines = [f'| {name} | seconds | MiB | matching and losses |', '|---|---|---|---|']
     for value, result in results:
@@ -87,18 +87,17 @@ def draw_parts(path: Path, result: Result) -> None:
     plt.close(figure)
 
 
-def draw_sweep(path: Path, name: str, results: Sequence[tuple[object, Result]]) -> None:
+def draw_sweep(path: Path, name: str, results: Sequence[tuple[int, Result]]) -> None:
     """Time and memory against one quantity."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout='constrained')
-    labels = [str(value) for value, _ in results]
-    axes[0].plot(labels, [result.seconds.median for _, result in results], 'o-')
-    axes[0].set_ylabel('CPU seconds' if results[0][1].workload.cpu_time else 'seconds')
-    axes[1].plot(labels, [result.memory or 0. for _, result in results], 'o-', color='C1')
-    axes[1].set_ylabel('peak memory, MiB')
-    for axis in axes:
-        axis.set_xlabel(name)
-        axis.set_ylim(bottom=0)
+    values = [value for value, _ in results]
+    clock = 'CPU seconds' if results[0][1].workload.cpu_time else 'seconds'
+    curves = {clock: [result.seconds.median for _, result in results],
+              'peak memory, MiB': [result.memory or 0. for _, result in results]}
+    for axis, color, (label, heights) in zip(axes, ('C0', 'C1'), curves.items(), strict=True):
+        axis.plot(values, heights, 'o-', color=color)
+        axis.set(xlabel=name, ylabel=label, ylim=(0, 1.1 * max(heights) or 1))
     figure.savefig(path, dpi=110)
     plt.close(figure)
