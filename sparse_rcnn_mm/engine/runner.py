@@ -14,8 +14,9 @@ from sparse_rcnn_mm.errors import UserError
 
 from .fast_training import fast_training
 
-# Said by mmdet at every start and for every box at an edge; a user can do nothing about either.
+# Said by mmdet at every start, for every box at an edge and with `with_cp`; a user can do nothing about any.
 warnings.filterwarnings('ignore', message='faster_coco_eval is not installed')
+warnings.filterwarnings('ignore', message='torch.utils.checkpoint: the use_reentrant parameter')
 warnings.filterwarnings('ignore', message='Warning: The (polygon|bbox|text|circle) is out of bounds')
 
 
