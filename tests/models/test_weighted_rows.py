@@ -21,7 +21,10 @@ def three_sums(rows: Tensor, sums) -> Tensor:
     return total
 
 
-def test_values_and_gradients() -> None:
+@pytest.mark.parametrize('mkl', [True, False])
+def test_values_and_gradients(mkl, monkeypatch) -> None:
+    if not mkl:  # plain autograd, as on a GPU
+        monkeypatch.setattr(torch.backends.mkl, 'is_available', lambda: False)
     torch.manual_seed(0)
     rows = torch.randn(9, 3, dtype=torch.float64, requires_grad=True)
     total = three_sums(rows, lambda index, weight: plain(rows, index, weight))
