@@ -4,7 +4,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sparse_rcnn_mm.convolutions import use_conv3x3
+from sparse_rcnn_mm.ops.convolutions import use_conv3x3
 
 
 class FrozenBatchNorm2d(nn.BatchNorm2d):

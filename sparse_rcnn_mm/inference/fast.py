@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from sparse_rcnn_mm.convolutions import use_conv3x3
 from sparse_rcnn_mm.models import DIIHead, DynamicConv, EmbeddingRPNHead, SparseRCNN, SparseRoIHead
+from sparse_rcnn_mm.ops.convolutions import use_conv3x3
 
 PRECISIONS = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 

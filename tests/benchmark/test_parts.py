@@ -7,8 +7,8 @@ from sparse_rcnn_mm.benchmark.parts import flops_by_part, seconds_by_part
 from sparse_rcnn_mm.benchmark.report import table
 from sparse_rcnn_mm.benchmark.timing import Spread
 from sparse_rcnn_mm.benchmark.workload import build_model, images, samples
-from sparse_rcnn_mm.convolutions import use_conv3x3
 from sparse_rcnn_mm.models import SparseRCNN
+from sparse_rcnn_mm.ops.convolutions import use_conv3x3
 
 from ..models.samples import tiny_model
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from sparse_rcnn_mm.models.weighted_rows import WeightedRows
+from sparse_rcnn_mm.ops.weighted_rows import WeightedRows
 
 
 def plain(rows: Tensor, index: Tensor, weight: Tensor) -> Tensor:

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sparse_rcnn_mm import convolutions
-from sparse_rcnn_mm.convolutions import Conv3x3, use_conv3x3
+from sparse_rcnn_mm.ops import convolutions
+from sparse_rcnn_mm.ops.convolutions import Conv3x3, use_conv3x3
 
 pytestmark = pytest.mark.skipif(not torch.backends.nnpack.is_available(), reason='PyTorch without NNPACK')
 
