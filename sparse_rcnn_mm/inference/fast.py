@@ -45,10 +45,12 @@ def fast_form(model: SparseRCNN, precision: str = 'fp32', compile: bool = False)
     if dtype != torch.float32:
         _reduce_precision(fast, dtype)
     if compile:
+        from torch._inductor import config  # takes seconds
+
         for part in (fast.backbone, fast.neck, fast.roi_head):
             part.compile()
         # Weights become constants that are stored as the kernels want them; as an option of `compile` it does nothing.
-        fast.run_stages = torch._inductor.config.patch(freezing=True)(fast.run_stages)  # type: ignore[method-assign]
+        fast.run_stages = config.patch(freezing=True)(fast.run_stages)  # type: ignore[method-assign]
     fast.run_stages = torch.no_grad()(fast.run_stages)  # type: ignore[method-assign]
     return fast
 
