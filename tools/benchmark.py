@@ -78,6 +78,8 @@ def main() -> None:
     args = parse_args()
     work = workload(args)
     cfg = load_config(args)
+    if args.data and not args.loader:
+        raise UserError('--data is for --loader: the model is measured on made images')
     if args.loader:
         if args.data:
             train_on(cfg, args.data)

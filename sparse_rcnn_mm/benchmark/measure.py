@@ -167,10 +167,12 @@ def training_differences(ours: TrainStep | Predict, theirs: TrainStep | Predict)
     """The largest relative difference of the losses, that of the gradients relative to each gradient's peak, and the
     length of the difference of all gradients relative to their length."""
     assert isinstance(ours, TrainStep) and isinstance(theirs, TrainStep)
-    losses = [float((loss.detach() / theirs.losses[name].detach().clamp(min=1e-6) - 1).abs())
+    their_losses = {name: loss.detach() for name, loss in theirs.losses.items()}
+    losses = [float((loss.detach() - their_losses[name]).abs() / their_losses[name].abs().clamp(min=1e-6))
               for name, loss in ours.losses.items()]
     wanted = {name: p.grad for name, p in theirs.model.named_parameters() if p.grad is not None}
-    pairs = [(p.grad, wanted[name]) for name, p in ours.model.named_parameters() if name in wanted]
+    pairs = [(p.grad, wanted[name]) for name, p in ours.model.named_parameters()
+             if name in wanted and p.grad is not None]
     peaks = [float((a - b).abs().max() / b.abs().max()) for a, b in pairs if float(b.abs().max()) > 1e-7]
     length, of_difference = (math.hypot(*(float(x.norm()) for x in xs)) for xs in (
         [b for _, b in pairs], [a - b for a, b in pairs]))

@@ -36,8 +36,10 @@ def _spread_out(model: SparseRCNN) -> None:
     for stage in model.roi_head.bbox_head:
         stage.fc_reg.weight.mul_(0.02)
     for block in model.backbone.modules():
-        if isinstance(block, (BasicBlock, Bottleneck)):
-            getattr(block, 'norm3' if isinstance(block, Bottleneck) else 'norm2').weight.mul_(0.2)
+        if isinstance(block, Bottleneck):
+            block.norm3.weight.mul_(0.2)
+        elif isinstance(block, BasicBlock):
+            block.norm2.weight.mul_(0.2)
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     momentum = [norm.momentum for norm in norms]
     for norm in norms:

@@ -22,7 +22,7 @@ class Pyramid:
     Attributes:
         feats: L levels of (B, C, H_l, W_l), finest first.
         strides: pixels of the image per cell of each level.
-        rows: (B * sum(H_l * W_l), C), ordered by image, level, y, x.
+        rows: the `WeightedRows` (B * sum(H_l * W_l), C), ordered by image, level, y, x.
         level_size: (L, 2) float, W_l and H_l.
         level_start: (L,) long, first row of each level within an image.
     """

@@ -21,7 +21,7 @@ class WeightedRows:
     def __init__(self, rows: Tensor) -> None:
         self.rows, self._gradient, self._all = rows, None, None
         if rows.requires_grad and rows.is_cpu and torch.backends.mkl.is_available():
-            self._gradient = _Gradient()
+            self._gradient = _Gradient(rows)
             self._all = _AllSums.apply(rows, self._gradient)
             self.rows = rows.detach()
 
@@ -37,20 +37,27 @@ def _sums(rows: Tensor, index: Tensor, weight: Tensor) -> Tensor:
 
 
 class _Gradient:
-    """Of the table, in float32 at least."""
+    """Of the table, added up in float32 at least."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: Tensor) -> None:
+        self.shape, self.dtype = rows.shape, rows.dtype
         self.total: Tensor | None = None
 
-    def add(self, num_rows: int, index: Tensor, weight: Tensor, grad: Tensor) -> None:
+    def add(self, index: Tensor, weight: Tensor, grad: Tensor) -> None:
         """Add that of sums (M, K), whose own gradient is (M, C): M rows of K entries each are a sparse matrix."""
-        dtype = torch.promote_types(grad.dtype, torch.float32)
         if self.total is None:
-            self.total = grad.new_zeros(num_rows, grad.shape[1], dtype=dtype)
+            self.total = torch.zeros(self.shape, dtype=torch.promote_types(self.dtype, torch.float32))
+        dtype = self.total.dtype
         ends = torch.arange(0, index.numel() + 1, index.shape[1])
-        matrix = torch.sparse_csr_tensor(ends, index.flatten(), weight.flatten().to(dtype), (len(index), num_rows),
-                                         check_invariants=False)
+        matrix = torch.sparse_csr_tensor(ends, index.flatten(), weight.flatten().to(dtype),
+                                         (len(index), self.shape[0]), check_invariants=False)
         torch.addmm(self.total, matrix.t(), grad.to(dtype), out=self.total)
+
+    def take(self) -> Tensor:
+        """The gradient, and start anew."""
+        assert self.total is not None
+        total, self.total = self.total, None
+        return total.to(self.dtype)
 
 
 class _OneSum(torch.autograd.Function):
@@ -60,12 +67,12 @@ class _OneSum(torch.autograd.Function):
     def forward(ctx: Any, everything: Tensor, rows: Tensor, index: Tensor, weight: Tensor,
                 gradient: _Gradient) -> Tensor:
         ctx.save_for_backward(index, weight)
-        ctx.num_rows, ctx.gradient = len(rows), gradient
+        ctx.gradient = gradient
         return _sums(rows, index, weight)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
-        ctx.gradient.add(ctx.num_rows, *ctx.saved_tensors, grad)
+        ctx.gradient.add(*ctx.saved_tensors, grad)
         return grad.new_zeros(()), None, None, None, None
 
 
@@ -74,10 +81,9 @@ class _AllSums(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, gradient: _Gradient) -> Tensor:
-        ctx.gradient, ctx.dtype = gradient, rows.dtype
+        ctx.gradient = gradient
         return rows.new_zeros(())
 
     @staticmethod
     def backward(ctx: Any, _: Tensor) -> tuple[Tensor, None]:
-        total, ctx.gradient.total = ctx.gradient.total, None
-        return total.to(ctx.dtype), None
+        return ctx.gradient.take(), None
