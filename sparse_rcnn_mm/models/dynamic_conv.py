@@ -2,9 +2,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sparse_rcnn_mm.ops.wide_linear import wide_linear
 from sparse_rcnn_mm.registry import MODELS
 
 
@@ -32,7 +32,7 @@ class DynamicConv(nn.Module):
         """Queries (M, C) to the in-kernels (M, C, feat_channels) and the out-kernels (M, feat_channels, C)."""
         # Two layers of half the size: cutting their result in two would copy its gradient.
         halves = zip(self.dynamic_layer.weight.chunk(2), self.dynamic_layer.bias.chunk(2), strict=True)
-        kernel_in, kernel_out = (F.linear(queries, weight, bias) for weight, bias in halves)
+        kernel_in, kernel_out = (wide_linear(queries, weight, bias) for weight, bias in halves)
         return (kernel_in.view(-1, self.in_channels, self.feat_channels),
                 kernel_out.view(-1, self.feat_channels, self.in_channels))
 

@@ -1,8 +1,8 @@
 """3x3 convolutions of the CPU with fewer multiplications, for prediction and training.
 
-With stride 1 they are Winograd convolutions (arXiv 1509.09308), forwards and for the gradient of the input. GPU
-libraries choose those by themselves; PyTorch has them for CPUs too, in NNPACK, but takes oneDNN's direct ones. The
-gradient of the kernels is nine matrix products: oneDNN's takes up to four times as long on channels-last activations.
+With stride 1 they are Winograd convolutions (arXiv 1509.09308), forwards and for both gradients. GPU libraries choose
+those by themselves; PyTorch has them for CPUs too, in NNPACK, but takes oneDNN's direct ones. With stride 2 the gradient
+of the kernels is nine matrix products: oneDNN's takes up to four times as long on channels-last activations.
 """
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .winograd_gradient import winograd_weight_gradient
 
 # Smaller convolutions are faster as they are.
 WORTH_CELLS = 600
@@ -73,9 +75,9 @@ def _winograd(image: Tensor, weight: Tensor, bias: Tensor | None, result: Tensor
         band = cells[start:bottom + 1]
         # NNPACK takes and gives one channel after the other. Matrices are transposed faster than images are copied.
         planes = band.view(-1, channels).t().contiguous().view(1, channels, -1, width)
-        planes = torch._nnpack_spatial_convolution(planes, weight, bias, [1, 1])
-        band = planes.view(len(weight), -1).t().contiguous().view(len(band), width, -1)
-        result[top:bottom] = band[top - start:bottom - start]
+        planes = torch._nnpack_spatial_convolution(planes, weight, bias, [1, 1])[0]
+        planes = planes[:, top - start:][:, :bottom - top].flatten(1)
+        result[top:bottom].view(-1, len(weight)).copy_(planes.T)
 
 
 @conv3x3.register_fake
@@ -109,30 +111,11 @@ def input_gradient(x: Tensor, weight: Tensor, grad: Tensor, stride: int) -> Tens
 
 
 def weight_gradient(x: Tensor, grad: Tensor, stride: int) -> Tensor:
-    """The gradient (B, D, H / stride, W / stride) of the result to that (D, C, 3, 3) of the kernels.
-
-    Each tap of a kernel pairs the cells of the gradient with those of the image at one offset. With the cells row by
-    row in a matrix, that is the product of two matrices, shifted against each other, less the pairs that the shift
-    makes over the left or right edge. With a stride, every phase of the image is such a matrix.
-    """
-    height, width = grad.shape[2:]
-    if x.shape[2:] != (height * stride, width * stride):
-        x = F.pad(x, (0, width * stride - x.shape[3], 0, height * stride - x.shape[2]))
-    result = grad.new_zeros(3, 3, grad.shape[1], x.shape[1])
-    for cells, image in zip(grad.permute(0, 2, 3, 1).contiguous(), x.permute(0, 2, 3, 1), strict=True):
-        phases = [[image[y::stride, column::stride].contiguous() for column in range(stride)] for y in range(stride)]
-        for y, column in itertools.product(range(3), repeat=2):
-            phase = phases[(y - 1) % stride][(column - 1) % stride]
-            down, right = (y - 1) // stride, (column - 1) // stride
-            tap = result[y, column]
-            tap += _product(cells.flatten(0, 1), phase.flatten(0, 1), down * width + right)
-            if right:
-                near, far = (0, -1) if right < 0 else (-1, 0)
-                tap -= _product(cells[:, near], phase[:, far], down + right)
-    return result.permute(2, 3, 0, 1)
-
-
-def _product(cells: Tensor, shifted: Tensor, by: int) -> Tensor:
-    """The sum over rows p of cells[p] (D,) times shifted[p + by] (C,), where both exist: (D, C)."""
-    rows = len(cells) - abs(by)
-    return cells[max(-by, 0):][:rows].T @ shifted[max(by, 0):][:rows]
+    """The gradient (B, D, H / stride, W / stride) of the result to that (D, C, 3, 3) of the kernels."""
+    if stride == 1:
+        return winograd_weight_gradient(x, grad)
+    height, width = ((side - 1) * stride + 1 for side in grad.shape[2:])
+    cells, image = grad.permute(0, 2, 3, 1).flatten(0, 2), F.pad(x, (1, 1, 1, 1)).permute(0, 2, 3, 1)
+    taps = [cells.T @ image[:, y:y + height:stride, column:column + width:stride].flatten(0, 2)
+            for y, column in itertools.product(range(3), repeat=2)]
+    return torch.stack(taps, dim=-1).unflatten(-1, (3, 3))

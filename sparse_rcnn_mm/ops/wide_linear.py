@@ -1,0 +1,53 @@
+"""A linear layer of very many outputs, as dynamic convolution has it, faster on the CPU than PyTorch's own."""
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Outputs of which a gradient is copied at once, so that it stays in the cache.
+PANEL = 512
+
+
+def wide_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """(M, C), weights (D, C) and biases (D,) to (M, D): what `F.linear` gives, to float32 rounding."""
+    plain = x.is_cpu and x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled('cpu')
+    if plain and torch.backends.mkldnn.is_available():
+        return onednn_linear(x, weight, bias)
+    return F.linear(x, weight, bias)
+
+
+@torch.library.custom_op('sparse_rcnn_mm::onednn_linear', mutates_args=(), device_types='cpu')
+def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """As `wide_linear`, by oneDNN, where PyTorch takes MKL, which writes the result twice, first the bias alone."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, 'none', [], '')
+
+
+@onednn_linear.register_fake
+def _empty_result(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return x.new_empty(len(x), len(weight))
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:2])
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    x, weight = ctx.saved_tensors
+    of_x, of_weight, of_bias = ctx.needs_input_grad
+    return (grad @ weight if of_x else None, _weight_gradient(x, grad) if of_weight else None,
+            grad.sum(dim=0) if of_bias else None)
+
+
+onednn_linear.register_autograd(_backward, setup_context=_save)
+
+
+def _weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
+    """grad.T @ x, panel by panel: the rows of the whole gradient are a power of two apart, so that a column of it would
+    go through a few places of the cache."""
+    result = grad.new_empty(grad.shape[1], x.shape[1])
+    for panel, rows in zip(grad.split(PANEL, dim=1), result.split(PANEL), strict=True):
+        torch.mm(panel.contiguous().T, x, out=rows)
+    return result
