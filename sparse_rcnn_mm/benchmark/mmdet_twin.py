@@ -42,6 +42,8 @@ def build_twin(cfg: Config, state: dict[str, Tensor]) -> nn.Module:
     proposals = model['rpn_head']['num_proposals']
     model.pop('postprocessor')
     model['backbone']['init_cfg'] = None
+    if model['backbone'].get('norm_cfg', {}).get('type') == 'NaiveSyncBatchNorm':
+        model['backbone']['norm_cfg']['type'] = 'BN'  # the same in one process
     model['roi_head'] = dict(
         type='SparseRoIHead', num_stages=stages, stage_loss_weights=[1] * stages, proposal_feature_channel=channels,
         bbox_roi_extractor=dict(

@@ -52,7 +52,8 @@ def flops_by_part(model: nn.Module, run: Callable[[], object]) -> dict[str, int]
 
     The weighted gather of RoI features is none of these: 32 C P*P operations a RoI, a thousandth of its stage.
     """
-    mode = FlopCounterMode(display=False, custom_mapping={torch.ops.sparse_rcnn_mm.conv3x3: _conv3x3_flops})
+    own = (torch.ops.sparse_rcnn_mm.conv3x3, torch.ops.sparse_rcnn_mm.onednn_linear)
+    mode = FlopCounterMode(display=False, custom_mapping=dict.fromkeys(own, _layer_flops))
     fused_attention = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # the counter does not see into fused kernels
     try:
@@ -64,9 +65,8 @@ def flops_by_part(model: nn.Module, run: Callable[[], object]) -> dict[str, int]
     return {**flops, 'rest': mode.get_total_flops() - sum(flops.values())}
 
 
-def _conv3x3_flops(x: Sequence[int], weight: Sequence[int], bias: Any, stride: int, out_shape: Sequence[int],
-                   **_: Any) -> int:
-    """Those of a direct convolution, from shapes."""
+def _layer_flops(x: Sequence[int], weight: Sequence[int], *_: Any, out_shape: Sequence[int], **__: Any) -> int:
+    """Those of a linear layer or a direct convolution, from shapes."""
     return 2 * math.prod(weight) * math.prod((out_shape[0], *out_shape[2:]))
 
 

@@ -1,8 +1,8 @@
 """3x3 convolutions of the CPU with fewer multiplications, for prediction and training.
 
 With stride 1 they are Winograd convolutions (arXiv 1509.09308), forwards and for both gradients. GPU libraries choose
-those by themselves; PyTorch has them for CPUs too, in NNPACK, but takes oneDNN's direct ones. With stride 2 the gradient
-of the kernels is nine matrix products: oneDNN's takes up to four times as long on channels-last activations.
+those by themselves; PyTorch has them for CPUs too, in NNPACK, but takes oneDNN's direct ones. With stride 2 the
+gradient of the kernels is nine matrix products: oneDNN's takes up to four times as long on channels-last activations.
 """
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .winograd_gradient import winograd_weight_gradient
+from .winograd_gradient import BAND_BYTES, winograd_weight_gradient
 
 # Smaller convolutions are faster as they are.
 WORTH_CELLS = 600
 WORTH_CHANNELS = 64
 # Of more channels, the transformed kernels take more memory than they save time.
 WINOGRAD_CHANNELS = 256
-BAND_BYTES = 2**24
 
 
 class Conv3x3(nn.Conv2d):

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+HAS_ONEDNN = torch.backends.mkldnn.is_available()
 # Outputs of which a gradient is copied at once, so that it stays in the cache.
 PANEL = 512
 
@@ -14,7 +15,7 @@ PANEL = 512
 def wide_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """(M, C), weights (D, C) and biases (D,) to (M, D): what `F.linear` gives, to float32 rounding."""
     plain = x.is_cpu and x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled('cpu')
-    if plain and torch.backends.mkldnn.is_available():
+    if plain and HAS_ONEDNN:
         return onednn_linear(x, weight, bias)
     return F.linear(x, weight, bias)
 

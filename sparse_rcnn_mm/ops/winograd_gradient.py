@@ -12,31 +12,32 @@ import torch.nn.functional as F
 from torch import Tensor
 
 # For the points 0, 1, -1, 2, -2 and infinity, as the paper's F(4x4, 3x3) has them.
-OF_IMAGE = torch.tensor([[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0], [0, -2, -1, 2, 1, 0],
-                         [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]], dtype=torch.float64)
-OF_GRADIENT = torch.tensor([[6, 0, 0, 0], [-4, -4, -4, -4], [-4, 4, -4, 4], [1, 2, 4, 8], [1, -2, 4, -8],
-                            [0, 0, 0, 24]], dtype=torch.float64) / 24
-TO_KERNEL = torch.tensor([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 1]], dtype=torch.float64)
+IMAGE = torch.tensor([[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0], [0, -2, -1, 2, 1, 0],
+                      [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]], dtype=torch.float64)
+GRADIENT = torch.tensor([[6, 0, 0, 0], [-4, -4, -4, -4], [-4, 4, -4, 4], [1, 2, 4, 8], [1, -2, 4, -8],
+                         [0, 0, 0, 24]], dtype=torch.float64) / 24
+KERNEL = torch.tensor([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 1]], dtype=torch.float64)
+# Worked on at a time, so that little memory is needed.
 BAND_BYTES = 2**24
 
 
 def winograd_weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
-    """Images (B, C, H, W) and the gradient (B, D, H, W) of their convolution with stride 1 and padding 1 to the gradient
-    (D, C, 3, 3) of its kernels."""
+    """The gradient (D, C, 3, 3) of the kernels of a convolution with stride 1 and padding 1, from the images
+    (B, C, H, W) and the gradient (B, D, H, W) of its result."""
     height, width = grad.shape[2:]
     down, across = math.ceil(height / 4), math.ceil(width / 4)
     below, right = 4 * down - height, 4 * across - width
     rows = math.ceil(BAND_BYTES / (36 * across * x.shape[1] * x.element_size()))
     products = grad.new_zeros(6, 6, grad.shape[1], x.shape[1])
-    for image, of_image in zip(x.permute(0, 2, 3, 1), grad.permute(0, 2, 3, 1), strict=True):
+    for image, cells in zip(x.permute(0, 2, 3, 1), grad.permute(0, 2, 3, 1), strict=True):
         image = F.pad(image, (0, 0, 1, right + 1, 1, below + 1))
-        of_image = F.pad(of_image, (0, 0, 0, right, 0, below))
-        for top in range(0, 4 * down, 4 * rows):  # a band of tiles at a time needs little memory
-            tiles = _transform(OF_IMAGE, image[top:top + 4 * rows + 2])
-            of_tiles = _transform(OF_GRADIENT, of_image[top:top + 4 * rows])
+        cells = F.pad(cells, (0, 0, 0, right, 0, below))
+        for top in range(0, 4 * down, 4 * rows):
+            image_tiles = _transform(IMAGE, image[top:top + 4 * rows + 2])
+            gradient_tiles = _transform(GRADIENT, cells[top:top + 4 * rows])
             for column in range(6):
-                products[column].baddbmm_(of_tiles[:, :, column].mT, tiles[:, :, column])
-    matrix = TO_KERNEL.to(products)
+                products[column].baddbmm_(gradient_tiles[:, :, column].mT, image_tiles[:, :, column])
+    matrix = KERNEL.to(products)
     return torch.einsum('yi,xj,jidc->dcyx', matrix, matrix, products)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sparse_rcnn_mm.ops import convolutions
+from sparse_rcnn_mm.ops import convolutions, winograd_gradient
 from sparse_rcnn_mm.ops.convolutions import Conv3x3, use_conv3x3
 
 pytestmark = pytest.mark.skipif(not torch.backends.nnpack.is_available(), reason='PyTorch without NNPACK')
@@ -26,7 +26,8 @@ def results(conv: nn.Conv2d, x: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize('channels', [72, 260])
 def test_values_and_gradients(stride, batch, size, layout, channels, monkeypatch) -> None:
     torch.manual_seed(0)
-    monkeypatch.setattr(convolutions, 'BAND_BYTES', 2**17)  # several bands an image
+    for module in (convolutions, winograd_gradient):
+        monkeypatch.setattr(module, 'BAND_BYTES', 2**17)  # several bands an image
     conv = nn.Conv2d(64, channels, 3, stride, padding=1, bias=batch == 3).to(memory_format=layout)
     x = torch.randn(batch, 64, *size).to(memory_format=layout)
     wanted = results(copy.deepcopy(conv).double(), x.double())
