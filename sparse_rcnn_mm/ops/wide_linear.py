@@ -23,7 +23,8 @@ def wide_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 @torch.library.custom_op('sparse_rcnn_mm::onednn_linear', mutates_args=(), device_types='cpu')
 def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """As `wide_linear`, by oneDNN, where PyTorch takes MKL, which writes the result twice, first the bias alone."""
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, 'none', [], '')
+    # It takes strided numbers for contiguous ones.
+    return torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight.contiguous(), bias.contiguous(), 'none', [], '')
 
 
 @onednn_linear.register_fake

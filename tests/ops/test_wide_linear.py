@@ -37,6 +37,11 @@ def test_a_slice_of_the_weights() -> None:
     assert bias.grad.tolist() == [0.] * 40 + [3.] * 40
 
 
+def test_strided() -> None:
+    x, weight, bias = torch.randn(8, 6).T, torch.randn(8, 40).T, torch.randn(80)[::2]
+    torch.testing.assert_close(wide_linear(x, weight, bias), F.linear(x, weight, bias))
+
+
 def test_other_precisions_are_torchs_own() -> None:
     x, weight, bias = torch.randn(3, 8), torch.randn(40, 8), torch.randn(40)
     assert torch.equal(wide_linear(x.double(), weight.double(), bias.double()),
