@@ -86,7 +86,7 @@ def main() -> None:
         print(loader_table(seconds_by_transform(cfg, args.loader)))
         return
     if args.against:
-        require_compiled_ops()
+        require_compiled_ops(work.against_precision, work.device)
     if args.threads:
         torch.set_num_threads(args.threads)
     state = read_checkpoint(args.checkpoint)['state_dict'] if args.checkpoint else None

@@ -12,18 +12,29 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.inference.fast import PRECISIONS
 
 
-def require_compiled_ops() -> None:
+def require_compiled_ops(precision: str, device: str) -> None:
     """Raises:
-        UserError: mmcv has none, and mmdet's detector cannot run.
+        UserError: mmcv has none, or none for this precision on this device, and mmdet's detector cannot run.
     """
+    if not _has_roi_align('fp32', device):
+        raise UserError('--against mmdet needs mmcv with compiled ops, which this environment does not have: install '
+                        'such a build of mmcv into an environment of its own, and run this tool there')
+    if not _has_roi_align(precision, device):
+        raise UserError(f'--against-precision {precision}: the RoIAlign of mmcv, which mmdet needs, does not have '
+                        f'it on {device}; take fp32')
+
+
+def _has_roi_align(precision: str, device: str) -> bool:
+    box = torch.tensor([[0., 0., 0., 2., 2.]], dtype=PRECISIONS[precision], device=device)
     try:
         from mmcv.ops import roi_align
-        roi_align(torch.zeros(1, 1, 2, 2), torch.tensor([[0., 0., 0., 2., 2.]]), (1, 1))
-    except Exception as error:
-        raise UserError('--against mmdet needs mmcv with compiled ops, which this environment does not have: install '
-                        'such a build of mmcv into an environment of its own, and run this tool there') from error
+        roi_align(torch.zeros(1, 1, 2, 2).to(box), box, (1, 1))
+    except Exception:  # of many kinds, by build of mmcv
+        return False
+    return True
 
 
 def build_twin(cfg: Config, state: dict[str, Tensor]) -> nn.Module:
