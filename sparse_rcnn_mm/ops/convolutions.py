@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import float32_on_cpu
 from .winograd_gradient import BAND_BYTES, winograd_weight_gradient
 
 # Smaller convolutions are faster as they are.
@@ -28,8 +29,7 @@ class Conv3x3(nn.Conv2d):
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         worth = x.shape[2] * x.shape[3] >= WORTH_CELLS and min(weight.shape[:2]) >= WORTH_CHANNELS
-        plain = x.is_cpu and x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled('cpu')
-        if worth and plain:
+        if worth and float32_on_cpu(x, weight):
             return conv3x3(x, weight, bias, self.stride[0])
         return super()._conv_forward(x, weight, bias)
 

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import float32_on_cpu
+
 HAS_ONEDNN = torch.backends.mkldnn.is_available()
 # Outputs of which a gradient is copied at once, so that it stays in the cache.
 PANEL = 512
@@ -14,8 +16,7 @@ PANEL = 512
 
 def wide_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """(M, C), weights (D, C) and biases (D,) to (M, D): what `F.linear` gives, to float32 rounding."""
-    plain = x.is_cpu and x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled('cpu')
-    if plain and HAS_ONEDNN:
+    if HAS_ONEDNN and float32_on_cpu(x, weight):
         return onednn_linear(x, weight, bias)
     return F.linear(x, weight, bias)
 
