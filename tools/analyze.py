@@ -9,14 +9,18 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.dist import is_main_process
-from mmengine.registry import init_default_scope
 
-from sparse_rcnn_mm.engine import Runner, add_common_arguments, dump_predictions, testing_config
+from sparse_rcnn_mm.engine import (
+    add_common_arguments,
+    build_test_dataset,
+    dump_predictions,
+    run_test,
+    testing_config,
+)
 from sparse_rcnn_mm.errors import one_sentence
 from sparse_rcnn_mm.evaluation.analysis import Analysis, as_numbers
 from sparse_rcnn_mm.evaluation.page import write_page
 from sparse_rcnn_mm.evaluation.records import by_image, read_predictions, tested_data, write_json
-from sparse_rcnn_mm.registry import DATASETS
 
 
 def parse_args() -> argparse.Namespace:
@@ -44,23 +48,17 @@ def main() -> None:
     folder = args.out_dir or Path(cfg.work_dir, 'analysis')
     folder.mkdir(parents=True, exist_ok=True)
     if args.results:
-        dataset, predictions = build_dataset(cfg), read_predictions(args.results)
+        dataset, predictions = build_test_dataset(cfg), read_predictions(args.results)
     else:
-        dataset, predictions = run_test(cfg, folder / 'predictions.pkl')
+        dataset, predictions = test_and_keep(cfg, folder / 'predictions.pkl')
     if is_main_process():
         write_analysis(dataset, predictions, folder, args)
 
 
-def build_dataset(cfg: Config) -> BaseDataset:
-    init_default_scope('sparse_rcnn_mm')
-    return DATASETS.build(cfg.test_dataloader.dataset)
-
-
-def run_test(cfg: Config, path: Path) -> tuple[BaseDataset, list[dict[str, Any]]]:
+def test_and_keep(cfg: Config, path: Path) -> tuple[BaseDataset, list[dict[str, Any]]]:
     """Test as tools/test.py does, and keep the detections."""
     dump_predictions(cfg, str(path))
-    runner = Runner.from_cfg(cfg)
-    runner.test()
+    runner = run_test(cfg)
     return runner.test_dataloader.dataset, read_predictions(path) if is_main_process() else []
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import argparse
 
-from sparse_rcnn_mm.engine import Runner, add_common_arguments, dump_predictions, testing_config
+from sparse_rcnn_mm.engine import add_common_arguments, dump_predictions, run_test, testing_config
 from sparse_rcnn_mm.errors import UserError, one_sentence
 from sparse_rcnn_mm.inference.fast import PRECISIONS
 
@@ -33,7 +33,7 @@ def main() -> None:
         if not args.out.endswith(('.pkl', '.pickle')):
             raise UserError(f'--out {args.out} must end in .pkl')
         dump_predictions(cfg, args.out)
-    Runner.from_cfg(cfg).test()
+    run_test(cfg)
 
 
 if __name__ == '__main__':

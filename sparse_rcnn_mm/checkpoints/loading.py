@@ -68,7 +68,7 @@ def compare(state: dict[str, Tensor], expected: dict[str, Tensor]) -> LoadReport
 
 def load_matching(model: nn.Module, state: dict[str, Tensor]) -> LoadReport:
     """Load the entries whose name and shape fit; all others are named in the report, and the model keeps its own."""
-    module = _unwrapped(model)
+    module = unwrapped(model)
     report = compare(state, module.state_dict())
     module.load_state_dict({name: state[name] for name in report.loaded}, strict=False)
     return report
@@ -98,7 +98,7 @@ def load_contents(model: nn.Module, checkpoint: dict[str, Any], path: str | os.P
         UserError: the checkpoint does not fit and `partial` is False; the model is unchanged then.
     """
     state = state_dict_of(checkpoint)
-    module = _unwrapped(model)
+    module = unwrapped(model)
     report = compare(state, module.state_dict())
     if any(name.startswith('head.head_series.') for name in state):
         raise UserError(f'{path} is a checkpoint of the official code: '
@@ -111,7 +111,8 @@ def load_contents(model: nn.Module, checkpoint: dict[str, Any], path: str | os.P
     return load_matching(module, state)
 
 
-def _unwrapped(model: nn.Module) -> nn.Module:
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model itself, where a wrapper for several processes is around it."""
     return cast(nn.Module, model.module) if is_model_wrapper(model) else model
 
 

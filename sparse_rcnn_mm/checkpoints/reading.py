@@ -125,6 +125,8 @@ def read_checkpoint(path: str | os.PathLike, map_location: Any = 'cpu') -> dict[
         raise UserError(f'{path} is not a checkpoint, or it is damaged: fetch it again') from error
     if not isinstance(contents, dict):
         raise UserError(f'{path} holds a {type(contents).__name__}, not a checkpoint')
+    if isinstance(contents.get('meta'), dict):
+        contents['meta'].pop('config', None)  # Python text of mmdet 2.x that mmengine would run when it resumes
     return contents
 
 
@@ -158,11 +160,3 @@ def state_dict_of(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
         if isinstance(state.get(wrapper), dict):
             state = state[wrapper]
     return {name.removeprefix('module.'): value for name, value in state.items() if isinstance(value, Tensor)}
-
-
-def class_names_of(checkpoint: dict[str, Any]) -> list[str] | None:
-    """The class names that mmdet 3.x (`dataset_meta`) or 2.x (`CLASSES`) wrote into a checkpoint."""
-    meta = checkpoint.get('meta') or {}
-    dataset = {key.lower(): value for key, value in (meta.get('dataset_meta') or {}).items()}
-    names = dataset.get('classes') or meta.get('CLASSES')
-    return list(names) if names else None

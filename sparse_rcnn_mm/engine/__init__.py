@@ -7,9 +7,9 @@ from .fast_form_hook import FastFormHook
 from .inference_checkpoint import InferenceCheckpointHook
 from .own_data import train_on
 from .runner import Runner
-from .testing import dump_predictions, testing_config
+from .testing import build_test_dataset, dump_predictions, run_test, testing_config
 from .trackers import TRACKERS, log_to
 
 __all__ = ['CPUAmpOptimWrapper', 'CurvesHook', 'FastFormHook', 'InferenceCheckpointHook', 'Runner', 'TRACKERS',
-           'accumulate', 'add_common_arguments', 'dump_predictions', 'load_config', 'log_to', 'testing_config',
-           'train_on']
+           'accumulate', 'add_common_arguments', 'build_test_dataset', 'dump_predictions', 'load_config', 'log_to',
+           'run_test', 'testing_config', 'train_on']

@@ -5,23 +5,20 @@ import argparse
 import inspect
 import os
 from pathlib import Path
-from typing import Any
 
 import torch
 from mmengine.config import Config, DictAction
+from mmengine.hub import get_config
 
-from sparse_rcnn_mm import registry
+from sparse_rcnn_mm.checkpoints import Metadata
 from sparse_rcnn_mm.errors import UserError
-from sparse_rcnn_mm.inference.checkpoint_config import check_types, config_of
 
 from .runner import Runner
 
 # What the Runner and the tools read at the top level of a config; other names there are the config's own variables.
 _TOP_LEVEL = {*inspect.signature(Runner.__init__).parameters, 'load_partial', 'custom_imports', 'sync_bn',
               'find_unused_parameters', 'model_wrapper_cfg', 'compile', 'accumulate_to'}
-# Of a config inside a checkpoint: the rest trains.
-_FOR_TESTING = ('model', 'test_dataloader', 'test_evaluator', 'test_cfg', 'default_hooks', 'visualizer',
-                'log_processor', 'env_cfg', 'log_level', 'default_scope')
+_RUNTIME = 'sparse_rcnn_mm::configs/_base_/default_runtime.py'
 _UNREADABLE = (SyntaxError, NameError, KeyError, FileNotFoundError, TypeError, IndexError)
 
 
@@ -52,21 +49,21 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def load_test_config(args: argparse.Namespace, checkpoint: dict[str, Any]) -> Config:
-    """The part of the config inside `checkpoint`, the contents of `args.checkpoint`, that testing needs.
+def load_test_config(args: argparse.Namespace, metadata: Metadata) -> Config:
+    """A config to test the checkpoint `args.checkpoint` with: the model and data of its own, the rest of this package.
 
-    It comes from elsewhere, perhaps: nothing in it is run, and only registered classes can be named. The work dir is
-    the checkpoint's folder, unless another is given.
+    The work dir is the checkpoint's folder, unless another is given.
 
     Raises:
-        UserError: there is no config inside, or it is more than data, or an option names nothing that is in use.
+        UserError: there is no config inside, or it holds what a stored config may not, or an option names nothing that
+            is in use.
     """
-    inside = config_of(checkpoint, args.checkpoint)
-    cfg = Config({key: inside[key] for key in _FOR_TESTING if key in inside})
-    for hook in ('checkpoint', 'param_scheduler'):
-        cfg.get('default_hooks', {}).pop(hook, None)
-    nodes = [node for node in vars(registry).values() if isinstance(node, registry.Registry)]
-    check_types(cfg, args.checkpoint, nodes)
+    stored = metadata.config()
+    runtime = get_config(_RUNTIME).to_dict()
+    for hook in ('checkpoint', 'param_scheduler', 'curves'):
+        runtime['default_hooks'].pop(hook)
+    cfg = Config({**runtime, 'model': stored.model(), 'test_dataloader': stored.test_dataloader(),
+                  'test_evaluator': stored.test_evaluator(), 'test_cfg': {'type': 'TestLoop'}})
     _apply(cfg, args, args.checkpoint)
     cfg.work_dir = args.work_dir or str(Path(args.checkpoint).parent)
     return cfg

@@ -4,7 +4,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sparse_rcnn_mm.ops.convolutions import use_conv3x3
+from sparse_rcnn_mm.ops.convolutions import avoid_narrow_conv1x1, use_conv3x3
 
 
 class FrozenBatchNorm2d(nn.BatchNorm2d):
@@ -24,6 +24,7 @@ def fast_training(model: nn.Module) -> nn.Module:
     """`model` itself, with convolutions channels-last, on the CPU with fewer multiplications, and frozen batch norms
     that keep less."""
     use_conv3x3(model)
+    avoid_narrow_conv1x1(model)
     for module in model.modules():
         if type(module) is nn.BatchNorm2d and module.affine and module.track_running_stats:
             module.__class__ = FrozenBatchNorm2d

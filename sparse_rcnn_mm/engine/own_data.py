@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from sparse_rcnn_mm.checkpoints import class_names_of
+from sparse_rcnn_mm.checkpoints import Metadata
 from sparse_rcnn_mm.datasets.inspection import image_faults
 from sparse_rcnn_mm.datasets.layouts import PreparedData, prepare, read_data
 from sparse_rcnn_mm.datasets.raw_data import UNSPLIT, RawData
@@ -32,7 +32,7 @@ def train_on(cfg: Config, folder: str) -> None:
     _set_num_classes(cfg, len(data.classes))
 
 
-def test_on(cfg: Config, folder: str, checkpoint: dict[str, Any]) -> None:
+def test_on(cfg: Config, folder: str, metadata: Metadata) -> None:
     """Point a config at the test split of the data in `folder`, else the validation split, else all of it.
 
     Class names and ids are those in the checkpoint, whatever the order and ids in the folder. Where training made the
@@ -41,10 +41,9 @@ def test_on(cfg: Config, folder: str, checkpoint: dict[str, Any]) -> None:
     Raises:
         UserError: the data are in no known form, or have none of the classes.
     """
-    classes = _classes_of(checkpoint)
     raw = _usable(folder)
-    trained_here = f"img='{raw.root}'" in (checkpoint.get('meta') or {}).get('cfg', '')
-    data = prepare(raw, classes, split=trained_here and set(raw.splits) <= {UNSPLIT, 'train'})
+    trained_here = metadata.training_images() == str(raw.root)
+    data = prepare(raw, metadata.ids_by_class(), split=trained_here and set(raw.splits) <= {UNSPLIT, 'train'})
     split = next(name for name in ('test', 'val', UNSPLIT, 'train') if name in data.splits)
     data.splits = {split or 'all': data.splits[split]}
     paths = data.write(Path(cfg.work_dir, 'test_data'))
@@ -60,14 +59,6 @@ def _usable(folder: str) -> RawData:
         raise UserError(f'{len(faults)} entries of the data in {raw.root} cannot be used, the first: {faults[0].where} '
                         f"{faults[0].what}; 'python tools/inspect_dataset.py {folder}' lists them")
     return raw
-
-
-def _classes_of(checkpoint: dict[str, Any]) -> dict[str, int] | None:
-    names = class_names_of(checkpoint)
-    if not names:
-        return None
-    meta = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
-    return dict(zip(names, meta.get('cat_ids') or range(len(names)), strict=True))
 
 
 def _splits(paths: Mapping[str, str]) -> dict[str, str]:

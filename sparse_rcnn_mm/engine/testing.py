@@ -5,11 +5,17 @@ import argparse
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from mmengine.registry import init_default_scope
 
-from sparse_rcnn_mm.checkpoints import read_checkpoint
+from sparse_rcnn_mm.checkpoints import Metadata, building, read_checkpoint, registered_only, unwrapped
+from sparse_rcnn_mm.inference.detector import try_out
+from sparse_rcnn_mm.models import SparseRCNN
+from sparse_rcnn_mm.registry import DATASETS, SCOPE
 
 from .config import load_config, load_test_config
 from .own_data import test_on
+from .runner import Runner
 
 
 def testing_config(args: argparse.Namespace, **fast_form: Any) -> Config:
@@ -17,10 +23,10 @@ def testing_config(args: argparse.Namespace, **fast_form: Any) -> Config:
 
     In place of the hooks that only training needs it has `FastFormHook`, with the settings `fast_form`.
     """
-    contents = read_checkpoint(args.checkpoint)
-    cfg = load_config(args) if args.config else load_test_config(args, contents)
+    metadata = Metadata.of(read_checkpoint(args.checkpoint), args.checkpoint)
+    cfg = load_config(args) if args.config else load_test_config(args, metadata)
     if args.data:
-        test_on(cfg, args.data, contents)
+        test_on(cfg, args.data, metadata)
     cfg.load_from = args.checkpoint
     cfg.custom_hooks = [dict(type='FastFormHook', **fast_form)]
     return cfg
@@ -30,3 +36,36 @@ def dump_predictions(cfg: Config, path: str) -> None:
     """Let the test write all predictions to the pickle file `path`, too."""
     evaluator = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
     cfg.test_evaluator = [*evaluator, dict(type='DumpDetResults', out_file_path=path)]
+
+
+def run_test(cfg: Config) -> Runner:
+    """Test by a config of `testing_config`. Of one from inside a checkpoint, only registered classes are built.
+
+    Raises:
+        UserError: the model or the data cannot be built from a config inside a checkpoint, or the test failed.
+    """
+    if cfg.filename:
+        runner = Runner.from_cfg(cfg)
+        runner.test()
+        return runner
+    with building(cfg.load_from):
+        runner = Runner.from_cfg(cfg)
+        dataset = runner.test_loop.dataloader.dataset
+        if isinstance(model := unwrapped(runner.model), SparseRCNN) and len(dataset):
+            try_out(model, dataset[0])
+    with registered_only():
+        runner.test()
+    return runner
+
+
+def build_test_dataset(cfg: Config) -> BaseDataset:
+    """The data set that a config of `testing_config` tests on.
+
+    Raises:
+        UserError: it cannot be built from a config inside a checkpoint.
+    """
+    init_default_scope(SCOPE)
+    if cfg.filename:
+        return DATASETS.build(cfg.test_dataloader.dataset)
+    with building(cfg.load_from):
+        return DATASETS.build(cfg.test_dataloader.dataset)

@@ -4,9 +4,10 @@ from __future__ import annotations
 import os
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,12 +16,12 @@ from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 from PIL import Image, ImageOps
 
-from sparse_rcnn_mm.checkpoints import class_names_of, load_contents, read_checkpoint
+from sparse_rcnn_mm.checkpoints import Metadata, building, load_contents, read_checkpoint
 from sparse_rcnn_mm.datasets import LoadRGBImage
 from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.models import SparseRCNN
 from sparse_rcnn_mm.registry import DATASETS, MODELS, SCOPE, TRANSFORMS
 
-from .checkpoint_config import check_types, config_of
 from .fast import fast_form
 
 # A file, a Pillow image, or an array (H, W, 3) uint8 in RGB order.
@@ -94,14 +95,16 @@ class Detector:
             UserError: the file is missing, unsafe or of another model, or has no config inside.
         """
         contents = read_checkpoint(checkpoint)
-        cfg = _read_config(config, contents, checkpoint)
-        model = _build(cfg, checkpoint)
+        metadata = Metadata.of(contents, checkpoint)
+        described = _described(metadata) if config is None else _read_config(config)
+        with building(checkpoint) if config is None else nullcontext():
+            model = _build(described.model, checkpoint)
+            detector = cls(model, described.pipeline, **_class_settings(metadata, described, model))
+            try_out(model, detector.prepare(np.zeros((48, 64, 3), np.uint8)))
         load_contents(model, contents, checkpoint)
-        meta = _dataset_meta(cfg, contents, model.roi_head.bbox_head[-1].fc_cls.out_features)
         model = model.to(_device(device)).eval()
-        if fast:
-            model = fast_form(model, precision, compile)
-        return cls(model, test_pipeline(cfg, checkpoint), **meta)
+        detector.model = fast_form(model, precision, compile) if fast else model
+        return detector
 
     def __call__(self, images: ImageLike | Sequence[ImageLike], batch_size: int = 1) -> Any:
         """Detections of one image, or the list of them for a list of images.
@@ -151,62 +154,78 @@ def read_image(image: ImageLike) -> np.ndarray:
     return LoadRGBImage().transform({'img_path': os.fspath(image)})['img']
 
 
-def test_pipeline(cfg: Config, path: str | os.PathLike) -> list[Any]:
-    """The pipeline of the config's test data.
+@torch.no_grad()
+def try_out(model: SparseRCNN, prepared: Mapping[str, Any]) -> None:
+    """Let a model that was just built, and what its pipeline gave, show what is wrong with them, by any exception."""
+    if not {'inputs', 'data_samples'} <= set(prepared):
+        raise ValueError('the pipeline does not end with PackDetInputs')
+    training = model.training
+    device = next(model.parameters()).device
+    model.eval()(torch.zeros(1, 3, 64, 64, device=device), mode='tensor')
+    model.train(training)
+
+
+class _Described(NamedTuple):
+    """What a config says about a detector."""
+    model: dict[str, Any]
+    pipeline: Sequence[Mapping[str, Any]]
+    dataset_type: str | None
+    metainfo: Mapping[str, Any]
+
+
+def _described(metadata: Metadata) -> _Described:
+    stored = metadata.config()
+    return _Described(stored.model(), stored.test_pipeline(), stored.dataset_type(), stored.metainfo())
+
+
+def _read_config(config: str | os.PathLike | Config) -> _Described:
+    """What a config of the user's own says, which is trusted.
 
     Raises:
-        UserError: the config has none.
+        UserError: there is no such file, it cannot be read, or it has no pipeline for testing.
     """
-    dataset = (cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}).get('dataset', {})
+    name = 'given'
+    if not isinstance(config, Config):
+        name = os.fspath(config)
+        if not Path(config).is_file():
+            raise UserError(f'there is no config file {config}')
+        try:
+            config = Config.fromfile(config)
+        except Exception as error:  # a config is Python: anything can go wrong in it
+            raise UserError(f'the config {config} cannot be read: {error}') from error
+    dataset = (config.get('test_dataloader') or config.get('val_dataloader') or {}).get('dataset', {})
     while 'pipeline' not in dataset and 'dataset' in dataset:
         dataset = dataset['dataset']
     if not dataset.get('pipeline'):
-        raise UserError(f'the config of {path} has no test_dataloader.dataset.pipeline: pass another (--config FILE)')
-    return dataset['pipeline']
+        raise UserError(f'the config {name} has no test_dataloader.dataset.pipeline: pass another (--config FILE)')
+    return _Described(config.model, dataset['pipeline'], dataset.get('type'), dataset.get('metainfo', {}))
 
 
-def _read_config(config: str | os.PathLike | Config | None, contents: dict[str, Any],
-                 checkpoint: str | os.PathLike) -> Config:
-    if isinstance(config, Config):
-        return config
-    if config is None:
-        cfg = config_of(contents, checkpoint)
-        check_types([cfg.get('model'), test_pipeline(cfg, checkpoint)], checkpoint)
-        return cfg
-    if not Path(config).is_file():
-        raise UserError(f'there is no config file {config}')
-    try:
-        return Config.fromfile(config)
-    except Exception as error:  # a config is Python: anything can go wrong in it
-        raise UserError(f'the config {config} cannot be read: {error}') from error
-
-
-def _build(cfg: Config, path: str | os.PathLike) -> Any:
+def _build(model: dict[str, Any], path: str | os.PathLike) -> SparseRCNN:
     """The network, without fetching pretrained weights: the checkpoint holds all of them."""
     try:
         with DefaultScope.overwrite_default_scope(SCOPE):
-            return MODELS.build(cfg.model)
+            built = MODELS.build(model)
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise UserError(f'the config of {path} does not describe a model of this package ({error}): '
                         'pass one that does (--config FILE)') from error
+    if not isinstance(built, SparseRCNN):
+        raise UserError(f'the config of {path} does not describe a detector of this package, but a '
+                        f'{type(built).__name__}: pass one that does (--config FILE)')
+    return built
 
 
-def _dataset_meta(cfg: Config, contents: dict[str, Any], number: int) -> dict[str, Any]:
-    """What the checkpoint says about its `number` of classes, else the config's data set; else they are numbered."""
-    meta = {key.lower(): value for key, value in ((contents.get('meta') or {}).get('dataset_meta') or {}).items()}
-    names = class_names_of(contents)
-    if not names:
-        dataset = (cfg.get('test_dataloader') or {}).get('dataset', {})
+def _class_settings(metadata: Metadata, described: _Described, model: SparseRCNN) -> dict[str, Any]:
+    """Names, ids and colors of the classes: from the checkpoint, else from the config's data set, else numbers."""
+    number = model.roi_head.bbox_head[-1].fc_cls.out_features
+    if not metadata.classes:
         DATASETS.import_from_location()
-        kind = ChainMap(DATASETS.module_dict, DATASETS.parent.module_dict).get(dataset.get('type'))
-        meta = {**getattr(kind, 'METAINFO', {}), **dataset.get('metainfo', {})}
-        names = list(meta.get('classes', ()))
-    if len(names) != number:
-        names, meta = [f'class {index}' for index in range(number)], {}
-    lists = {key: meta.get(key) for key in ('cat_ids', 'palette')}
-    ids, palette = (value if isinstance(value, (list, tuple)) and len(value) == number else None
-                    for value in lists.values())
-    return {'classes': names, 'category_ids': ids, 'palette': palette}
+        kind = ChainMap(DATASETS.module_dict, DATASETS.parent.module_dict).get(described.dataset_type)
+        metadata = Metadata.of({'meta': {'dataset_meta': {**getattr(kind, 'METAINFO', {}), **described.metainfo}}},
+                               metadata.path)
+    if len(metadata.classes or ()) != number:
+        return {'classes': [f'class {index}' for index in range(number)]}
+    return {'classes': metadata.classes, 'category_ids': metadata.category_ids, 'palette': metadata.palette}
 
 
 def _device(device: str | None) -> torch.device:

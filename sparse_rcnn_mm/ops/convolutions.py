@@ -34,6 +34,24 @@ class Conv3x3(nn.Conv2d):
         return super()._conv_forward(x, weight, bias)
 
 
+class NarrowConv1x1(nn.Conv2d):
+    """A strided 1x1 convolution of fewer than 16 channels, as one without stride on every other cell.
+
+    On processors with AVX-512, oneDNN's own gradient of such kernels ends the process (torch 2.13, channels-last).
+    """
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.conv2d(x[:, :, ::self.stride[0], ::self.stride[1]], weight, bias)
+
+
+def avoid_narrow_conv1x1(model: nn.Module) -> None:
+    """Make the strided 1x1 convolutions of `model` with few channels into `NarrowConv1x1`, in place."""
+    for module in model.modules():
+        if (type(module) is nn.Conv2d and module.kernel_size == (1, 1) and module.stride != (1, 1)
+                and module.padding == (0, 0) and module.groups == 1 and module.in_channels < 16):
+            module.__class__ = NarrowConv1x1
+
+
 def use_conv3x3(model: nn.Module) -> None:
     """Make the 3x3 convolutions of `model` into `Conv3x3`, in place, where PyTorch was built with NNPACK."""
     if torch.backends.nnpack.is_available():

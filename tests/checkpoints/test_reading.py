@@ -12,7 +12,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
-from sparse_rcnn_mm.checkpoints import class_names_of, read_checkpoint, state_dict_of
+from sparse_rcnn_mm.checkpoints import Metadata, read_checkpoint, state_dict_of
 from sparse_rcnn_mm.errors import UserError
 
 
@@ -50,7 +50,7 @@ def test_what_mmengine_saves_is_read(tmp_path):
     info = checkpoint['message_hub']['runtime_info']
     assert (info['iter'], info['best'], info['flag'], info['row'].tolist()) == (7, 0.5, True, [1., 1.])
     assert state_dict_of(checkpoint)['a'].tolist() == [0., 1., 2.]
-    assert class_names_of(checkpoint) == ['cat', 'dog']
+    assert Metadata.of(checkpoint, 'a.pth').classes == ('cat', 'dog')
 
 
 def test_arrays_written_by_the_other_numpy_are_read(tmp_path):
@@ -109,10 +109,11 @@ def test_pickles_of_detectron2_become_tensors(tmp_path):
     assert torch.equal(state['a.weight'], torch.arange(6.).reshape(2, 3)) and state['n'].item() == 3
 
 
-def test_class_names_of_the_old_layout():
-    assert class_names_of(dict(meta=dict(CLASSES=('cat',), config='model = ...'))) == ['cat']
-    assert class_names_of(dict(meta=dict(dataset_meta=dict(classes=['dog'])))) == ['dog']
-    assert class_names_of(dict(state_dict={})) is None
+@pytest.mark.parametrize('read', [read_checkpoint, lambda path: CheckpointLoader.load_checkpoint(str(path), 'cpu')])
+def test_the_text_that_mmengine_would_run_is_dropped(tmp_path, read):
+    """mmengine's Runner runs `meta['config']` when it resumes."""
+    torch.save(dict(meta=dict(config='raise SystemExit', cfg='x = 1')), tmp_path / 'a.pth')
+    assert read(tmp_path / 'a.pth')['meta'] == dict(cfg='x = 1')
 
 
 def test_importing_the_package_is_enough(tmp_path):

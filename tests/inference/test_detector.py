@@ -87,8 +87,8 @@ def test_config_may_come_from_a_file(contents: dict, config: Config, detector: D
 
 @pytest.mark.parametrize('part, setting, message', [
     ('backbone', dict(extra=1), 'does not describe a model of this package'),
-    ('rpn_head', dict(type='RPNHead'), 'does not describe a model of this package'),
-    ('rpn_head', dict(type='os.system', command='touch MARK'), 'uses os.system, which is not registered'),
+    ('rpn_head', dict(type='RPNHead'), "model.rpn_head.type is 'RPNHead', which a stored config may not name"),
+    ('rpn_head', dict(type='os.system', command='touch MARK'), "is 'os.system', which is not registered"),
 ])
 def test_a_config_of_another_model_is_told(contents: dict, config: Config, tmp_path: Path, part: str, setting: dict,
                                            message: str, monkeypatch: pytest.MonkeyPatch) -> None:

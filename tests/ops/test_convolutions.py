@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sparse_rcnn_mm.ops import convolutions, winograd_gradient
-from sparse_rcnn_mm.ops.convolutions import Conv3x3, use_conv3x3
+from sparse_rcnn_mm.ops.convolutions import Conv3x3, avoid_narrow_conv1x1, use_conv3x3
 
 pytestmark = pytest.mark.skipif(not torch.backends.nnpack.is_available(), reason='PyTorch without NNPACK')
 
@@ -61,3 +61,22 @@ def test_what_stays(settings) -> None:
     net = nn.Sequential(nn.Conv2d(64, 64, **settings))
     use_conv3x3(net)
     assert type(net[0]) is nn.Conv2d
+
+
+@pytest.mark.parametrize('channels', [3, 8])
+@pytest.mark.parametrize('bias', [False, True])
+def test_narrow_convolutions_do_not_end_the_process(channels: int, bias: bool) -> None:
+    """oneDNN's own gradient of them does, with AVX-512 and channels-last."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(channels, 16, 1, stride=2, bias=bias).to(memory_format=torch.channels_last)
+    x = torch.randn(2, channels, 25, 24).to(memory_format=torch.channels_last)
+    wanted = results(copy.deepcopy(conv).double().to(memory_format=torch.contiguous_format), x.double().contiguous())
+    avoid_narrow_conv1x1(conv)
+    for ours, theirs in zip(results(conv, x), wanted, strict=True):
+        torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=3e-6 * float(theirs.abs().max()))
+
+
+def test_wider_convolutions_stay() -> None:
+    net = nn.Sequential(nn.Conv2d(16, 8, 1, stride=2), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1, 2, groups=2))
+    avoid_narrow_conv1x1(net)
+    assert {type(conv) for conv in net} == {nn.Conv2d}

@@ -15,7 +15,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from sparse_rcnn_mm.checkpoints import class_names_of, load_checkpoint
+from sparse_rcnn_mm.checkpoints import Metadata, load_checkpoint
 from sparse_rcnn_mm.checkpoints.official import from_official
 
 from . import rule
@@ -101,7 +101,7 @@ def test_mmdet_checkpoint_loads_strictly_and_gives_mmdets_logits(tmp_path, versi
             parameter.zero_()
     torch.save(layout(version, theirs), tmp_path / 'mmdet.pth')
     checkpoint, report = load_checkpoint(ours, tmp_path / 'mmdet.pth')
-    assert report.complete and class_names_of(checkpoint) == ['a', 'b', 'c', 'd', 'e']
+    assert report.complete and Metadata.of(checkpoint, 'x').classes == ('a', 'b', 'c', 'd', 'e')
 
     ours.eval()
     data = ours.data_preprocessor(batch_of(CASE))

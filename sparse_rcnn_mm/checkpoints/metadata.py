@@ -1,0 +1,97 @@
+"""What a checkpoint says about itself: its classes and its config."""
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sparse_rcnn_mm.errors import UserError
+
+from .stored_config import StoredConfig, class_names
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """The `meta` of a checkpoint of mmengine or of mmdet 2.x, checked.
+
+    Attributes:
+        path: the checkpoint, for messages.
+        classes: the name of every label, or None where the checkpoint does not say.
+        category_ids: the id of every class in the COCO file of the training, or None.
+        palette: an RGB color for every class, or None.
+        config_text: the config as mmengine stores it; `config` reads it.
+    """
+    path: str
+    classes: tuple[str, ...] | None = None
+    category_ids: tuple[int, ...] | None = None
+    palette: tuple[tuple[int, int, int], ...] | None = None
+    config_text: Any = None
+
+    @classmethod
+    def of(cls, checkpoint: Mapping[str, Any], path: str | os.PathLike) -> Metadata:
+        """Read the contents of a checkpoint file.
+
+        Raises:
+            UserError: what it says about itself is malformed.
+        """
+        meta = checkpoint.get('meta') or {}
+        if not isinstance(meta, Mapping):
+            raise UserError(f'the metadata of {path} are not a dict')
+        dataset = meta.get('dataset_meta') or {}
+        if not isinstance(dataset, Mapping):
+            raise UserError(f'the dataset_meta inside {path} is not a dict')
+        # mmdet 3.x writes lower-case keys into `dataset_meta`, 3.0 release candidates upper-case ones, 2.x `CLASSES`
+        dataset = {str(key).lower(): value for key, value in dataset.items()}
+        names = dataset.get('classes') or meta.get('CLASSES')
+        if not names:
+            return cls(os.fspath(path), config_text=meta.get('cfg'))
+        classes = class_names(names, path)
+        return cls(os.fspath(path), classes, _ids(dataset.get('cat_ids'), len(classes), path),
+                   _colors(dataset.get('palette'), len(classes)), meta.get('cfg'))
+
+    def config(self) -> StoredConfig:
+        """The config that the checkpoint was trained with.
+
+        Raises:
+            UserError: there is none, or it is more than data.
+        """
+        return StoredConfig.of(self.config_text, self.path)
+
+    def training_images(self) -> str | None:
+        """The folder of the training images, where a readable config inside names one."""
+        try:
+            return self.config().training_images()
+        except UserError:
+            return None
+
+    def ids_by_class(self) -> dict[str, int] | None:
+        """The category id of every class by its name, from 0 where the checkpoint has no ids; None without names.
+
+        Raises:
+            UserError: two classes have one name.
+        """
+        if self.classes is None:
+            return None
+        if len(set(self.classes)) < len(self.classes):
+            twice = next(name for name in self.classes if self.classes.count(name) > 1)
+            raise UserError(f'two classes inside {self.path} have the name {twice!r}: data cannot be matched to them')
+        return dict(zip(self.classes, self.category_ids or range(len(self.classes)), strict=True))
+
+
+def _ids(ids: Any, number: int, path: str | os.PathLike) -> tuple[int, ...] | None:
+    if ids is None:
+        return None
+    if (not isinstance(ids, (list, tuple)) or len(ids) != number or len(set(map(str, ids))) < number
+            or any(type(one) is not int for one in ids)):
+        raise UserError(f'the category ids inside {path} are not {number} different whole numbers, one for each class')
+    return tuple(ids)
+
+
+def _colors(palette: Any, number: int) -> tuple[tuple[int, int, int], ...] | None:
+    """The palette if it has a color for every class: it only decorates, so any other is left out."""
+    if not isinstance(palette, (list, tuple)) or len(palette) < number:
+        return None
+    colors = [color for color in palette[:number] if isinstance(color, (list, tuple)) and len(color) == 3
+              and all(type(value) is int and 0 <= value <= 255 for value in color)]
+    return tuple((r, g, b) for r, g, b in colors) if len(colors) == number else None

@@ -1,0 +1,322 @@
+"""The config inside a checkpoint, which may come from anybody.
+
+Building a config calls what it names, with the arguments it gives. So only four parts of a stored config are used: the
+model, the test data set, the size of its batches, and its metrics. Everything in them must be on a list: plain values
+in plain containers, registered classes of the modules below, text that is a name, and paths where a data set has its
+files. Whatever is unknown is refused. What else a test needs (hooks, logs, visualizer, loop) comes from this package.
+"""
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, NoReturn
+
+from mmengine.registry import Registry
+from mmengine.registry import registry as mmengine_registry
+
+from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.registry import DATASETS, METRICS, MODELS, SCOPE, TASK_UTILS, TRANSFORMS
+
+from .literals import read_literals
+
+# Modules whose registered classes a stored config may name, beside this package's and those that the user's own code
+# registered. Their arguments name nothing outside of the model, but for `init_cfg` and `pretrained`, which are dropped.
+_UPSTREAM = ('torch.nn', 'mmcv.cnn', 'mmengine.model', 'mmdet.models.backbones', 'mmdet.models.data_preprocessors',
+             'mmdet.models.layers', 'mmdet.models.losses', 'mmdet.models.necks', 'mmdet.models.task_modules',
+             *(f'mmcv.transforms.{name}' for name in ('formatting', 'loading', 'processing', 'wrappers')),
+             *(f'mmdet.datasets.transforms.{name}' for name in (
+                 'colorspace', 'formatting', 'geometric', 'loading', 'transforms', 'wrappers')),
+             'mmdet.datasets.coco', 'mmdet.evaluation.metrics.coco_metric')
+_NOT_THE_USERS = ('torch', 'torchvision', 'mmcv', 'mmdet', 'mmengine', 'builtins')
+_SCOPES = (SCOPE, 'mmdet', 'mmengine')
+_WEIGHTS = ('init_cfg', 'pretrained')  # the checkpoint holds the weights
+_STORAGES = ('backend_args', 'file_client_args')
+_LOCAL: tuple = ({'backend': 'local'}, {'backend': 'disk'}, {}, None)
+_NAME = re.compile(r'([\w+-][\w +-]{0,99})?', re.ASCII)
+_DEEPEST = 40
+# The settings of a test_dataloader that mmdet's configs have.
+_LOADER = ('batch_size', 'num_workers', 'persistent_workers', 'drop_last', 'sampler', 'dataset', 'pin_memory',
+           'prefetch_factor', 'collate_fn')
+# Arguments that may hold text, of the parts that have arguments for files they write.
+_METRIC_TEXT = {'type', 'metric', 'metric_items', 'prefix', 'collect_device'}
+_DATASET_TEXT = {'type'}
+
+
+@dataclass(frozen=True)
+class StoredConfig:
+    """The config that a checkpoint was trained with, as plain data; nothing in it was run or built.
+
+    Attributes:
+        values: its top level.
+        path: the checkpoint, for messages.
+    """
+    values: Mapping[str, Any]
+    path: str
+
+    @classmethod
+    def of(cls, text: Any, path: str | os.PathLike) -> StoredConfig:
+        """Read the text that mmengine stores as `meta['cfg']`.
+
+        Raises:
+            UserError: there is none, or it is more than data.
+        """
+        if not isinstance(text, str) or not text.strip():
+            raise UserError(f'{path} holds weights without their config: pass the one it was trained with '
+                            '(--config FILE)')
+        try:
+            return cls(read_literals(text), os.fspath(path))
+        except ValueError as error:
+            raise UserError(f'the config inside {path} is not plain data ({error}), and was not run: '
+                            'pass the one it was trained with (--config FILE)') from error
+
+    def model(self) -> dict[str, Any]:
+        """The model, safe to build.
+
+        Raises:
+            UserError: it is missing, malformed or names what a stored config may not name. So do all methods here.
+        """
+        return self._part('model', self.values.get('model'), _Rules((MODELS, TASK_UTILS), dropped=_WEIGHTS))
+
+    def test_pipeline(self) -> list[dict[str, Any]]:
+        """The transforms of the test images."""
+        where = 'test_dataloader.dataset.pipeline'
+        pipeline = self._innermost_dataset().get('pipeline')
+        if not isinstance(pipeline, (list, tuple)) or not pipeline:
+            self._refuse(where, 'is not a list of transforms')
+        return [self._part(f'{where}[{i}]', step, _Rules((TRANSFORMS,))) for i, step in enumerate(pipeline)]
+
+    def dataset_type(self) -> str | None:
+        """The name of the test data set's class, which may know names for the classes."""
+        kind = self._innermost_dataset().get('type')
+        return kind if isinstance(kind, str) else None
+
+    def metainfo(self) -> dict[str, Any]:
+        """What the test data set says about its classes, unchecked."""
+        metainfo = self._innermost_dataset().get('metainfo')
+        return dict(metainfo) if isinstance(metainfo, Mapping) else {}
+
+    def test_dataloader(self) -> dict[str, Any]:
+        """The test data set in batches, without workers' or samplers' settings."""
+        loader = self._loader()
+        unknown = sorted(str(key) for key, value in loader.items() if value is not None and key not in _LOADER)
+        if unknown:
+            self._refuse('test_dataloader', f'has {unknown[0]}, which a stored config may not set')
+        if loader.get('collate_fn') not in (None, {'type': 'pseudo_collate'}):
+            self._refuse('test_dataloader.collate_fn', 'is not pseudo_collate')
+        if loader.get('sampler') not in (None, {'type': 'DefaultSampler', 'shuffle': False}):
+            self._refuse('test_dataloader.sampler', 'is not a DefaultSampler without shuffling')
+        numbers = {'batch_size': loader.get('batch_size', 1), 'num_workers': loader.get('num_workers', 0)}
+        for (key, value), least in zip(numbers.items(), (1, 0), strict=True):
+            if type(value) is not int or not least <= value <= 1024:
+                self._refuse(f'test_dataloader.{key}', 'is not a sensible number')
+        numbers['num_workers'] = min(numbers['num_workers'], os.cpu_count() or 1)
+        return {**numbers, 'sampler': {'type': 'DefaultSampler', 'shuffle': False}, 'dataset': self._checked_dataset()}
+
+    def test_evaluator(self) -> list[dict[str, Any]]:
+        """The metrics."""
+        metrics = self.values.get('test_evaluator') or self.values.get('val_evaluator')
+        metrics = [metrics] if isinstance(metrics, Mapping) else metrics
+        if not isinstance(metrics, (list, tuple)) or not metrics:
+            self._refuse('test_evaluator', 'is not a metric or a list of metrics')
+        rules = _Rules((METRICS,), text=_METRIC_TEXT, places=('ann_file',))
+        return [self._part('test_evaluator', metric, rules) for metric in metrics]
+
+    def training_images(self) -> str | None:
+        """The image folder of the training data set, as it is written."""
+        folder = self.values.get('train_dataloader')
+        for key in ('dataset', 'data_prefix', 'img'):
+            folder = folder.get(key) if isinstance(folder, Mapping) else None
+        return folder if isinstance(folder, str) else None
+
+    def _loader(self) -> Mapping[str, Any]:
+        loader = self.values.get('test_dataloader') or self.values.get('val_dataloader')
+        if not isinstance(loader, Mapping):
+            self._refuse('test_dataloader', 'is not a dict')
+        return loader
+
+    def _dataset(self) -> Mapping[str, Any]:
+        dataset = self._loader().get('dataset')
+        if not isinstance(dataset, Mapping):
+            self._refuse('test_dataloader.dataset', 'is not a dict')
+        return dataset
+
+    def _innermost_dataset(self) -> Mapping[str, Any]:
+        dataset = self._dataset()
+        while 'pipeline' not in dataset and isinstance(dataset.get('dataset'), Mapping):
+            dataset = dataset['dataset']
+        return dataset
+
+    def _checked_dataset(self) -> dict[str, Any]:
+        where = 'test_dataloader.dataset'
+        dataset = dict(self._dataset())
+        dataset.pop('pipeline', None)
+        prefix, metainfo = dataset.pop('data_prefix', None) or {}, dataset.pop('metainfo', None) or {}
+        checked = self._part(where, dataset, _Rules((DATASETS,), text=_DATASET_TEXT, places=('ann_file', 'data_root')))
+        checked['data_prefix'] = self._part(f'{where}.data_prefix', prefix, _Rules((), text=(), places=('img',)),
+                                            typed=False)
+        if metainfo:
+            checked['metainfo'] = {'classes': class_names(self.metainfo().get('classes'), self.path)}
+        return {**checked, 'pipeline': self.test_pipeline()}
+
+    def _part(self, where: str, part: Any, rules: _Rules, typed: bool = True) -> dict[str, Any]:
+        if not isinstance(part, Mapping) or (typed and 'type' not in part):
+            self._refuse(where, f'is not a dict{" with a type" if typed else ""}')
+        try:
+            return rules.check(part, where)
+        except _Refused as error:
+            self._refuse(*error.args)
+
+    def _refuse(self, where: str, what: str) -> NoReturn:
+        raise UserError(f'the config inside {self.path} was not used: {where} {what}; if you trust its author, pass '
+                        'the config it was trained with (--config FILE)')
+
+
+class _Refused(Exception):
+    """A place in a config, and what is wrong there."""
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """What a part of a stored config may hold.
+
+    Attributes:
+        nodes: the registries whose classes it may name.
+        dropped: arguments that are left out.
+        text: arguments that may hold text; None for all.
+        places: arguments of the part itself that may be paths of local files.
+    """
+    nodes: Sequence[Registry]
+    dropped: Collection[str] = ()
+    text: Collection[str] | None = None
+    places: Collection[str] = ()
+
+    def check(self, part: Mapping[str, Any], where: str) -> dict[str, Any]:
+        """A copy of `part` that is safe to build."""
+        places = {key: self._place(part[key], f'{where}.{key}') for key in self.places if part.get(key) is not None}
+        rest = {key: value for key, value in part.items() if key not in places}
+        return {**self._dict(rest, where, 0), **places}
+
+    def _dict(self, part: Mapping[str, Any], where: str, depth: int) -> dict[str, Any]:
+        result = {}
+        for key, value in part.items():
+            if not isinstance(key, str) or not key.isidentifier() or (key.startswith('_') and key != '_scope_'):
+                raise _Refused(where, f'has the argument {str(key)[:60]!r}, which is not a name')
+            place = f'{where}.{key}'
+            if key == 'type':
+                self._check_type(value, place)
+                result[key] = value
+            elif key == '_scope_':
+                if value not in _SCOPES:
+                    raise _Refused(place, f'is not one of {", ".join(_SCOPES)}')
+                result[key] = value
+            elif key in _STORAGES:
+                if value not in _LOCAL:
+                    raise _Refused(place, 'is not local storage')
+            elif key not in self.dropped:
+                result[key] = self._value(value, place, key, depth)
+        return result
+
+    def _value(self, value: Any, where: str, key: str, depth: int) -> Any:
+        if depth > _DEEPEST:
+            raise _Refused(where, 'is nested too deeply')
+        if value is None or type(value) in (bool, int, float):
+            return value
+        if type(value) is str:
+            if self.text is not None and key not in self.text:
+                raise _Refused(where, f'is text ({value[:60]!r}), which this argument of a stored config may not be')
+            if not _NAME.fullmatch(value):
+                raise _Refused(where, f'is not a name ({value[:60]!r})')
+            return value
+        if type(value) is dict:
+            return self._dict(value, where, depth + 1)
+        if type(value) in (list, tuple, set):
+            return type(value)(self._value(item, f'{where}[{i}]', key, depth + 1) for i, item in enumerate(value))
+        raise _Refused(where, f'is of the type {type(value).__name__}')
+
+    @staticmethod
+    def _place(value: Any, where: str) -> str:
+        if type(value) is not str or '://' in value or '\0' in value:
+            raise _Refused(where, 'is not a path of a local file')
+        return value
+
+    def _check_type(self, kind: Any, where: str) -> None:
+        if type(kind) is not str:
+            raise _Refused(where, f'is not the name of a class ({str(kind)[:60]!r})')
+        scope, _, name = kind.rpartition('.')
+        if '.' in kind and scope not in _SCOPES:
+            raise _Refused(where, f'is {kind[:60]!r}, which is not registered')
+        found = [cls for node in self.nodes if (cls := _registered(node, scope, name)) is not None]
+        if not found:
+            raise _Refused(where, f'is {kind[:60]!r}, which is not registered: import the module that registers it')
+        for cls in found:
+            if not isinstance(cls, type) or not _may_be_named(cls.__module__):
+                raise _Refused(where, f'is {kind[:60]!r}, which a stored config may not name')
+
+
+def _registered(node: Registry, scope: str, name: str) -> Any:
+    """What a registry knows by this name, itself or through its parents; of the named scope only, if one is."""
+    chain: Registry | None = node
+    while chain is not None:
+        chain.import_from_location()
+        if scope in ('', chain.scope) and name in chain.module_dict:
+            return chain.module_dict[name]
+        chain = chain.parent
+    return None
+
+
+def _may_be_named(module: str) -> bool:
+    def within(names: Collection[str]) -> bool:
+        return any(module == name or module.startswith(f'{name}.') for name in names)
+
+    return within(_UPSTREAM) or not within(_NOT_THE_USERS)
+
+
+def class_names(names: Any, path: str | os.PathLike) -> tuple[str, ...]:
+    """Class names as a checkpoint stores them: a list of text, or the name of a single class.
+
+    Raises:
+        UserError: they are something else.
+    """
+    names = (names,) if isinstance(names, str) else names
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise UserError(f'the class names inside {path} are not a list of text')
+    return tuple(names)
+
+
+@contextmanager
+def registered_only() -> Iterator[None]:
+    """Let mmengine build registered classes only; it would also import any module and call any function by its path."""
+    before = {name: getattr(mmengine_registry, name) for name in ('get_object_from_string', 'import_module')}
+    mmengine_registry.get_object_from_string = lambda name: None
+    mmengine_registry.import_module = _import_known
+    try:
+        yield
+    finally:
+        for name, function in before.items():
+            setattr(mmengine_registry, name, function)
+
+
+def _import_known(name: str) -> Any:
+    """Import a module in which mmengine looks for classes: of the packages here, or one that is imported already."""
+    if name.split('.')[0] in (*_NOT_THE_USERS, SCOPE) or name in sys.modules:
+        return import_module(name)
+    raise ImportError(f'{name} is not imported for a stored config')
+
+
+@contextmanager
+def building(path: str | os.PathLike) -> Iterator[None]:
+    """Build parts of the config inside the checkpoint `path`: registered classes only; any failure is a UserError."""
+    try:
+        with registered_only():
+            yield
+    except UserError:
+        raise
+    except Exception as error:  # arguments from anybody can make any constructor raise anything
+        raise UserError(f'the config of {path} does not describe a model of this package '
+                        f'({type(error).__name__}: {" ".join(str(error).split())[:300]}): '
+                        'pass one that does (--config FILE)') from error
