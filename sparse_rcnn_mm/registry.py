@@ -26,6 +26,13 @@ def build(node: Registry, part: Part, **defaults: Any) -> Any:
     return node.build(part, default_args=defaults) if isinstance(part, dict) else part
 
 
+def innermost_dataset(dataset: Any) -> Any:
+    """The config of the data set itself, where wrappers such as RepeatDataset are around it."""
+    while 'dataset' in dataset:
+        dataset = dataset['dataset']
+    return dataset
+
+
 def _child(parent: Registry, *locations: str) -> Registry:
     return Registry(parent.name, parent=parent, scope=SCOPE, locations=[*parent._locations, *locations])
 
@@ -37,7 +44,7 @@ HOOKS = _child(mmdet.HOOKS, 'sparse_rcnn_mm.engine')
 DATASETS = _child(mmdet.DATASETS, 'sparse_rcnn_mm.datasets')
 DATA_SAMPLERS = _child(mmdet.DATA_SAMPLERS)
 TRANSFORMS = _child(mmdet.TRANSFORMS, 'sparse_rcnn_mm.datasets')
-MODELS = _child(mmdet.MODELS, 'sparse_rcnn_mm.models')
+MODELS = _child(mmdet.MODELS, 'sparse_rcnn_mm.models', 'sparse_rcnn_mm.ops.naive_sync_batch_norm')
 MODEL_WRAPPERS = _child(mmdet.MODEL_WRAPPERS)
 WEIGHT_INITIALIZERS = _child(mmdet.WEIGHT_INITIALIZERS)
 OPTIMIZERS = _child(mmdet.OPTIMIZERS)

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,8 +10,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import init_default_scope
 
 from sparse_rcnn_mm.registry import PARAM_SCHEDULERS
-
-CONFIGS = Path(__file__).parents[1] / 'configs'
+from tests.kit import CONFIGS
 
 
 def load(name: str) -> Config:

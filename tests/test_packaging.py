@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import sparse_rcnn_mm
+from tests.kit import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted(path.relative_to(ROOT) for path in (ROOT / 'configs').rglob('*.py'))
 
 # Run in another folder than the clone.

@@ -20,7 +20,7 @@ from sparse_rcnn_mm.engine import (
 from sparse_rcnn_mm.errors import one_sentence
 from sparse_rcnn_mm.evaluation.analysis import Analysis, as_numbers
 from sparse_rcnn_mm.evaluation.page import write_page
-from sparse_rcnn_mm.evaluation.records import by_image, read_predictions, tested_data, write_json
+from sparse_rcnn_mm.evaluation.records import by_image, evaluated_data, read_predictions, write_json
 
 
 def parse_args() -> argparse.Namespace:
@@ -64,7 +64,7 @@ def test_and_keep(cfg: Config, path: Path) -> tuple[BaseDataset, list[dict[str, 
 
 def write_analysis(dataset: BaseDataset, predictions: list[dict[str, Any]], folder: Path,
                    args: argparse.Namespace) -> None:
-    analysis = Analysis.of(tested_data(dataset, by_image(predictions)), args.score_thr)
+    analysis = Analysis.of(evaluated_data(dataset, by_image(predictions)), args.score_thr)
     numbers = as_numbers(analysis, args.worst)
     write_page(analysis, numbers, folder / 'analysis.html', f'{Path(args.checkpoint).name} on '
                f'{Path(dataset.ann_file).name}')

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
+from sparse_rcnn_mm.acceleration.prediction import PRECISIONS
 from sparse_rcnn_mm.benchmark import report
 from sparse_rcnn_mm.benchmark.loader import loader_table, seconds_by_transform
 from sparse_rcnn_mm.benchmark.measure import Result, Workload, measure
 from sparse_rcnn_mm.benchmark.mmdet_twin import require_compiled_ops
 from sparse_rcnn_mm.checkpoints import read_checkpoint
 from sparse_rcnn_mm.engine import add_common_arguments, load_config
-from sparse_rcnn_mm.engine.own_data import train_on
 from sparse_rcnn_mm.errors import UserError, one_sentence
-from sparse_rcnn_mm.inference.fast import PRECISIONS
+from sparse_rcnn_mm.own_data.config import set_training_data
 
 SWEEPS: dict[str, list[int]] = {
     'proposals': [50, 100, 200, 300, 500, 1000], 'stages': [1, 2, 3, 4, 5, 6], 'size': [320, 480, 640, 800],
@@ -82,7 +82,7 @@ def main() -> None:
         raise UserError('--data is for --loader: the model is measured on made images')
     if args.loader:
         if args.data:
-            train_on(cfg, args.data)
+            set_training_data(cfg, args.data)
         print(loader_table(seconds_by_transform(cfg, args.loader)))
         return
     if args.against:

@@ -5,9 +5,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from sparse_rcnn_mm.acceleration.prediction import PRECISIONS
 from sparse_rcnn_mm.errors import UserError, one_sentence
 from sparse_rcnn_mm.inference import Detector
-from sparse_rcnn_mm.inference.fast import PRECISIONS
 from sparse_rcnn_mm.inference.run import process
 from sparse_rcnn_mm.inference.sources import find_sources
 

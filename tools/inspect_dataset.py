@@ -8,11 +8,11 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.hub import get_config
 
-from sparse_rcnn_mm.datasets.inspection import inspect_data
-from sparse_rcnn_mm.datasets.layouts import read_data
-from sparse_rcnn_mm.datasets.overview import ModelSettings, overview
-from sparse_rcnn_mm.engine.inspect import data_of, draw, report
 from sparse_rcnn_mm.errors import UserError, one_sentence
+from sparse_rcnn_mm.own_data.inspection import inspect_data
+from sparse_rcnn_mm.own_data.layouts import read_data
+from sparse_rcnn_mm.own_data.overview import ModelSettings, overview
+from sparse_rcnn_mm.own_data.report import data_of, draw, report
 
 CONFIG = 'sparse_rcnn_mm::configs/sparse_rcnn_r50_finetune.py'
 MOST = 10  # findings of a kind that are printed

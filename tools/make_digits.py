@@ -1,8 +1,8 @@
 """Make the digits data set of the quick start: 1,000 training and 200 validation images."""
 import argparse
 
+from sparse_rcnn_mm.datasets.make_digits import make_digits
 from sparse_rcnn_mm.errors import one_sentence
-from sparse_rcnn_mm.make_digits import make_digits
 
 
 def main() -> None:

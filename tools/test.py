@@ -3,9 +3,9 @@ from __future__ import annotations
 
 import argparse
 
+from sparse_rcnn_mm.acceleration.prediction import PRECISIONS
 from sparse_rcnn_mm.engine import add_common_arguments, dump_predictions, run_test, testing_config
 from sparse_rcnn_mm.errors import UserError, one_sentence
-from sparse_rcnn_mm.inference.fast import PRECISIONS
 
 
 def parse_args() -> argparse.Namespace:

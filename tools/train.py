@@ -6,7 +6,15 @@ import argparse
 import torch
 from mmengine.config import Config
 
-from sparse_rcnn_mm.engine import TRACKERS, Runner, accumulate, add_common_arguments, load_config, log_to, train_on
+from sparse_rcnn_mm.engine import (
+    TRACKERS,
+    Runner,
+    accumulate,
+    add_common_arguments,
+    load_config,
+    log_to,
+    set_training_data,
+)
 from sparse_rcnn_mm.errors import UserError, one_sentence
 
 
@@ -33,7 +41,7 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     if args.data:
-        train_on(cfg, args.data)
+        set_training_data(cfg, args.data)
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper' if torch.cuda.is_available() else 'CPUAmpOptimWrapper'
     if args.auto_scale_lr and not cfg.get('accumulate_to'):  # there `accumulate` scales it

@@ -4,9 +4,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from sparse_rcnn_mm.datasets.read_image import read_image
 from sparse_rcnn_mm.errors import UserError, one_sentence
-from sparse_rcnn_mm.inference import Detector, read_image
-from sparse_rcnn_mm.visualization.stages import StageBoxes, animate_stages, follow_stages, stage_panels
+from sparse_rcnn_mm.inference import Detector
+from sparse_rcnn_mm.inference.stages import follow_stages
+from sparse_rcnn_mm.visualization.stages import StageBoxes, animate_stages, stage_panels
 
 
 def parse_args() -> argparse.Namespace:

@@ -7,8 +7,7 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from sparse_rcnn_mm.engine.own_data import innermost
-from sparse_rcnn_mm.registry import DATASETS
+from sparse_rcnn_mm.registry import DATASETS, innermost_dataset
 
 
 def seconds_by_transform(cfg: Config, images: int) -> dict[str, float]:
@@ -18,7 +17,7 @@ def seconds_by_transform(cfg: Config, images: int) -> dict[str, float]:
         UserError: the data set cannot be read.
     """
     with DefaultScope.overwrite_default_scope('sparse_rcnn_mm'):
-        dataset = DATASETS.build(innermost(cfg.train_dataloader.dataset))
+        dataset = DATASETS.build(innermost_dataset(cfg.train_dataloader.dataset))
     seconds = dict.fromkeys((type(transform).__name__ for transform in dataset.pipeline.transforms), 0.)
     np.random.seed(0)
     for index in np.random.randint(len(dataset), size=images):

@@ -14,10 +14,10 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from sparse_rcnn_mm.engine.fast_training import fast_training
-from sparse_rcnn_mm.inference.fast import PRECISIONS, fast_form
+from sparse_rcnn_mm.acceleration.prediction import PRECISIONS, fast_form
+from sparse_rcnn_mm.acceleration.training import fast_training
+from sparse_rcnn_mm.benchmark import machine
 
-from . import machine
 from .mmdet_twin import build_twin, last_stage
 from .parts import flops_by_part, seconds_by_part
 from .timing import Clock, Spread, alternate, peak_memory, ratio

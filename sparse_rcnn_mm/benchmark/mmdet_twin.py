@@ -11,8 +11,8 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
+from sparse_rcnn_mm.acceleration.prediction import PRECISIONS
 from sparse_rcnn_mm.errors import UserError
-from sparse_rcnn_mm.inference.fast import PRECISIONS
 
 
 def require_compiled_ops(precision: str, device: str) -> None:

@@ -111,8 +111,7 @@ def read_checkpoint(path: str | os.PathLike, map_location: Any = 'cpu') -> dict[
     allow_mmengine_checkpoints()
     try:
         if path.suffix == '.pkl':
-            contents = _DataUnpickler(io.BytesIO(path.read_bytes()), encoding='latin1').load()
-            contents = _to_tensors(contents)
+            contents = _to_tensors(load_data_pickle(path.read_bytes(), encoding='latin1'))
         else:
             contents = torch.load(path, map_location=map_location, weights_only=True)
     except OSError as error:
@@ -130,21 +129,40 @@ def read_checkpoint(path: str | os.PathLike, map_location: Any = 'cpu') -> dict[
     return contents
 
 
+def load_data_pickle(data: bytes, encoding: str = 'ASCII') -> Any:
+    """Unpickle numbers, text, containers, numpy arrays and tensors.
+
+    Raises:
+        pickle.UnpicklingError: the pickle names anything else, which could run code; or it is damaged in another way,
+            which may raise any exception.
+    """
+    return _DataUnpickler(io.BytesIO(data), encoding=encoding).load()
+
+
 class _DataUnpickler(pickle.Unpickler):
-    """Admits numpy arrays and containers."""
+
+    _ADMITTED: dict[str, Any] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        admitted: dict[str, Any] = {**_NUMPY, 'numpy.ndarray': np.ndarray, 'numpy.dtype': np.dtype,
-                                    'collections.OrderedDict': OrderedDict, '_codecs.encode': _encode}
         try:
-            return admitted[f'{module}.{name}']
+            return self._ADMITTED[f'{module}.{name}']
         except KeyError:
-            raise pickle.UnpicklingError(f'GLOBAL {module}.{name}') from None
+            raise pickle.UnpicklingError(f'GLOBAL {module}.{name} is more than data') from None
+
+
+def _load_tensor_storage(data: bytes) -> Any:
+    return torch.load(io.BytesIO(data), weights_only=True)
 
 
 def _encode(text: str, encoding: str) -> bytes:
     """How pickles of protocol 2 write bytes."""
     return text.encode(encoding)
+
+
+_DataUnpickler._ADMITTED = {
+    **_NUMPY, 'numpy.ndarray': np.ndarray, 'numpy.dtype': np.dtype, 'collections.OrderedDict': OrderedDict,
+    '_codecs.encode': _encode, 'torch._utils._rebuild_tensor_v2': torch._utils._rebuild_tensor_v2,
+    'torch.storage._load_from_bytes': _load_tensor_storage}
 
 
 def _to_tensors(value: Any) -> Any:

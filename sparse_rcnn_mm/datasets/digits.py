@@ -8,7 +8,7 @@ from .coco import CocoDataset
 
 @DATASETS.register_module()
 class DigitsDataset(CocoDataset):
-    """Scattered handwritten digits, made by `sparse_rcnn_mm.make_digits`."""
+    """Scattered handwritten digits, made by `sparse_rcnn_mm.datasets.make_digits`."""
 
     METAINFO = {
         'classes': tuple('0123456789'),

@@ -5,7 +5,7 @@ import os
 
 from mmengine.config import Config
 
-from .say import say
+from sparse_rcnn_mm.terminal import say
 
 
 def accumulate(cfg: Config) -> None:

@@ -9,10 +9,9 @@ from urllib.error import URLError
 from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
 
+from sparse_rcnn_mm.acceleration.training import fast_training
 from sparse_rcnn_mm.checkpoints import load_contents, read_checkpoint
 from sparse_rcnn_mm.errors import UserError
-
-from .fast_training import fast_training
 
 # Said by mmdet at every start, for every box at an edge and with `with_cp`; a user can do nothing about any.
 warnings.filterwarnings('ignore', message='faster_coco_eval is not installed')

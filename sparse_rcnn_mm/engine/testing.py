@@ -11,10 +11,10 @@ from mmengine.registry import init_default_scope
 from sparse_rcnn_mm.checkpoints import Metadata, building, read_checkpoint, registered_only, unwrapped
 from sparse_rcnn_mm.inference.detector import try_out
 from sparse_rcnn_mm.models import SparseRCNN
+from sparse_rcnn_mm.own_data.config import set_test_data
 from sparse_rcnn_mm.registry import DATASETS, SCOPE
 
 from .config import load_config, load_test_config
-from .own_data import test_on
 from .runner import Runner
 
 
@@ -26,7 +26,7 @@ def testing_config(args: argparse.Namespace, **fast_form: Any) -> Config:
     metadata = Metadata.of(read_checkpoint(args.checkpoint), args.checkpoint)
     cfg = load_config(args) if args.config else load_test_config(args, metadata)
     if args.data:
-        test_on(cfg, args.data, metadata)
+        set_test_data(cfg, args.data, metadata)
     cfg.load_from = args.checkpoint
     cfg.custom_hooks = [dict(type='FastFormHook', **fast_form)]
     return cfg

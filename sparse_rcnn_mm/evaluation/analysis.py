@@ -11,7 +11,7 @@ import numpy as np
 from .average_precision import RECALLS, AveragePrecision, average_precision
 from .error_analysis import confusion, count_errors, error_costs
 from .matching import ERRORS, Matches, match
-from .records import ImageRecord, TestedData
+from .records import EvaluatedData, ImageRecord
 from .scores import Scores
 
 ERROR_NAMES = (*(kind.name.lower() for kind in ERRORS), 'missed')
@@ -24,12 +24,12 @@ class Analysis:
     Counts (errors, confusion, worst images) take the detections from `score_thr` on and IoU 0.5; AP, costs of errors
     and calibration take all detections.
     """
-    data: TestedData
+    data: EvaluatedData
     score_thr: float
     all_matches: list[Matches]
 
     @classmethod
-    def of(cls, data: TestedData, score_thr: float | None = None) -> Analysis:
+    def of(cls, data: EvaluatedData, score_thr: float | None = None) -> Analysis:
         """With the threshold of the best F1, unless another is given."""
         matches = [match(record) for record in data.records]
         if score_thr is None:

@@ -10,7 +10,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from .records import TestedData
+from .records import EvaluatedData
 
 # Longer than any image, squared: COCO's "all".
 _ALL = (0.0, 1e10)
@@ -37,7 +37,7 @@ class AveragePrecision:
     sizes: list[tuple[float, float, float, int]]
 
 
-def average_precision(data: TestedData, max_detections: int = 1000) -> AveragePrecision:
+def average_precision(data: EvaluatedData, max_detections: int = 1000) -> AveragePrecision:
     """Evaluate with pycocotools, on the images of `data` only."""
     sides = np.sqrt([annotation['area'] for annotation in data.coco['annotations'] if not annotation['iscrowd']])
     bins = [(low, high) for low, high in zip(_BINS[:-1], _BINS[1:], strict=True)
@@ -56,7 +56,7 @@ def average_precision(data: TestedData, max_detections: int = 1000) -> AveragePr
         [(low, high, by_range[1 + len(SIZES) + index], counts[index]) for index, (low, high) in enumerate(bins)])
 
 
-def _precision(data: TestedData, ranges: list[tuple[float, float]], max_detections: int) -> np.ndarray:
+def _precision(data: EvaluatedData, ranges: list[tuple[float, float]], max_detections: int) -> np.ndarray:
     """(10 IoUs, 101 recalls, K classes in order of the labels, ranges) precision, nan without ground truth."""
     truth = COCO()
     truth.dataset = {key: [dict(entry) for entry in entries] for key, entries in data.coco.items()}

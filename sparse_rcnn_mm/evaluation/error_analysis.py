@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from .average_precision import RECALLS
-from .matching import ERRORS, Kind, Matches, match_greedily, overlaps
-from .records import ImageRecord, TestedData
+from .matching import ERRORS, Kind, Matches, iou_with_objects, match_greedily
+from .records import EvaluatedData, ImageRecord
 
 
-def count_errors(data: TestedData, records: Sequence[ImageRecord], matches: Sequence[Matches]) -> np.ndarray:
+def count_errors(data: EvaluatedData, records: Sequence[ImageRecord], matches: Sequence[Matches]) -> np.ndarray:
     """(K, 8) for every class: ground truths, correct detections, the five `ERRORS`, missed.
 
     An error counts for the class that was detected, a missed object for its own.
@@ -24,7 +24,7 @@ def count_errors(data: TestedData, records: Sequence[ImageRecord], matches: Sequ
     return counts
 
 
-def confusion(data: TestedData, records: Sequence[ImageRecord], matches: Sequence[Matches],
+def confusion(data: EvaluatedData, records: Sequence[ImageRecord], matches: Sequence[Matches],
               iou_thr: float = 0.5) -> np.ndarray:
     """(K + 1, K + 1) of counts: true class by detected class; the last row is background, the last column unfound.
 
@@ -38,7 +38,7 @@ def confusion(data: TestedData, records: Sequence[ImageRecord], matches: Sequenc
         np.add.at(matrix, (record.labels[correct], record.labels[correct]), 1)
         rest = np.flatnonzero(~correct & (matched.kinds != Kind.IGNORED))
         open_gt = np.flatnonzero(~matched.found & ~record.gt_ignored)
-        taken = match_greedily(overlaps(record)[np.ix_(rest, open_gt)], iou_thr)
+        taken = match_greedily(iou_with_objects(record)[np.ix_(rest, open_gt)], iou_thr)
         paired = taken >= 0
         np.add.at(matrix, (record.gt_labels[open_gt[taken[paired]]], record.labels[rest[paired]]), 1)
         np.add.at(matrix[number], record.labels[rest[~paired]], 1)
@@ -46,7 +46,7 @@ def confusion(data: TestedData, records: Sequence[ImageRecord], matches: Sequenc
     return matrix
 
 
-def error_costs(data: TestedData, matches: Sequence[Matches]) -> tuple[float, dict[str, float]]:
+def error_costs(data: EvaluatedData, matches: Sequence[Matches]) -> tuple[float, dict[str, float]]:
     """AP50, and by how much it would rise if one kind of error were put right (TIDE, section 2.3).
 
     Class and location: the best detection that went for an object becomes correct, others for the same one vanish.
@@ -63,7 +63,7 @@ def error_costs(data: TestedData, matches: Sequence[Matches]) -> tuple[float, di
 class _Table:
     """All detections in one table, best score first."""
 
-    def __init__(self, data: TestedData, matches: Sequence[Matches]) -> None:
+    def __init__(self, data: EvaluatedData, matches: Sequence[Matches]) -> None:
         def joined(parts: list[np.ndarray], kind: type = int) -> np.ndarray:
             return np.concatenate([np.zeros(0, kind), *parts]).astype(kind)
 

@@ -6,7 +6,7 @@ import io
 
 from PIL import Image, ImageColor
 
-from sparse_rcnn_mm.inference import read_image
+from sparse_rcnn_mm.datasets.read_image import read_image
 from sparse_rcnn_mm.visualization import Mark, draw_boxes, enlarged
 
 from .analysis import Analysis

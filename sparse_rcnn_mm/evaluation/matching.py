@@ -46,7 +46,7 @@ class Matches:
 
 def match(record: ImageRecord, iou_thr: float = 0.5, background_iou: float = 0.1) -> Matches:
     """Match as COCO does: the best score first, each to the free object of its class that it overlaps most."""
-    iou = overlaps(record)
+    iou = iou_with_objects(record)
     same = record.labels[:, None] == record.gt_labels[None]
     real = ~record.gt_ignored
     kinds = np.full(len(record.boxes), Kind.CORRECT, dtype=int)
@@ -63,7 +63,7 @@ def match(record: ImageRecord, iou_thr: float = 0.5, background_iou: float = 0.1
     return Matches(kinds, gt, found, real & ~found & ~tried)
 
 
-def overlaps(record: ImageRecord) -> np.ndarray:
+def iou_with_objects(record: ImageRecord) -> np.ndarray:
     """(D, G) IoU; with a crowd, the part of the detection that lies in it."""
     if not len(record.boxes) or not len(record.gt_boxes):
         return np.zeros((len(record.boxes), len(record.gt_boxes)))

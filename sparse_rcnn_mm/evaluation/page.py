@@ -6,7 +6,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from . import error_pictures, plots
+from sparse_rcnn_mm.evaluation import error_pictures, plots
+
 from .analysis import ERROR_NAMES, Analysis
 
 _STYLE = """

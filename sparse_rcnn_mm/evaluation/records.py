@@ -1,7 +1,6 @@
 """What was found on every image of a data set, beside what is there."""
 from __future__ import annotations
 
-import io
 import json
 import pickle
 from collections import defaultdict
@@ -11,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from mmengine.dataset import BaseDataset
 
+from sparse_rcnn_mm.checkpoints import load_data_pickle
 from sparse_rcnn_mm.datasets.coco_json import read_coco_json
 from sparse_rcnn_mm.errors import UserError
 
@@ -43,7 +42,7 @@ class ImageRecord:
 
 
 @dataclass(frozen=True)
-class TestedData:
+class EvaluatedData:
     """The images that were tested.
 
     Attributes:
@@ -51,15 +50,13 @@ class TestedData:
         cat_ids: category id of every label in `coco`.
         coco: the annotation file with these images and classes only.
     """
-    __test__ = False  # no test case
-
     classes: tuple[str, ...]
     cat_ids: tuple[int, ...]
     coco: dict[str, list[dict[str, Any]]]
     records: list[ImageRecord]
 
 
-def tested_data(dataset: BaseDataset, found: Mapping[int, Mapping[str, Any]]) -> TestedData:
+def evaluated_data(dataset: BaseDataset, found: Mapping[int, Mapping[str, Any]]) -> EvaluatedData:
     """Put the detections of every image beside the ground truth of a `CocoDataset`.
 
     Args:
@@ -85,7 +82,7 @@ def tested_data(dataset: BaseDataset, found: Mapping[int, Mapping[str, Any]]) ->
     kept = {'images': [image for image in coco['images'] if image['id'] in found],
             'categories': [category for category in coco['categories'] if category['id'] in label_of],
             'annotations': [annotation for group in annotations.values() for annotation in group]}
-    return TestedData(tuple(dataset.metainfo['classes']), tuple(dataset.cat_ids), kept, records)
+    return EvaluatedData(tuple(dataset.metainfo['classes']), tuple(dataset.cat_ids), kept, records)
 
 
 def _record(image_id: int, path: str, found: Mapping[str, Any], annotations: list[dict],
@@ -116,27 +113,12 @@ def read_predictions(path: str | Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise UserError(f'there is no results file {path}: tools/test.py CHECKPOINT --out {path} writes it')
     try:
-        predictions = _Unpickler(io.BytesIO(path.read_bytes())).load()
+        predictions = load_data_pickle(path.read_bytes())
         by_image(predictions)
     except (pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError, ImportError, IndexError,
             ValueError) as error:
         raise UserError(f'{path} is no results file of tools/test.py --out: {type(error).__name__} {error}') from error
     return predictions
-
-
-class _Unpickler(pickle.Unpickler):
-    """Reads tensors and plain data; whatever else a pickle file names could run code."""
-
-    _DATA = {('torch._utils', '_rebuild_tensor_v2'), ('collections', 'OrderedDict'), ('_codecs', 'encode'),
-             ('numpy', 'ndarray'), ('numpy', 'dtype'),
-             *((f'numpy.{core}.multiarray', name) for core in ('core', '_core') for name in ('scalar', '_reconstruct'))}
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ('torch.storage', '_load_from_bytes'):
-            return lambda data: torch.load(io.BytesIO(data), weights_only=True)
-        if (module, name) in self._DATA:
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f'it holds more than data: {module}.{name}')
 
 
 def write_json(path: Path, content: object) -> None:

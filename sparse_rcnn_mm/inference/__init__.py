@@ -1,4 +1,4 @@
 """Inference: a detector out of a checkpoint, and folders and videos through it."""
-from .detector import Detections, Detector, read_image
+from .detector import Detector, ImageDetections
 
-__all__ = ['Detections', 'Detector', 'read_image']
+__all__ = ['Detector', 'ImageDetections']

@@ -14,24 +14,22 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
-from PIL import Image, ImageOps
+from PIL import Image
 
+from sparse_rcnn_mm.acceleration.prediction import fast_form
 from sparse_rcnn_mm.checkpoints import Metadata, building, load_contents, read_checkpoint
 from sparse_rcnn_mm.datasets import LoadRGBImage
+from sparse_rcnn_mm.datasets.read_image import ImageLike, read_image
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.models import SparseRCNN
 from sparse_rcnn_mm.registry import DATASETS, MODELS, SCOPE, TRANSFORMS
 
-from .fast import fast_form
-
-# A file, a Pillow image, or an array (H, W, 3) uint8 in RGB order.
-ImageLike = str | os.PathLike | Image.Image | np.ndarray
 # Steps of a test pipeline that read files: their place is taken by `read_image`.
 _READERS = ('LoadRGBImage', 'LoadImageFromFile', 'LoadAnnotations')
 
 
 @dataclass(frozen=True)
-class Detections:
+class ImageDetections:
     """The n detections of one image, best first.
 
     Attributes:
@@ -48,11 +46,12 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def keep(self, score_thr: float = 0.0, classes: Sequence[str] | None = None) -> Detections:
+    def keep(self, score_thr: float = 0.0, classes: Sequence[str] | None = None) -> ImageDetections:
         """Those with at least this score, of these classes (all if None)."""
         kept = [i for i, name in enumerate(self.names)
                 if self.scores[i] >= score_thr and (classes is None or name in classes)]
-        return Detections(self.boxes[kept], self.scores[kept], self.labels[kept], tuple(self.names[i] for i in kept))
+        return ImageDetections(self.boxes[kept], self.scores[kept], self.labels[kept],
+                               tuple(self.names[i] for i in kept))
 
 
 class Detector:
@@ -107,14 +106,14 @@ class Detector:
         return detector
 
     def __call__(self, images: ImageLike | Sequence[ImageLike], batch_size: int = 1) -> Any:
-        """Detections of one image, or the list of them for a list of images.
+        """ImageDetections of one image, or the list of them for a list of images.
 
         Raises:
             UserError: an image cannot be read.
         """
         if isinstance(images, (str, os.PathLike, Image.Image, np.ndarray)):
             return self.detect([self.prepare(read_image(images))])[0]
-        found: list[Detections] = []
+        found: list[ImageDetections] = []
         for start in range(0, len(images), batch_size):
             found += self.detect([self.prepare(read_image(image)) for image in images[start:start + batch_size]])
         return found
@@ -127,31 +126,16 @@ class Detector:
         return self._pipeline({'img': image, 'img_shape': size, 'ori_shape': size})
 
     @torch.inference_mode()
-    def detect(self, inputs: Sequence[dict[str, Any]]) -> list[Detections]:
+    def detect(self, inputs: Sequence[dict[str, Any]]) -> list[ImageDetections]:
         """Run the network on a batch of what `prepare` gave."""
         batch = {key: [one[key] for one in inputs] for key in ('inputs', 'data_samples')}
         samples = self.model(**self.model.data_preprocessor(batch), mode='predict')
         return [self._to_detections(sample.pred_instances) for sample in samples]
 
-    def _to_detections(self, found: Any) -> Detections:
+    def _to_detections(self, found: Any) -> ImageDetections:
         labels = found.labels.cpu().numpy()
-        return Detections(found.bboxes.float().cpu().numpy(), found.scores.float().cpu().numpy(), labels,
+        return ImageDetections(found.bboxes.float().cpu().numpy(), found.scores.float().cpu().numpy(), labels,
                           tuple(self.classes[label] for label in labels))
-
-
-def read_image(image: ImageLike) -> np.ndarray:
-    """An image as an array (H, W, 3) uint8 in RGB order, upright.
-
-    Raises:
-        UserError: the file cannot be read, or the array is no such image.
-    """
-    if isinstance(image, Image.Image):
-        return np.array(ImageOps.exif_transpose(image).convert('RGB'))
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise UserError(f'an image array is (H, W, 3) uint8 in RGB order, not {image.shape} {image.dtype}')
-        return image
-    return LoadRGBImage().transform({'img_path': os.fspath(image)})['img']
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from PIL import Image
 
 from sparse_rcnn_mm.errors import UserError
 
-from .detector import Detections, Detector
+from .detector import Detector, ImageDetections
 from .sources import Frame
 
 
@@ -36,7 +36,7 @@ class CocoWriter:
         self._image_id = 0
         self._annotation_id = 0
 
-    def add(self, frame: Frame, size: tuple[int, int], detections: Detections) -> None:
+    def add(self, frame: Frame, size: tuple[int, int], detections: ImageDetections) -> None:
         """Write one image of `size` (height, width)."""
         self._image_id += 1
         image: dict[str, Any] = {'id': self._image_id, 'file_name': frame.source.path, 'height': size[0],
@@ -70,7 +70,7 @@ class TableWriter:
         self._rows = csv.writer(self._file)
         self._rows.writerow(['image', 'frame', 'class', 'score', 'x1', 'y1', 'x2', 'y2'])
 
-    def add(self, frame: Frame, detections: Detections) -> None:
+    def add(self, frame: Frame, detections: ImageDetections) -> None:
         index = '' if frame.index is None else frame.index
         for box, score, name in zip(detections.boxes.tolist(), detections.scores.tolist(), detections.names,
                                     strict=True):

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from sparse_rcnn_mm.datasets.read_image import read_image
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.visualization.draw import Mark, class_colors, draw_boxes, enlarged
 
-from .detector import Detections, Detector, read_image
+from .detector import Detector, ImageDetections
 from .outputs import Outputs
 from .sources import Frame, Source, frames_of
 
@@ -136,7 +137,7 @@ class Pipeline:
         for one, detections in zip(good, found, strict=True):
             waiting.append(writer.submit(self._write, one.frame, detections))
 
-    def _write(self, frame: Frame, detections: Detections) -> None:
+    def _write(self, frame: Frame, detections: ImageDetections) -> None:
         start = time.perf_counter()
         assert frame.image is not None
         kept = detections.keep(self.score_thr, self.classes)
@@ -149,7 +150,7 @@ class Pipeline:
         self.report.draw += time.perf_counter() - start
 
 
-def draw_detections(image: np.ndarray, detections: Detections, colors: Sequence[tuple[int, int, int]]) -> Any:
+def draw_detections(image: np.ndarray, detections: ImageDetections, colors: Sequence[tuple[int, int, int]]) -> Any:
     """A Pillow picture of an image (H, W, 3) uint8 with its detections, enlarged if it is small."""
     picture, factor = enlarged(image)
     return draw_boxes(picture, [Mark(box * factor, colors[label], f'{name} {score:.2f}') for box, label, name, score in

@@ -14,13 +14,13 @@ Tensor legend (B images, N proposals, C channels, K classes, S stages, P RoI siz
 Read in this order: sparse_rcnn, embedding_rpn_head, sparse_roi_head, roi_extractor, dii_head, dynamic_conv; then
 set_criterion, hungarian_assigner, match_costs, losses; box_ops and top_k as they come up.
 """
+
 from .dii_head import DIIHead
 from .dynamic_conv import DynamicConv
 from .embedding_rpn_head import EmbeddingRPNHead
 from .hungarian_assigner import HungarianAssigner
 from .losses import FocalLoss, GIoULoss, L1Loss
 from .match_costs import BBoxL1Cost, FocalLossCost, IoUCost
-from .naive_sync_batch_norm import NaiveSyncBatchNorm
 from .roi_extractor import RoIExtractor
 from .set_criterion import SetCriterion
 from .sparse_rcnn import SparseRCNN
@@ -29,6 +29,6 @@ from .top_k import TopKDetections
 
 __all__ = [
     'BBoxL1Cost', 'DIIHead', 'DynamicConv', 'EmbeddingRPNHead', 'FocalLoss', 'FocalLossCost', 'GIoULoss',
-    'HungarianAssigner', 'IoUCost', 'L1Loss', 'NaiveSyncBatchNorm', 'RoIExtractor', 'SetCriterion', 'SparseRCNN',
+    'HungarianAssigner', 'IoUCost', 'L1Loss', 'RoIExtractor', 'SetCriterion', 'SparseRCNN',
     'SparseRoIHead', 'TopKDetections',
 ]

@@ -6,13 +6,10 @@ import math
 import torch
 from torch import Tensor
 
+from sparse_rcnn_mm.ops import at_least_float32
+
 # A box grows by this factor at most in one stage: 100,000 pixels out of the 16 of a small box (detectron2).
 MAX_LOG_SCALE = math.log(100_000 / 16)
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """`x` as float32 where autocast left it in half precision; float64 stays."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sparse_rcnn_mm.ops import at_least_float32
 from sparse_rcnn_mm.ops.weighted_rows import WeightedRows
 from sparse_rcnn_mm.registry import MODELS
-
-from .box_ops import at_least_float32
 
 
 class Pyramid:

@@ -7,9 +7,9 @@ import torch
 from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
+from sparse_rcnn_mm.ops import at_least_float32
 from sparse_rcnn_mm.registry import MODELS, TASK_UTILS, Part, build
 
-from .box_ops import at_least_float32
 from .structures import GroundTruth, StageOutput
 
 # What the summed losses of a stage are divided by, from matched_gt (S, B, N) and the ground truths: () or (S,).

@@ -48,7 +48,7 @@ class SparseRCNN(BaseDetector):
     def run_stages(self, batch_inputs: Tensor, data_samples: SampleList | None) -> list[StageOutput]:
         """The network, for all modes."""
         feats = self.extract_feat(batch_inputs)
-        proposals = self.rpn_head(feats, image_sizes(batch_inputs, data_samples))
+        proposals = self.rpn_head(feats, sizes_of_images(batch_inputs, data_samples))
         return self.roi_head(feats, proposals)
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: SampleList | None = None) -> list[tuple]:
@@ -66,9 +66,9 @@ class SparseRCNN(BaseDetector):
         those that end up empty are dropped, as `detector_postprocess` of detectron2 does.
         """
         scores, labels, boxes = self.postprocessor(self.run_stages(batch_inputs, batch_data_samples)[-1])
-        whwh = image_sizes(batch_inputs, batch_data_samples)
+        whwh = sizes_of_images(batch_inputs, batch_data_samples)
         if rescale:
-            original = image_sizes(batch_inputs, batch_data_samples, 'ori_shape')
+            original = sizes_of_images(batch_inputs, batch_data_samples, 'ori_shape')
             boxes, whwh = boxes * (original / whwh), original
         boxes = torch.minimum(boxes.clamp(min=0), whwh)
         solid = (boxes[..., 2:] > boxes[..., :2]).all(-1)
@@ -77,7 +77,7 @@ class SparseRCNN(BaseDetector):
         return self.add_pred_to_datasample(batch_data_samples, instances)
 
 
-def image_sizes(batch_inputs: Tensor, data_samples: SampleList | None, key: str = 'img_shape') -> Tensor:
+def sizes_of_images(batch_inputs: Tensor, data_samples: SampleList | None, key: str = 'img_shape') -> Tensor:
     """`img_whwh` (B, 1, 4): of the data samples' `key` (height, width, ...), or of the whole batch without them."""
     batch, _, height, width = batch_inputs.shape
     sizes = [(height, width)] * batch if data_samples is None else [s.metainfo[key][:2] for s in data_samples]
@@ -94,4 +94,4 @@ def collect_ground_truth(batch_inputs: Tensor, data_samples: SampleList) -> Grou
                        labels=torch.cat([instance.labels for instance in instances]),
                        image=image.to(batch_inputs.device, non_blocking=True),
                        counts=counts,
-                       img_whwh=image_sizes(batch_inputs, data_samples))
+                       img_whwh=sizes_of_images(batch_inputs, data_samples))

@@ -3,9 +3,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from sparse_rcnn_mm.ops import at_least_float32
 from sparse_rcnn_mm.registry import MODELS
 
-from .box_ops import at_least_float32
 from .structures import Detections, StageOutput
 
 

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import float32_on_cpu
+from sparse_rcnn_mm.ops import float32_on_cpu
+
 from .winograd_gradient import BAND_BYTES, winograd_weight_gradient
 
 # Smaller convolutions are faster as they are.

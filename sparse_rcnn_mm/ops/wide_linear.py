@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import float32_on_cpu
+from sparse_rcnn_mm.ops import float32_on_cpu
 
 HAS_ONEDNN = torch.backends.mkldnn.is_available()
 # Outputs of which a gradient is copied at once, so that it stays in the cache.

@@ -4,13 +4,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw
-
-from sparse_rcnn_mm.inference.detector import Detector
 
 from .draw import Color, Mark, class_colors, draw_boxes, label_font
 
@@ -41,32 +37,6 @@ class StageBoxes:
 
     def title(self, moment: int) -> str:
         return 'learned proposals' if moment == 0 else f'stage {moment}'
-
-
-@torch.inference_mode()
-def follow_stages(detector: Detector, image: np.ndarray, score_thr: float = 0.3) -> StageBoxes:
-    """Run the network on an image (H, W, 3) uint8 RGB, and collect every proposal's boxes and scores.
-
-    The detector must be built with `fast=False`: the fast form has no classes before the last stage.
-    """
-    model = detector.model
-    one = detector.prepare(image)
-    batch = model.data_preprocessor({'inputs': [one['inputs']], 'data_samples': [one['data_samples']]})
-    proposals: list[Any] = []
-    hook = model.rpn_head.register_forward_hook(lambda module, inputs, output: proposals.append(output))
-    try:
-        stages = model(**batch, mode='tensor')
-    finally:
-        hook.remove()
-    boxes = torch.stack([proposals[0].boxes[0], *(boxes[0] for _, boxes in stages)]).float().cpu().numpy()
-    scores = torch.stack([logits[0] for logits, _ in stages]).float().sigmoid().cpu().numpy()
-    labels = scores[-1].argmax(axis=1)
-    scores = np.take_along_axis(scores, labels[None, :, None], axis=2)[..., 0]
-    kept = np.flatnonzero(scores[-1] >= score_thr)
-    sample = one['data_samples']
-    ratio = np.array([o / r for o, r in zip(sample.ori_shape[:2], sample.img_shape[:2], strict=True)], boxes.dtype)
-    return StageBoxes(boxes * ratio[[1, 0, 1, 0]], scores, labels, tuple(detector.classes[i] for i in labels),
-                      kept[np.argsort(-scores[-1, kept], kind='stable')])
 
 
 def stage_panels(image: np.ndarray, stages: StageBoxes, columns: int | None = None, side: int = 480) -> Image.Image:

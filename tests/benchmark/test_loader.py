@@ -5,9 +5,9 @@ from types import SimpleNamespace
 from mmengine.config import Config
 
 from sparse_rcnn_mm.benchmark import loader
-from sparse_rcnn_mm.engine.own_data import train_on
+from sparse_rcnn_mm.own_data.config import set_training_data
+from tests.kit.data_sets import one_image_folder
 
-from ..datasets.own_data import one_image_folder
 from ..models.samples import ROOT
 
 
@@ -15,7 +15,7 @@ def test_every_step_of_every_image_is_timed(tmp_path, monkeypatch) -> None:
     one_image_folder(tmp_path)
     cfg = Config.fromfile(ROOT / 'configs' / 'sparse_rcnn_r50_3x.py')
     cfg.work_dir = str(tmp_path / 'work')
-    train_on(cfg, str(tmp_path))
+    set_training_data(cfg, str(tmp_path))
     ticks = itertools.count()
     monkeypatch.setattr(loader, 'time', SimpleNamespace(perf_counter=lambda: float(next(ticks))))
     seconds = loader.seconds_by_transform(cfg, images=4)

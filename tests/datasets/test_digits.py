@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import sparse_rcnn_mm.make_digits as maker
+import sparse_rcnn_mm.datasets.make_digits as maker
 from sparse_rcnn_mm.datasets import DigitsDataset
 from sparse_rcnn_mm.errors import UserError
 

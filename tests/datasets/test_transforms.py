@@ -15,8 +15,8 @@ from PIL import Image
 
 from sparse_rcnn_mm.datasets.transforms import ClipBoxes, LoadRGBImage, RandomCropRange, ResizeShortSide, resized_shape
 from sparse_rcnn_mm.errors import UserError
+from tests.kit import ROOT
 
-ROOT = Path(__file__).parents[2]
 RACCOONS = ROOT.parent / 'shared/data/raccoon'
 CROP_CONFIG = ROOT / 'configs/_base_/datasets/coco_detection_crop.py'
 IMAGES = ('landscape.jpg', 'portrait.jpg', 'rotated.jpg', 'grey.jpg', 'alpha.png', 'palette.png', 'long.png')

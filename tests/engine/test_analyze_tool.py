@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from sparse_rcnn_mm.evaluation.records import by_image, read_predictions
-
-from .conftest import DIGITS_CONFIG
-from .test_own_data import write
+from tests.kit import DIGITS_CONFIG
+from tests.kit.data_sets import write_squares
 
 
 def test_testing_and_reading_results_give_the_same_page(tool: Callable[..., int], small: list[str], tmp_path: Path,
@@ -34,7 +33,7 @@ def test_other_data_are_analysed_as_they_are_tested(tool: Callable[..., int], sm
                                                     capsys: pytest.CaptureFixture) -> None:
     """`--data`: the classes are the model's, whatever the folder's order; the detections are those of tools/test.py."""
     assert tool('train', DIGITS_CONFIG, '--work-dir', 'work', *small) == 0
-    data = write(tmp_path / 'mine', ['7', 'emu', '2'], ('val',))
+    data = write_squares(tmp_path / 'mine', ['7', 'emu', '2'], ('val',))
     assert tool('analyze', 'work/iter_4.pth', '--data', str(data), '--out-dir', 'seen') == 0
     assert 'boxes of classes that the model does not know are left out: emu' in capsys.readouterr().out
     assert tool('test', 'work/iter_4.pth', '--data', str(data), '--out', 'tested.pkl') == 0

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sparse_rcnn_mm.engine.curves import CurvesHook, draw_curves, read_history
-
-from .conftest import DIGITS_CONFIG
+from sparse_rcnn_mm.engine.hooks.curves import CurvesHook, draw_curves, read_history
+from tests.kit import DIGITS_CONFIG
 
 
 def row(step: int, factor: float = 1.0) -> dict[str, float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import DIGITS_CONFIG, ROOT
+from tests.kit import DIGITS_CONFIG, ROOT
 
 
 def losses(work_dir: Path, processes: int) -> list[dict[str, float]]:

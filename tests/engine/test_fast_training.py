@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from sparse_rcnn_mm.engine.fast_training import FrozenBatchNorm2d, fast_training
+from sparse_rcnn_mm.acceleration.training import FrozenBatchNorm2d, fast_training
 
 
 def frozen(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:

@@ -14,8 +14,7 @@ import torch
 from PIL import Image
 
 from sparse_rcnn_mm.models import SparseRCNN
-
-from .conftest import DIGITS_CONFIG, ROOT
+from tests.kit import DIGITS_CONFIG, ROOT
 
 Tool = Callable[..., int]
 COCO_CONFIG = str(ROOT / 'configs/sparse_rcnn_r50_3x.py')

@@ -22,7 +22,7 @@ from sparse_rcnn_mm.evaluation.average_precision import average_precision
 from sparse_rcnn_mm.evaluation.error_analysis import confusion, count_errors, error_costs
 from sparse_rcnn_mm.evaluation.matching import Kind, match
 from sparse_rcnn_mm.evaluation.page import write_page
-from sparse_rcnn_mm.evaluation.records import ImageRecord, TestedData, read_predictions, write_json
+from sparse_rcnn_mm.evaluation.records import EvaluatedData, ImageRecord, read_predictions, write_json
 from sparse_rcnn_mm.evaluation.scores import Scores
 
 Box = tuple[float, float, float, float]
@@ -42,7 +42,7 @@ def record(found: Sequence[tuple[Box, float, int]], truth: Sequence[tuple[Box, i
 
 
 def data_of(records: list[ImageRecord], classes: tuple[str, ...] = ('a', 'b', 'c'),
-           cat_ids: tuple[int, ...] = (7, 2, 5)) -> TestedData:
+           cat_ids: tuple[int, ...] = (7, 2, 5)) -> EvaluatedData:
     """The category ids are in another order than the labels."""
     annotations = []
     for one in records:
@@ -53,10 +53,10 @@ def data_of(records: list[ImageRecord], classes: tuple[str, ...] = ('a', 'b', 'c
     coco = {'images': [{'id': one.image_id, 'width': 500, 'height': 500} for one in records],
             'categories': [{'id': i, 'name': name} for i, name in zip(cat_ids, classes, strict=True)],
             'annotations': annotations}
-    return TestedData(classes, cat_ids, coco, records)
+    return EvaluatedData(classes, cat_ids, coco, records)
 
 
-def random_data(seed: int = 0, images: int = 12) -> TestedData:
+def random_data(seed: int = 0, images: int = 12) -> EvaluatedData:
     """Shifted copies of the truth, some of another class, some twice, some alone; and crowds."""
     rng = np.random.default_rng(seed)
     records = []
@@ -142,7 +142,7 @@ def test_costs_of_class_and_missed_by_hand() -> None:
     assert gained['missed'] == pytest.approx((1 - half) / 2)
 
 
-def _pycocotools(data: TestedData) -> np.ndarray:
+def _pycocotools(data: EvaluatedData) -> np.ndarray:
     """The twelve numbers of its own, with its own settings."""
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
@@ -236,7 +236,7 @@ def test_a_results_file_is_read_as_data(tmp_path: Path) -> None:
                                     'scale_factor': (np.float64(2), np.ones(2))}]))
     assert read_predictions(path)[0]['pred_instances']['scores'].tolist() == [0.25]
     path.write_bytes(pickle.dumps([print]))
-    with pytest.raises(UserError, match='holds more than data: builtins.print'):
+    with pytest.raises(UserError, match='builtins.print is more than data'):
         read_predictions(path)
     path.write_bytes(b'no pickle')
     with pytest.raises(UserError, match='is no results file'):

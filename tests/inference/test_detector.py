@@ -11,13 +11,14 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
+from sparse_rcnn_mm.datasets.read_image import read_image
 from sparse_rcnn_mm.errors import UserError
-from sparse_rcnn_mm.inference import Detections, Detector, read_image
+from sparse_rcnn_mm.inference import Detector, ImageDetections
 
 Colored = Callable[..., np.ndarray]
 
 
-def assert_equal(one: Detections, other: Detections, atol: float = 0.02) -> None:
+def assert_equal(one: ImageDetections, other: ImageDetections, atol: float = 0.02) -> None:
     assert one.names == other.names
     np.testing.assert_allclose(one.boxes, other.boxes, atol=atol)
     np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
@@ -115,7 +116,7 @@ def test_unknown_devices_are_told(checkpoint: Path) -> None:
 
 
 def test_keep_drops_by_score_and_class() -> None:
-    found = Detections(np.arange(12, dtype=np.float32).reshape(3, 4), np.array([0.9, 0.5, 0.1], np.float32),
+    found = ImageDetections(np.arange(12, dtype=np.float32).reshape(3, 4), np.array([0.9, 0.5, 0.1], np.float32),
                        np.array([1, 0, 1]), ('b', 'a', 'b'))
     assert found.keep(0.5).names == ('b', 'a')
     assert found.keep(0, ['b']).boxes.tolist() == [[0, 1, 2, 3], [8, 9, 10, 11]]

@@ -7,7 +7,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from sparse_rcnn_mm.inference.fast import fast_form, fold_batch_norms
+from sparse_rcnn_mm.acceleration.prediction import fast_form, fold_batch_norms
 from sparse_rcnn_mm.registry import MODELS
 
 from ..models.samples import ROOT, rectangles, tiny_model

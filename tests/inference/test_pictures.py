@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 
 from sparse_rcnn_mm.inference import Detector
+from sparse_rcnn_mm.inference.stages import follow_stages
 from sparse_rcnn_mm.visualization import (
     Mark,
     animate_stages,
     class_colors,
     draw_boxes,
     enlarged,
-    follow_stages,
     stage_panels,
 )
 from sparse_rcnn_mm.visualization.draw import ink_on

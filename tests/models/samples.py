@@ -1,6 +1,5 @@
 """Random but valid inputs for the parts of the model."""
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from mmdet.structures import DetDataSample
@@ -9,8 +8,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from sparse_rcnn_mm.models.structures import GroundTruth, StageOutput
+from tests.kit import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 CRITERION = dict(
     type='SetCriterion',
     assigner=dict(type='HungarianAssigner', match_costs=[

@@ -11,7 +11,7 @@ from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from sparse_rcnn_mm.models import SparseRCNN
-from sparse_rcnn_mm.models.sparse_rcnn import collect_ground_truth, image_sizes
+from sparse_rcnn_mm.models.sparse_rcnn import collect_ground_truth, sizes_of_images
 from sparse_rcnn_mm.models.structures import Detections, Proposals
 from sparse_rcnn_mm.registry import MODELS
 
@@ -219,9 +219,9 @@ def test_ground_truths_become_one_flat_list() -> None:
 def test_image_sizes_leave_out_channels_and_padding() -> None:
     x = torch.zeros(2, 3, 64, 96)
     samples = [sample((60, 70, 3), (120, 140)), sample((64, 96))]
-    assert image_sizes(x, samples).tolist() == [[[70., 60., 70., 60.]], [[96., 64., 96., 64.]]]
-    assert image_sizes(x, samples, 'ori_shape').tolist() == [[[140., 120., 140., 120.]], [[96., 64., 96., 64.]]]
-    assert image_sizes(x, None).tolist() == [[[96., 64., 96., 64.]]] * 2
+    assert sizes_of_images(x, samples).tolist() == [[[70., 60., 70., 60.]], [[96., 64., 96., 64.]]]
+    assert sizes_of_images(x, samples, 'ori_shape').tolist() == [[[140., 120., 140., 120.]], [[96., 64., 96., 64.]]]
+    assert sizes_of_images(x, None).tolist() == [[[96., 64., 96., 64.]]] * 2
 
 
 class Pool(nn.Module):

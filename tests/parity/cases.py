@@ -1,6 +1,5 @@
 """A dumped case as things to compare: the stored numbers, our model with the same weights, the same images."""
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,10 +11,9 @@ from mmengine.structures import InstanceData
 from sparse_rcnn_mm.checkpoints.keys import from_official_name
 from sparse_rcnn_mm.checkpoints.official import Architecture, from_official
 from sparse_rcnn_mm.registry import MODELS
+from tests.kit import ROOT
 
 from . import rule
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class Dump(dict):

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from .image_files import image_sizes
+from sparse_rcnn_mm.datasets.image_files import image_sizes
+
 from .raw_data import Fault, RawData, Split
 
 _REACH = 1.0  # pixels that a box may reach beyond its image: tools round differently

@@ -1,12 +1,13 @@
 """Training pictures as the network gets them, on one page."""
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch.utils.data import Dataset
+
+from .draw import Mark, class_colors, draw_boxes, label_font
 
 _GAP = 6
 _CAPTION = 16
@@ -45,17 +46,13 @@ def _tile(sample: dict, classes: Sequence[str], tile: int) -> Image.Image:
     size = f'{picture.width} x {picture.height}'
     scale = tile / max(picture.size)
     picture = picture.resize((max(round(picture.width * scale), 1), max(round(picture.height * scale), 1)))
-    draw = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(size=12)
-    for box, label in zip(boxes.numpy() * scale, truth.labels.tolist(), strict=True):
-        colour = tuple(round(255 * part) for part in colorsys.hsv_to_rgb(label * 0.381966 % 1, 0.9, 0.95))
-        draw.rectangle([*box], outline=colour, width=2)
-        corner = (max(box[0], 0) + 2, max(box[1], 0) + 1)
-        draw.rectangle(draw.textbbox(corner, classes[label], font=font), fill=colour)
-        draw.text(corner, classes[label], fill='black', font=font)
+    colors = class_colors(len(classes))
+    marks = [Mark(box, colors[label], classes[label])
+             for box, label in zip(boxes.numpy() * scale, truth.labels.tolist(), strict=True)]
+    draw_boxes(picture, marks, font_size=12)
     page = Image.new('RGB', (tile, picture.height + _CAPTION), 'white')
     page.paste(picture, (0, 0))
     number = len(boxes)
     ImageDraw.Draw(page).text((0, picture.height + 1), f'{size}, {number} box{"" if number == 1 else "es"}',
-                              fill='black', font=font)
+                              fill='black', font=label_font(12))
     return page

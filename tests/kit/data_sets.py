@@ -144,3 +144,21 @@ def like_darknet(root: Path) -> None:
 
 FORMS: list[Callable[[Path], None]] = [one_image_folder, like_coco, like_roboflow, like_vocdevkit, xml_beside_images,
                                        like_ultralytics, like_roboflow_yolo, like_darknet]
+
+
+def write_squares(root: Path, names: list[str], splits: tuple[str, ...] = ('train', 'val')) -> Path:
+    """Bright squares on noise as COCO JSON, eight images a split, with category ids 5, 15, 25, ..."""
+    random = np.random.RandomState(0)
+    categories = [{'id': 5 + 10 * index, 'name': name} for index, name in enumerate(names)]
+    for split in splits:
+        coco: dict[str, list] = {'images': [], 'annotations': [], 'categories': categories}
+        (root / split).mkdir(parents=True)
+        for number in range(1, 9):
+            pixels = random.randint(0, 100, (64, 64, 3), np.uint8)
+            pixels[10:40, 20:50] = 250
+            Image.fromarray(pixels).save(root / split / f'{number}.png')
+            coco['images'].append({'id': number, 'file_name': f'{number}.png', 'width': 64, 'height': 64})
+            coco['annotations'].append({'id': number - 1, 'image_id': number, 'bbox': [20, 10, 30, 30],
+                                        'category_id': categories[number % len(names)]['id']})
+        (root / f'{split}.json').write_text(json.dumps(coco))
+    return root

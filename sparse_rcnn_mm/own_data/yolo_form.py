@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
+from sparse_rcnn_mm.datasets.image_files import find_files, image_size, image_sizes, is_image
 from sparse_rcnn_mm.errors import UserError
 
-from .image_files import find_files, image_size, image_sizes, is_image
 from .raw_data import Box, Fault, RawData, Record, Split, coco_of, import_globox, relative, split_of
 
 _NAME_FILES = {'classes.txt', 'obj.names', 'labels.txt', '_darknet.labels'}

@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
-from sparse_rcnn_mm.inference.fast import fast_form
+from sparse_rcnn_mm.acceleration.prediction import fast_form
 from sparse_rcnn_mm.models import SparseRCNN
 from sparse_rcnn_mm.registry import HOOKS
 

@@ -5,15 +5,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from PIL import Image
 
-from sparse_rcnn_mm.engine import accumulate, log_to, train_on
-
-from .conftest import ROOT
+from sparse_rcnn_mm.engine import accumulate, log_to, set_training_data
+from tests.kit import ROOT
+from tests.kit.data_sets import write_squares
 
 Tool = Callable[..., int]
 FINETUNE = str(ROOT / 'configs/sparse_rcnn_r50_finetune.py')
@@ -29,28 +28,10 @@ TINY = [
 ]
 
 
-def write(root: Path, names: list[str], splits: tuple[str, ...] = ('train', 'val')) -> Path:
-    """Bright squares on noise as COCO JSON, eight images a split, with category ids 5, 15, 25, ..."""
-    random = np.random.RandomState(0)
-    categories = [{'id': 5 + 10 * index, 'name': name} for index, name in enumerate(names)]
-    for split in splits:
-        coco: dict[str, list] = {'images': [], 'annotations': [], 'categories': categories}
-        (root / split).mkdir(parents=True)
-        for number in range(1, 9):
-            pixels = random.randint(0, 100, (64, 64, 3), np.uint8)
-            pixels[10:40, 20:50] = 250
-            Image.fromarray(pixels).save(root / split / f'{number}.png')
-            coco['images'].append({'id': number, 'file_name': f'{number}.png', 'width': 64, 'height': 64})
-            coco['annotations'].append({'id': number - 1, 'image_id': number, 'bbox': [20, 10, 30, 30],
-                                        'category_id': categories[number % len(names)]['id']})
-        (root / f'{split}.json').write_text(json.dumps(coco))
-    return root
-
-
 @pytest.mark.slow
 def test_train_fine_tune_and_test(tool: Tool, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """The checkpoint has classes, ids, config; testing needs nothing else; new classes leave out only classifiers."""
-    data = write(tmp_path / 'pets', ['cat', 'dog'])
+    data = write_squares(tmp_path / 'pets', ['cat', 'dog'])
     assert tool('train', FINETUNE, '--data', str(data), '--work-dir', 'pets_work', *TINY) == 0
     said = capsys.readouterr().out
     assert 'train: train.json (8 images, 8 boxes); val: val.json (8 images, 8 boxes)' in said
@@ -67,7 +48,7 @@ def test_train_fine_tune_and_test(tool: Tool, tmp_path: Path, capsys: pytest.Cap
     assert 'ema_state_dict' in kept
 
     # other order, other ids, one class more
-    other = write(tmp_path / 'other', ['dog', 'cat', 'emu'], ('test',))
+    other = write_squares(tmp_path / 'other', ['dog', 'cat', 'emu'], ('test',))
     assert tool('test', 'pets_work/inference.pth', '--data', str(other), '--work-dir', 'tested') == 0
     said = capsys.readouterr().out
     assert 'boxes of classes that the model does not know are left out: emu' in said
@@ -76,7 +57,7 @@ def test_train_fine_tune_and_test(tool: Tool, tmp_path: Path, capsys: pytest.Cap
     assert [box['category_id'] for box in written['annotations']] == [5, 15, 5, 15, 5]
     assert tool('test', 'pets_work/inference.pth', '--work-dir', 'again') == 0  # on the validation data of the training
 
-    birds = write(tmp_path / 'birds', ['emu', 'owl', 'jay'])
+    birds = write_squares(tmp_path / 'birds', ['emu', 'owl', 'jay'])
     assert tool('train', FINETUNE, '--data', str(birds), '--load-from', 'pets_work/inference.pth', '--work-dir',
                 'birds_work', *TINY) == 0
     log = next((tmp_path / 'birds_work').glob('*/*.log')).read_text()
@@ -85,7 +66,7 @@ def test_train_fine_tune_and_test(tool: Tool, tmp_path: Path, capsys: pytest.Cap
 
 
 def test_data_that_stop_training_are_told_before_it(tool: Tool, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    data = write(tmp_path / 'pets', ['cat', 'dog'])
+    data = write_squares(tmp_path / 'pets', ['cat', 'dog'])
     (data / 'train/3.png').write_bytes((data / 'train/3.png').read_bytes()[:200])
     assert tool('train', FINETUNE, '--data', str(data), *TINY) == 1
     error = capsys.readouterr().err.splitlines()[-1]
@@ -94,7 +75,7 @@ def test_data_that_stop_training_are_told_before_it(tool: Tool, tmp_path: Path, 
 
 
 def test_inspection_by_the_tool(tool: Tool, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    data = write(tmp_path / 'pets', ['cat', 'dog'])
+    data = write_squares(tmp_path / 'pets', ['cat', 'dog'])
     assert tool('inspect_dataset', str(data), '--out', 'seen', '--pictures', '2') == 0
     assert '0 errors\n\n0 warnings' in capsys.readouterr().out
     assert Image.open(tmp_path / 'seen/inspection.png').width == 2 * 326 + 6
@@ -120,7 +101,7 @@ def test_classes_reach_every_head_and_data_set(tmp_path: Path) -> None:
     cfg = Config.fromfile(FINETUNE)
     cfg.work_dir = str(tmp_path / 'work')
     cfg.model.roi_head.mask_head = dict(num_classes=80)
-    train_on(cfg, str(write(tmp_path / 'one', ['leaf'])))
+    set_training_data(cfg, str(write_squares(tmp_path / 'one', ['leaf'])))
     assert (cfg.model.roi_head.bbox_head.num_classes, cfg.model.roi_head.mask_head.num_classes, cfg.num_classes) == (
         1, 1, 1)
     for part, split in (('train', 'train'), ('val', 'val'), ('test', 'val')):
@@ -131,7 +112,7 @@ def test_classes_reach_every_head_and_data_set(tmp_path: Path) -> None:
 
 def test_trackers(monkeypatch: pytest.MonkeyPatch) -> None:
     """TensorBoard where it is installed; another one by its name, or a sentence."""
-    from sparse_rcnn_mm.engine import trackers
+    from sparse_rcnn_mm.engine.hooks import trackers
     from sparse_rcnn_mm.errors import UserError
 
     cfg = Config.fromfile(FINETUNE)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sparse_rcnn_mm.datasets.contact_sheet import contact_sheet
-from sparse_rcnn_mm.datasets.inspection import Findings, inspect_data, without_faulty_images
-from sparse_rcnn_mm.datasets.layouts import read_data
-from sparse_rcnn_mm.datasets.overview import ModelSettings, overview
+from sparse_rcnn_mm.own_data.inspection import Findings, inspect_data, without_faulty_images
+from sparse_rcnn_mm.own_data.layouts import read_data
+from sparse_rcnn_mm.own_data.overview import ModelSettings, overview
+from sparse_rcnn_mm.visualization.contact_sheet import contact_sheet
 
 PROPOSALS = 20
 
@@ -180,4 +180,4 @@ def test_contact_sheet_draws_the_boxes(tmp_path: Path) -> None:
     coloured = np.abs(page - page.mean(axis=2, keepdims=True)).max(axis=2) > 60
     rows, columns = np.nonzero(coloured[:, :90])
     assert (columns.min() - 6, columns.max() - 6) == (20, 60)
-    assert (rows.min() - 6, rows.max() - 6) == (10, 30)
+    assert (rows.min() - 6, rows.max() - 6) == (0, 30)  # the label stands above the box, at the upper edge

@@ -7,9 +7,8 @@ import torch
 from mmengine.dist import all_reduce, get_world_size
 from torch import Tensor, nn
 
+from sparse_rcnn_mm.ops import at_least_float32
 from sparse_rcnn_mm.registry import MODELS
-
-from .box_ops import at_least_float32
 
 
 class _SumOverProcesses(torch.autograd.Function):

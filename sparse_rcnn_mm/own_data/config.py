@@ -8,15 +8,16 @@ from typing import Any
 from mmengine.config import Config
 
 from sparse_rcnn_mm.checkpoints import Metadata
-from sparse_rcnn_mm.datasets.inspection import image_faults
-from sparse_rcnn_mm.datasets.layouts import PreparedData, prepare, read_data
-from sparse_rcnn_mm.datasets.raw_data import UNSPLIT, RawData
 from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.registry import innermost_dataset
+from sparse_rcnn_mm.terminal import say
 
-from .say import say
+from .inspection import image_faults
+from .layouts import PreparedData, prepare, read_data
+from .raw_data import UNSPLIT, RawData
 
 
-def train_on(cfg: Config, folder: str) -> None:
+def set_training_data(cfg: Config, folder: str) -> None:
     """Point a config at the data in `folder`: files, class names, and their number in every head.
 
     Writes WORK_DIR/data/{train,val}.json, and test.json where there is a test split.
@@ -32,7 +33,7 @@ def train_on(cfg: Config, folder: str) -> None:
     _set_num_classes(cfg, len(data.classes))
 
 
-def test_on(cfg: Config, folder: str, metadata: Metadata) -> None:
+def set_test_data(cfg: Config, folder: str, metadata: Metadata) -> None:
     """Point a config at the test split of the data in `folder`, else the validation split, else all of it.
 
     Class names and ids are those in the checkpoint, whatever the order and ids in the folder. Where training made the
@@ -65,16 +66,9 @@ def _splits(paths: Mapping[str, str]) -> dict[str, str]:
     return {'train': 'train', 'val': 'val', 'test': 'test' if 'test' in paths else 'val'}
 
 
-def innermost(dataset: Any) -> Any:
-    """The config of the data set itself, where wrappers such as RepeatDataset are around it."""
-    while 'dataset' in dataset:
-        dataset = dataset['dataset']
-    return dataset
-
-
 def set_dataset(cfg: Config, part: str, ann_file: str, data: PreparedData) -> None:
     """Set one of the data sets of a config, and the file that its metric reads."""
-    dataset = innermost(cfg[f'{part}_dataloader'].dataset)
+    dataset = innermost_dataset(cfg[f'{part}_dataloader'].dataset)
     dataset.update(type='CocoDataset', data_root='', ann_file=ann_file, data_prefix=dict(img=str(data.root)),
                    metainfo=dict(classes=tuple(data.classes)))
     evaluator = cfg.get(f'{part}_evaluator') or []

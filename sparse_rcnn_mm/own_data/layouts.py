@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sparse_rcnn_mm.datasets.image_files import find_files, is_image
 from sparse_rcnn_mm.errors import UserError
 
 from .coco_form import is_coco_json, read_coco_form
-from .image_files import find_files, is_image
 from .raw_data import UNSPLIT, RawData, Split
 from .voc_form import is_voc_xml, read_voc_form
 from .yolo_form import is_yolo_names, read_yolo_form

@@ -13,12 +13,20 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from sparse_rcnn_mm.datasets import CocoDataset
-from sparse_rcnn_mm.datasets.layouts import PreparedData, prepare, read_data
 from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.own_data.layouts import PreparedData, prepare, read_data
 from sparse_rcnn_mm.registry import TRANSFORMS
-
-from . import own_data
-from .own_data import FORMS, TRUTH, coco, like_ultralytics, like_vocdevkit, one_image_folder, write_image, write_json
+from tests.kit import data_sets
+from tests.kit.data_sets import (
+    FORMS,
+    TRUTH,
+    coco,
+    like_ultralytics,
+    like_vocdevkit,
+    one_image_folder,
+    write_image,
+    write_json,
+)
 
 # The training's, without what is drawn at random.
 PIPELINE = [TRANSFORMS.build({'type': name, **more}) for name, more in (
@@ -82,7 +90,7 @@ def reaching_the_model(root: Path, out: Path) -> dict[str, list]:
 def test_coco_voc_and_yolo_give_the_model_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same images in the same order, so that a seed gives the same training, with the same boxes."""
     truth = photographs()
-    monkeypatch.setattr(own_data, 'TRUTH', truth)
+    monkeypatch.setattr(data_sets, 'TRUTH', truth)
     for write in (one_image_folder, like_vocdevkit, like_ultralytics):
         write(tmp_path / write.__name__)
         reached = reaching_the_model(tmp_path / write.__name__, tmp_path / 'out')

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .errors import UserError
+from sparse_rcnn_mm.errors import UserError
 
 IMAGE_SIZE = 192
 SPLITS = {'train': 1000, 'val': 200}  # images

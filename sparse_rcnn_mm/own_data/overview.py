@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 
+from sparse_rcnn_mm.datasets.transforms import resized_shape
+
 from .inspection import class_counts
 from .raw_data import RawData
-from .transforms import resized_shape
 
 _BAR = 30  # characters of the longest bar
 _CLASSES = 40  # shown

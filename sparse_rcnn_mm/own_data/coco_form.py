@@ -7,10 +7,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from sparse_rcnn_mm.datasets.coco_json import entry_faults, structure_fault
+from sparse_rcnn_mm.datasets.image_files import image_size, is_image
 from sparse_rcnn_mm.errors import UserError
 
-from .coco_json import entry_faults, structure_fault
-from .image_files import image_size, is_image
 from .raw_data import UNSPLIT, Fault, RawData, Split, relative, split_of
 
 _SAMPLE = 50  # images that are looked for in every folder

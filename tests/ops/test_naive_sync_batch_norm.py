@@ -7,7 +7,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from sparse_rcnn_mm.models import NaiveSyncBatchNorm, naive_sync_batch_norm, set_criterion
+from sparse_rcnn_mm.models import set_criterion
+from sparse_rcnn_mm.ops import naive_sync_batch_norm
+from sparse_rcnn_mm.ops.naive_sync_batch_norm import NaiveSyncBatchNorm
 from sparse_rcnn_mm.registry import MODELS
 
 C = 5
@@ -82,8 +84,10 @@ def test_under_autocast_statistics_stay_float32(monkeypatch: pytest.MonkeyPatch)
 
 def test_it_is_built_by_name() -> None:
     from mmcv.cnn import build_norm_layer
+    from mmengine.registry import DefaultScope
     assert 'NaiveSyncBatchNorm' in MODELS.module_dict
-    name, layer = build_norm_layer(dict(type='NaiveSyncBatchNorm', requires_grad=True), C, postfix=1)
+    with DefaultScope.overwrite_default_scope('sparse_rcnn_mm'):
+        name, layer = build_norm_layer(dict(type='NaiveSyncBatchNorm', requires_grad=True), C, postfix=1)
     assert name == 'bn1' and type(layer) is NaiveSyncBatchNorm
 
 

@@ -11,9 +11,9 @@ from collections import defaultdict
 from pathlib import Path
 from xml.etree import ElementTree
 
+from sparse_rcnn_mm.datasets.image_files import image_size, is_image
 from sparse_rcnn_mm.errors import UserError
 
-from .image_files import image_size, is_image
 from .raw_data import Box, Fault, RawData, Record, Split, coco_of, import_globox, relative, split_of
 
 _SETS = ('trainval', 'train', 'val', 'test')  # later ones prevail

@@ -8,15 +8,15 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from PIL import Image
 
-from sparse_rcnn_mm.datasets.coco_form import read_coco_split
-from sparse_rcnn_mm.datasets.contact_sheet import contact_sheet
-from sparse_rcnn_mm.datasets.inspection import Finding, Findings, without_faulty_images
-from sparse_rcnn_mm.datasets.layouts import prepare
-from sparse_rcnn_mm.datasets.raw_data import RawData
 from sparse_rcnn_mm.errors import UserError
-from sparse_rcnn_mm.registry import DATASETS, SCOPE
+from sparse_rcnn_mm.registry import DATASETS, SCOPE, innermost_dataset
+from sparse_rcnn_mm.visualization.contact_sheet import contact_sheet
 
-from .own_data import innermost, set_dataset
+from .coco_form import read_coco_split
+from .config import set_dataset
+from .inspection import Finding, Findings, without_faulty_images
+from .layouts import prepare
+from .raw_data import RawData
 
 
 def data_of(cfg: Config) -> RawData:
@@ -27,7 +27,7 @@ def data_of(cfg: Config) -> RawData:
     """
     places = {}
     for part in ('train', 'val'):
-        dataset = innermost(cfg[f'{part}_dataloader'].dataset)
+        dataset = innermost_dataset(cfg[f'{part}_dataloader'].dataset)
         root = Path(dataset.get('data_root') or '').absolute()
         places[part] = root / dataset.ann_file, root / (dataset.get('data_prefix', {}).get('img') or '')
     data = RawData(places['train'][1], 'COCO JSON of the config', {})

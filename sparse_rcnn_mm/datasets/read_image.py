@@ -1,0 +1,29 @@
+"""An image in whatever form a caller has it, as the array that the test pipeline takes."""
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from sparse_rcnn_mm.errors import UserError
+
+from .transforms import LoadRGBImage
+
+# A file, a Pillow image, or an array (H, W, 3) uint8 in RGB order.
+ImageLike = str | os.PathLike | Image.Image | np.ndarray
+
+
+def read_image(image: ImageLike) -> np.ndarray:
+    """An image as an array (H, W, 3) uint8 in RGB order, upright.
+
+    Raises:
+        UserError: the file cannot be read, or the array is no such image.
+    """
+    if isinstance(image, Image.Image):
+        return np.array(ImageOps.exif_transpose(image).convert('RGB'))
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise UserError(f'an image array is (H, W, 3) uint8 in RGB order, not {image.shape} {image.dtype}')
+        return image
+    return LoadRGBImage().transform({'img_path': os.fspath(image)})['img']
