@@ -1,7 +1,7 @@
-"""Let mmcv and mmdet import where mmcv was installed without its compiled operations.
+"""Make mmcv and mmdet importable when mmcv was installed without its compiled operations.
 
-`import mmdet.models` imports `mmcv.ops`, which imports the extension module `mmcv._ext`. Nothing in this package
-needs one of its operations, so a placeholder may stand in: every attribute is a function that raises when called.
+`import mmdet.models` imports `mmcv.ops`, which imports the extension module `mmcv._ext`. This package uses none of its
+operations, so a placeholder module is enough. Every attribute of it is a function that raises an error when called.
 """
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _MissingOps(types.ModuleType):
 
 
 def ensure_mmcv_imports() -> None:
-    """Put the placeholder in `sys.modules` unless mmcv has compiled operations. Call it before mmdet is imported."""
+    """Put the placeholder into `sys.modules`, unless mmcv has compiled operations. Call this before importing mmdet."""
     if _EXTENSION in sys.modules or importlib.util.find_spec(_EXTENSION) is not None:
         return
     placeholder = _MissingOps(_EXTENSION)

@@ -1,7 +1,8 @@
-"""The registry nodes of this package: each is the child of mmdet's node of the same name.
+"""The registry nodes of this package. Each is a child of mmdet's node of the same name.
 
-A name that is not registered here falls back to mmdet's. Falling back does not import the modules that mmdet registers
-in, so each node lists them before its own. All 20 nodes exist because mmengine warns about a missing one.
+A name that is not registered here is looked up in mmdet. That lookup does not import the modules in which mmdet
+registers its classes, so each node lists these modules before its own. All 20 nodes exist because mmengine warns about
+any that is missing.
 """
 from __future__ import annotations
 
@@ -12,8 +13,8 @@ from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import Registry
 
 SCOPE = 'sparse_rcnn_mm'
-# Lets configs anywhere say `_base_ = 'sparse_rcnn_mm::configs/sparse_rcnn_r50_3x.py'`. It names this module, not the
-# package, which mmengine 0.10.7 would look for in site-packages, even where `pip install -e` left it in its clone.
+# Allows `_base_ = 'sparse_rcnn_mm::configs/sparse_rcnn_r50_3x.py'` in any config. It names this module and not the
+# package, because mmengine 0.10.7 looks for a package in site-packages, where `pip install -e` does not put it.
 MODULE2PACKAGE.setdefault(SCOPE, __name__)
 
 
@@ -22,12 +23,12 @@ Part = Any
 
 
 def build(node: Registry, part: Part, **defaults: Any) -> Any:
-    """What the config `part` builds, with `defaults` for what it leaves open; a built part stays as it is."""
+    """Build the config `part`, with `defaults` for missing keys. A part that is already built is returned as it is."""
     return node.build(part, default_args=defaults) if isinstance(part, dict) else part
 
 
 def innermost_dataset(dataset: Any) -> Any:
-    """The config of the data set itself, where wrappers such as RepeatDataset are around it."""
+    """The config of the data set inside wrappers such as RepeatDataset."""
     while 'dataset' in dataset:
         dataset = dataset['dataset']
     return dataset

@@ -1,8 +1,8 @@
-"""Words for the user before any logger exists."""
+"""Messages for the user before a logger exists."""
 import os
 
 
 def say(*lines: str) -> None:
-    """Print the lines once, whatever the number of processes."""
+    """Print the lines in the first process only."""
     if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0:
         print('\n'.join(lines), flush=True)

@@ -1,4 +1,4 @@
-"""The package's version, and the gate that checks the versions of what it stands on."""
+"""The version of the package, and the check of the versions of torch, mmengine, mmcv and mmdet."""
 from __future__ import annotations
 
 import re
@@ -22,10 +22,11 @@ INSTALL_UPSTREAM = 'pip install mmengine==0.10.7 mmcv-lite==2.1.0 mmdet==3.3.0'
 
 
 def installed_version(module: str) -> str | None:
-    """Return the version of an installed package without importing it, or None when it is not installed.
+    """The version of an installed package, or None if it is not installed. The package is not imported.
 
-    The package's own `version.py` is asked first: two distributions (mmdet and onedl-mmdetection, say) may be recorded
-    as installed while the files are those of one. Importing would not do: mmdet 3.3.0 asserts on mmcv's version.
+    The package's own `version.py` is read first: two distributions, such as mmdet and onedl-mmdetection, may both be
+    recorded as installed while only one of them owns the files. Importing is not possible, because mmdet 3.3.0 asserts
+    on mmcv's version.
     """
     spec = find_spec(module)
     if spec is None or spec.origin is None:
@@ -43,7 +44,11 @@ def installed_version(module: str) -> str | None:
 
 
 def check_versions() -> None:
-    """Raise ImportError, in one sentence, when torch, mmengine, mmcv or mmdet is missing or of an untested version."""
+    """Check the installed versions of torch, mmengine, mmcv and mmdet.
+
+    Raises:
+        ImportError: one is missing or has an untested version. The message names the pip command that fixes it.
+    """
     found = {module: installed_version(module) for module in SUPPORTED}
     wrong = [
         f'{module}{SUPPORTED[module]} (found {version or "none"})' for module, version in found.items()

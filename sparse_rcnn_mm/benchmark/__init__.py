@@ -1,1 +1,1 @@
-"""How fast and how large the detector is, part by part, and against mmdet's own."""
+"""Speed and memory of the detector, part by part, and compared with mmdet's own."""

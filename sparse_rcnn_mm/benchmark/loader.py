@@ -1,4 +1,4 @@
-"""How fast the training pipeline gives images, without a model."""
+"""Speed of the training pipeline alone, without a model."""
 from __future__ import annotations
 
 import time
@@ -11,7 +11,7 @@ from sparse_rcnn_mm.registry import DATASETS, innermost_dataset
 
 
 def seconds_by_transform(cfg: Config, images: int) -> dict[str, float]:
-    """Seconds an image of each step of `cfg`'s training pipeline in one process, over `images` random images.
+    """Seconds per image of each step of `cfg`'s training pipeline in one process, over `images` random images.
 
     Raises:
         UserError: the data set cannot be read.
@@ -30,7 +30,7 @@ def seconds_by_transform(cfg: Config, images: int) -> dict[str, float]:
 
 
 def loader_table(seconds: dict[str, float]) -> str:
-    """The seconds in Markdown."""
+    """The result of `seconds_by_transform` as a Markdown table."""
     total = sum(seconds.values())
     lines = [f'training pipeline: {1 / total:.1f} images / s in one process', '',
              '| step | ms | share |', '|---|---|---|',

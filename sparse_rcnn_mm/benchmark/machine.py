@@ -1,4 +1,4 @@
-"""What the machine could do at best."""
+"""Name and peak speed of the machine."""
 from __future__ import annotations
 
 import platform
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 
 def name(device: str) -> str:
-    """The processor, and how many threads of it are used."""
+    """The name of the processor, and the number of threads in use."""
     if device == 'cuda':
         return torch.cuda.get_device_name()
     info = Path('/proc/cpuinfo')
@@ -21,7 +21,7 @@ def name(device: str) -> str:
 
 @torch.no_grad()
 def peak_gflops(device: str, dtype: torch.dtype, clock: Callable[[], float], repeats: int = 3) -> float:
-    """GFLOP/s of the best of a large matrix product and a large 3x3 convolution."""
+    """The peak in GFLOP/s: the better of a large matrix product and a large 3x3 convolution."""
     n, channels, side = (8192, 256, 400) if device == 'cuda' else (1536, 256, 100)
     a = torch.randn(n, n, device=device).to(dtype)
     x = torch.randn(1, channels, side, side, device=device).to(dtype, memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""One measurement: the detector as it predicts or trains, alone or against mmdet's."""
+"""One measurement of prediction or training, alone or compared with mmdet's detector."""
 from __future__ import annotations
 
 import copy
@@ -26,7 +26,7 @@ from .workload import build_model, images, samples
 
 @dataclass(frozen=True)
 class Workload:
-    """What is run: size as (height, width), `against` is 'mmdet' or None and runs in `against_precision`."""
+    """What to run. `size` is (height, width). `against` is 'mmdet' or None, and runs in `against_precision`."""
     size: tuple[int, int] = (800, 1216)
     batch: int = 1
     precision: str = 'fp32'
@@ -42,7 +42,7 @@ class Workload:
 
 @dataclass
 class Result:
-    """What came out; seconds are of a whole batch, memory is MiB above what the idle model holds."""
+    """What was measured. Seconds are per batch. Memory is in MiB beyond what the idle model holds."""
     workload: Workload
     machine: str
     seconds: Spread
@@ -58,16 +58,17 @@ class Result:
 
     @property
     def images_per_second(self) -> float:
+        """Images per second, from the median time of a batch."""
         return self.workload.batch / self.seconds.median
 
     @property
     def gflops(self) -> float:
-        """Achieved GFLOP/s; a backward pass counts as twice the forward one."""
+        """Achieved GFLOP/s. A backward pass counts as two forward passes."""
         return (3 if self.workload.train else 1) * sum(self.flops.values()) / self.seconds.median / 1e9
 
 
 class Predict:
-    """Prediction of one batch, to be called."""
+    """A callable that predicts one batch."""
 
     def __init__(self, model: nn.Module, batch: Tensor, data: SampleList, scope: str = 'sparse_rcnn_mm',
                  context: AbstractContextManager | None = None) -> None:
@@ -75,12 +76,13 @@ class Predict:
 
     @torch.no_grad()
     def __call__(self) -> Any:
+        """Predict, and return the data samples."""
         with DefaultScope.overwrite_default_scope(self.scope), self.context or nullcontext():
             return self.model.predict(self.batch, self.data)
 
 
 class TrainStep(Predict):
-    """One training step of one batch, to be called. The learning rate is 0, so that every call does the same."""
+    """A callable that runs one training step. The learning rate is 0, so that every call does the same work."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -91,6 +93,7 @@ class TrainStep(Predict):
 
     @torch.enable_grad()
     def __call__(self) -> None:
+        """Forward, backward and optimizer step. `losses` then holds the losses, and the gradients are kept."""
         self.optimizer.zero_grad()
         with DefaultScope.overwrite_default_scope(self.scope), self.context or nullcontext():
             self.losses = self.model.loss(self.batch, copy.deepcopy(self.data))
@@ -103,7 +106,7 @@ def _autocast(precision: str, device: str) -> AbstractContextManager | None:
 
 
 def measure(cfg: Config, work: Workload, state: dict[str, Tensor] | None = None) -> Result:
-    """Measure the model of `cfg`, with the weights `state` or random ones."""
+    """Measure the model of `cfg` with the weights `state`, or with random ones."""
     clock = Clock(work.device, work.cpu_time)
     model = build_model(cfg, state)
     state = model.state_dict()
@@ -140,7 +143,7 @@ def measure(cfg: Config, work: Workload, state: dict[str, Tensor] | None = None)
 
 
 def _forward_only(step: Predict) -> Callable[[], object]:
-    """The forward pass of a training step."""
+    """A callable that runs only the forward pass of a training step."""
     def run() -> None:
         with step.context or nullcontext():
             step.model.loss(step.batch, step.data)
@@ -155,7 +158,7 @@ def _twin_run(cfg: Config, state: dict[str, Tensor], batch: Tensor, data: Sample
 
 @torch.no_grad()
 def output_differences(ours: Predict, theirs: Predict) -> dict[str, float]:
-    """The largest differences of the last stage's logits, and of its boxes relative to the largest coordinate."""
+    """Largest differences of the last stage: logits, and boxes relative to the largest coordinate."""
     stage = ours.model.run_stages(ours.batch, ours.data)[-1]
     with DefaultScope.overwrite_default_scope('mmdet'), theirs.context or nullcontext():
         logits, boxes = last_stage(theirs.model, theirs.batch, theirs.data)
@@ -164,8 +167,13 @@ def output_differences(ours: Predict, theirs: Predict) -> dict[str, float]:
 
 
 def training_differences(ours: TrainStep | Predict, theirs: TrainStep | Predict) -> dict[str, float]:
-    """The largest relative difference of the losses, that of the gradients relative to each gradient's peak, and the
-    length of the difference of all gradients relative to their length."""
+    """Differences of losses and gradients after the same step.
+
+    Returns:
+        'losses, relative': the largest relative difference of any loss.
+        'gradients / peak': the largest difference of any entry of a gradient, relative to the peak of that gradient.
+        'gradients, relative length': the norm of the difference of all gradients, relative to their norm.
+    """
     assert isinstance(ours, TrainStep) and isinstance(theirs, TrainStep)
     their_losses = {name: loss.detach() for name, loss in theirs.losses.items()}
     losses = [float((loss.detach() - their_losses[name]).abs() / their_losses[name].abs().clamp(min=1e-6))

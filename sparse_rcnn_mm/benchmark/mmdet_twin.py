@@ -1,4 +1,4 @@
-"""mmdet's own Sparse R-CNN with the weights of ours, to compare with."""
+"""mmdet's own Sparse R-CNN with our weights, as the other side of a comparison."""
 from __future__ import annotations
 
 import copy
@@ -16,15 +16,17 @@ from sparse_rcnn_mm.errors import UserError
 
 
 def require_compiled_ops(precision: str, device: str) -> None:
-    """Raises:
-        UserError: mmcv has none, or none for this precision on this device, and mmdet's detector cannot run.
+    """Check that mmdet's detector can run.
+
+    Raises:
+        UserError: mmcv has no compiled RoIAlign, or none for this precision on this device.
     """
     if not _has_roi_align('fp32', device):
         raise UserError('--against mmdet needs mmcv with compiled ops, which this environment does not have: install '
-                        'such a build of mmcv into an environment of its own, and run this tool there')
+                        'such a build of mmcv in a separate environment and run this command there')
     if not _has_roi_align(precision, device):
-        raise UserError(f'--against-precision {precision}: the RoIAlign of mmcv, which mmdet needs, does not have '
-                        f'it on {device}; take fp32')
+        raise UserError(f'--against-precision {precision}: mmdet needs the RoIAlign of mmcv, which does not support '
+                        f'{precision} on {device}; use fp32')
 
 
 def _has_roi_align(precision: str, device: str) -> bool:
@@ -32,7 +34,7 @@ def _has_roi_align(precision: str, device: str) -> bool:
     try:
         from mmcv.ops import roi_align
         roi_align(torch.zeros(1, 1, 2, 2).to(box), box, (1, 1))
-    except Exception:  # of many kinds, by build of mmcv
+    except Exception:  # its type depends on the build of mmcv
         return False
     return True
 
@@ -41,12 +43,12 @@ def build_twin(cfg: Config, state: dict[str, Tensor]) -> nn.Module:
     """mmdet's SparseRCNN for one of our configs, with the weights `state`.
 
     Raises:
-        UserError: the config has what mmdet's detector does not have, such as tied stages.
+        UserError: the config uses something that mmdet's detector does not have, such as tied stages.
     """
     model: dict[str, Any] = copy.deepcopy(cfg.model.to_dict())
     head = model['roi_head']
     if head.get('order') or head['bbox_head']['type'] != 'DIIHead' or model['type'] != 'SparseRCNN':
-        raise UserError('--against mmdet: mmdet has no such model; it has DIIHead stages that each run once')
+        raise UserError('--against mmdet: mmdet has no such model; its stages are DIIHead, and each runs once')
     stages = head['num_stages']
     criterion, extractor = model.pop('criterion'), head['roi_extractor']
     channels = head['bbox_head']['in_channels']
@@ -72,7 +74,7 @@ def build_twin(cfg: Config, state: dict[str, Tensor]) -> nn.Module:
 
 
 def _stage(stage: dict[str, Any], criterion: dict[str, Any]) -> dict[str, Any]:
-    """mmdet's config of one of our stages."""
+    """The config of one of our stages, in mmdet's form."""
     channels = stage['in_channels']
     loss_cls = {'type': 'FocalLoss', 'use_sigmoid': True, **criterion['loss_cls']}
     shared = {key: value for key, value in stage.items() if key != 'dynamic_conv'}
@@ -89,8 +91,10 @@ def _stage(stage: dict[str, Any], criterion: dict[str, Any]) -> dict[str, Any]:
 
 
 def last_stage(twin: nn.Module, images: Tensor, samples: SampleList) -> tuple[Tensor, Tensor]:
-    """Logits (B, N, K) and boxes (B, N, 4) of the twin's last stage, as its `predict` computes them (its `_forward`
-    feeds every stage with the first one's input)."""
+    """Logits (B, N, K) and boxes (B, N, 4) of the twin's last stage, as its `predict` computes them.
+
+    mmdet's `_forward` cannot be used: it gives every stage the input of the first one.
+    """
     head, stages = twin.roi_head, []
     run = head._bbox_forward
 

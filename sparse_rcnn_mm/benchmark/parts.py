@@ -1,4 +1,4 @@
-"""What each part of the detector costs, in any unit that a counter counts."""
+"""The cost of each part of the detector, in seconds or in operations."""
 from __future__ import annotations
 
 import math
@@ -15,7 +15,7 @@ Counter = Callable[[], float]
 
 
 def parts_of(model: nn.Module) -> dict[str, nn.Module]:
-    """The modules that are counted, by the name of their part. A stage that is tied counts as one part."""
+    """The measured modules by the name of their part. Tied stages are one part."""
     stages = {f'stage {index + 1}': stage for index, stage in enumerate(model.roi_head.bbox_head)}
     parts = {'backbone': model.backbone, 'neck': model.neck, 'flattening': model.roi_head.roi_extractor, **stages}
     return {**parts, 'matching and losses': model.criterion}
@@ -23,7 +23,7 @@ def parts_of(model: nn.Module) -> dict[str, nn.Module]:
 
 @contextmanager
 def counting(model: nn.Module, counter: Counter) -> Iterator[dict[str, float]]:
-    """Inside, the dictionary grows by what `counter` counts while each part of `model` runs forwards."""
+    """Add up what `counter` counts during the forward pass of each part of `model`, by part."""
     totals: dict[str, float] = {}
     starts: dict[str, float] = {}
     handles = []
@@ -48,14 +48,15 @@ def counting(model: nn.Module, counter: Counter) -> Iterator[dict[str, float]]:
 
 
 def flops_by_part(model: nn.Module, run: Callable[[], object]) -> dict[str, int]:
-    """Floating-point operations (a multiply-add is two) of convolutions and matrix products while `run` runs `model`.
+    """Floating-point operations of all convolutions and matrix products while `run` runs `model`, by part.
 
-    The weighted gather of RoI features is none of these: 32 C P*P operations a RoI, a thousandth of its stage.
+    A multiply-add counts as two. The weighted gather of RoI features is not counted: it takes 32 C P*P operations per
+    RoI, about a thousandth of a stage.
     """
     own = (torch.ops.sparse_rcnn_mm.conv3x3, torch.ops.sparse_rcnn_mm.onednn_linear)
     mode = FlopCounterMode(display=False, custom_mapping=dict.fromkeys(own, _layer_flops))
     fused_attention = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # the counter does not see into fused kernels
+    torch.backends.mha.set_fastpath_enabled(False)  # the counter cannot see inside fused kernels
     try:
         with sdpa_kernel(SDPBackend.MATH), mode, counting(model, mode.get_total_flops) as totals:
             run()
@@ -66,12 +67,12 @@ def flops_by_part(model: nn.Module, run: Callable[[], object]) -> dict[str, int]
 
 
 def _layer_flops(x: Sequence[int], weight: Sequence[int], *_: Any, out_shape: Sequence[int], **__: Any) -> int:
-    """Those of a linear layer or a direct convolution, from shapes."""
+    """Operations of a linear layer or a direct convolution, from shapes."""
     return 2 * math.prod(weight) * math.prod((out_shape[0], *out_shape[2:]))
 
 
 def seconds_by_part(model: nn.Module, run: Callable[[], object], clock: Counter) -> dict[str, float]:
-    """Seconds of one `run`, by part."""
+    """Seconds of one `run` by part."""
     with counting(model, clock) as totals:
         start = clock()
         run()

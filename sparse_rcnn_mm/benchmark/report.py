@@ -1,4 +1,4 @@
-"""A measurement as text, as JSON and as a picture."""
+"""A measurement as a table, as JSON and as a chart."""
 from __future__ import annotations
 
 import json
@@ -10,7 +10,7 @@ from .measure import Result
 
 
 def table(result: Result) -> str:
-    """The measurement in Markdown."""
+    """The measurement as a Markdown table."""
     work = result.workload
     what = 'training step' if work.train else 'prediction'
     clock = 'CPU seconds' if work.cpu_time else 'seconds'
@@ -34,15 +34,16 @@ def table(result: Result) -> str:
         if result.against_memory is not None:
             lines.append(f'| peak memory, {work.against} | {result.against_memory:.0f} MiB |')
         lines += [f'| largest difference, {name} | {value:.1e} |' for name, value in result.differences.items()]
-    return '\n'.join(lines + ([''] + parts_table(result) if result.part_seconds else []))
+    return '\n'.join(lines + (['', *parts_table(result)] if result.part_seconds else []))
 
 
 def share(part: float, whole: float) -> str:
+    """`part` as a percentage of `whole`."""
     return f'{100 * part / whole:.0f}%' if whole else '-'
 
 
 def parts_table(result: Result) -> list[str]:
-    """Time and work by part. The backward pass and the optimiser are in the rest."""
+    """Time and work by part. The backward pass and the optimizer are in the row 'rest'."""
     total = sum(result.part_seconds.values())
     lines = ['| part | seconds | share | GFLOP | GFLOP/s |', '|---|---|---|---|---|']
     for name, seconds in result.part_seconds.items():
@@ -53,7 +54,7 @@ def parts_table(result: Result) -> list[str]:
 
 
 def sweep_table(name: str, results: Sequence[tuple[int, Result]]) -> str:
-    """Time and memory against one quantity, in Markdown."""
+    """Time and memory for each value of one quantity, as a Markdown table."""
     lines = [f'| {name} | seconds | MiB | matching and losses |', '|---|---|---|---|']
     for value, result in results:
         memory = '-' if result.memory is None else f'{result.memory:.0f}'
@@ -64,14 +65,14 @@ def sweep_table(name: str, results: Sequence[tuple[int, Result]]) -> str:
 
 
 def write(folder: Path, name: str, text: str, results: Sequence[Result]) -> None:
-    """`name`.md and `name`.json into `folder`."""
+    """Write `name`.md and `name`.json into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f'{name}.md').write_text(text + '\n')
     (folder / f'{name}.json').write_text(json.dumps([asdict(result) for result in results], indent=1) + '\n')
 
 
 def draw_parts(path: Path, result: Result) -> None:
-    """A bar of the time by part, and one of the other detector beneath it."""
+    """Draw a bar with the time of each part, and a second bar for the other detector."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(9, 2.6), layout='constrained')
@@ -88,7 +89,7 @@ def draw_parts(path: Path, result: Result) -> None:
 
 
 def draw_sweep(path: Path, name: str, results: Sequence[tuple[int, Result]]) -> None:
-    """Time and memory against one quantity."""
+    """Draw time and memory against one quantity."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout='constrained')

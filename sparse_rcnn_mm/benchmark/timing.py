@@ -1,4 +1,4 @@
-"""Measuring time and memory, in a way that survives a busy machine."""
+"""Measure time and memory so that the numbers are usable on a busy machine."""
 from __future__ import annotations
 
 import ctypes
@@ -13,28 +13,30 @@ import torch
 
 @dataclass(frozen=True)
 class Spread:
-    """The middle of some numbers, with the quartiles around it."""
+    """The median of some numbers and their quartiles."""
     low: float
     median: float
     high: float
 
     @classmethod
     def of(cls, numbers: list[float]) -> Spread:
+        """The spread of one or more numbers."""
         if len(numbers) == 1:
             return cls(numbers[0], numbers[0], numbers[0])
         return cls(*statistics.quantiles(numbers, n=4, method='inclusive'))
 
     def text(self, digits: int = 3) -> str:
+        """As 'median (low..high)'."""
         return f'{self.median:.{digits}f} ({self.low:.{digits}f}..{self.high:.{digits}f})'
 
 
 class Clock:
-    """Seconds, after the device has done what it was given.
+    """A clock that waits until the device has finished its work.
 
     Args:
         device: 'cpu' or 'cuda'.
-        cpu_time: count the seconds that this process was computing rather than those that passed. With one thread that
-            is what a quiet machine would take, whatever else runs. Only where the device is the CPU.
+        cpu_time: count the seconds in which this process computed, instead of wall-clock time. With one thread this is
+            the time on an idle machine, whatever else is running. It has an effect on the CPU only.
     """
 
     def __init__(self, device: str = 'cpu', cpu_time: bool = False) -> None:
@@ -42,6 +44,7 @@ class Clock:
         self._now = time.process_time if cpu_time and device == 'cpu' else time.perf_counter
 
     def __call__(self) -> float:
+        """Seconds since some fixed moment."""
         if self.device == 'cuda':
             torch.cuda.synchronize()
         return self._now()
@@ -49,7 +52,7 @@ class Clock:
 
 def alternate(runs: Mapping[str, Callable[[], object]], repeats: int, clock: Callable[[], float],
               warmup: int = 1) -> dict[str, list[float]]:
-    """Seconds of each run, `repeats` times each, in turn (A B A B ...) so that what disturbs one disturbs all."""
+    """Seconds of `repeats` calls of each run. The runs take turns (A B A B ...), so a disturbance affects all alike."""
     for run in list(runs.values()) * warmup:
         run()
     seconds: dict[str, list[float]] = {name: [] for name in runs}
@@ -62,12 +65,12 @@ def alternate(runs: Mapping[str, Callable[[], object]], repeats: int, clock: Cal
 
 
 def ratio(seconds: Mapping[str, list[float]], slow: str, fast: str) -> Spread:
-    """How many times as long `slow` took as `fast`, over the pairs that ran one after the other."""
+    """Time of `slow` divided by time of `fast`, over the pairs of calls that ran one after the other."""
     return Spread.of([a / b for a, b in zip(seconds[slow], seconds[fast], strict=True)])
 
 
 def peak_memory(run: Callable[[], object], device: str = 'cpu') -> float | None:
-    """MiB that `run` holds at its highest, above what was held before. None where the system does not tell."""
+    """Peak memory of `run` in MiB beyond what was held before. None if the system does not report it."""
     if device == 'cuda':
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -75,9 +78,9 @@ def peak_memory(run: Callable[[], object], device: str = 'cpu') -> float | None:
         torch.cuda.synchronize()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # glibc: freed memory goes back, or it would be counted as held before
+        ctypes.CDLL(None).malloc_trim(0)  # glibc: return freed memory, which would otherwise count as held before
         before = _status('VmRSS')
-        Path('/proc/self/clear_refs').write_text('5')  # Linux: the high-water mark starts anew
+        Path('/proc/self/clear_refs').write_text('5')  # Linux: reset the high-water mark
         run()
         return (_status('VmHWM') - before) / 1024
     except (OSError, AttributeError):

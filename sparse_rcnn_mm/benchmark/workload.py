@@ -1,4 +1,4 @@
-"""Models and batches to measure: weights of a sensible scale, and proposals that are spread over the image."""
+"""Models and batches to measure: weights of a realistic scale, and proposals spread over the image."""
 from __future__ import annotations
 
 import torch
@@ -15,7 +15,7 @@ from sparse_rcnn_mm.registry import MODELS
 
 
 def build_model(cfg: Config, state: dict[str, Tensor] | None = None) -> SparseRCNN:
-    """The model of a config, with `state` or else with weights that behave as trained ones do."""
+    """The model of a config, with the weights `state`, or with random weights that behave like trained ones."""
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope('sparse_rcnn_mm'):
         model = MODELS.build({**cfg.model, 'backbone': {**cfg.model.backbone, 'init_cfg': None}})
@@ -28,8 +28,10 @@ def build_model(cfg: Config, state: dict[str, Tensor] | None = None) -> SparseRC
 
 @torch.no_grad()
 def _spread_out(model: SparseRCNN) -> None:
-    """Untrained proposals all cover the whole image, and untrained activations grow from block to block: neither costs
-    what it costs a trained model."""
+    """Make random weights cost what trained ones cost.
+
+    Without this, all proposals cover the whole image, and activations grow from block to block.
+    """
     boxes = model.rpn_head.init_proposal_bboxes.weight
     size = (torch.rand(len(boxes), 2) * 3 - 3.5).exp()
     boxes.copy_(torch.cat([size / 2 + torch.rand_like(size) * (1 - size), size], dim=1))
@@ -44,7 +46,7 @@ def _spread_out(model: SparseRCNN) -> None:
     momentum = [norm.momentum for norm in norms]
     for norm in norms:
         norm.train()
-        norm.momentum = None  # the plain average
+        norm.momentum = None  # makes the statistics a plain average
     model.backbone(images(2, 256, 256))
     for norm, before in zip(norms, momentum, strict=True):
         norm.eval()
@@ -52,7 +54,7 @@ def _spread_out(model: SparseRCNN) -> None:
 
 
 def images(batch: int, height: int, width: int) -> Tensor:
-    """Normalised images (B, 3, H, W): blobs and noise."""
+    """Normalized images (B, 3, H, W) of blobs and noise."""
     blobs = F.interpolate(torch.randn(batch, 3, height // 16, width // 16), size=(height, width), mode='bilinear')
     return blobs + 0.3 * torch.randn(batch, 3, height, width)
 

@@ -1,4 +1,4 @@
-"""The COCO metric, and what can be learned from the detections behind it (tools/analyze.py)."""
+"""The COCO metric, and the analysis of the detections behind it (tools/analyze.py)."""
 from .coco_metric import CocoMetric
 
 __all__ = ['CocoMetric']

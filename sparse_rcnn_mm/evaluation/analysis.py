@@ -1,4 +1,4 @@
-"""Everything that tools/analyze.py finds out, as numbers."""
+"""All numbers that tools/analyze.py reports."""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -21,8 +21,8 @@ ERROR_NAMES = (*(kind.name.lower() for kind in ERRORS), 'missed')
 class Analysis:
     """The numbers about the detections on some images.
 
-    Counts (errors, confusion, worst images) take the detections from `score_thr` on and IoU 0.5; AP, costs of errors
-    and calibration take all detections.
+    Counts (errors, confusion, worst images) use IoU 0.5 and the detections with a score of at least `score_thr`.
+    AP, costs of errors and calibration use all detections.
     """
     data: EvaluatedData
     score_thr: float
@@ -30,7 +30,7 @@ class Analysis:
 
     @classmethod
     def of(cls, data: EvaluatedData, score_thr: float | None = None) -> Analysis:
-        """With the threshold of the best F1, unless another is given."""
+        """The analysis of `data`. Without `score_thr`, the threshold with the best F1 is used."""
         matches = [match(record) for record in data.records]
         if score_thr is None:
             score_thr = Scores.of(data.records, matches).best_threshold()
@@ -38,35 +38,41 @@ class Analysis:
 
     @cached_property
     def scores(self) -> Scores:
+        """All detections, whatever their score."""
         return Scores.of(self.data.records, self.all_matches)
 
     @cached_property
     def records(self) -> list[ImageRecord]:
-        """With the detections from the threshold on."""
+        """The images with only the detections that reach the threshold."""
         return [record.above(self.score_thr) for record in self.data.records]
 
     @cached_property
     def matches(self) -> list[Matches]:
+        """The matches of the detections that reach the threshold."""
         return [match(record) for record in self.records]
 
     @cached_property
     def ap(self) -> AveragePrecision:
+        """COCO's AP, by class and by box size."""
         return average_precision(self.data)
 
     @cached_property
     def counts(self) -> np.ndarray:
+        """(K, 8) counts of errors; see `count_errors`."""
         return count_errors(self.data, self.records, self.matches)
 
     @cached_property
     def costs(self) -> dict[str, float]:
+        """How much AP50 each kind of error costs; see `error_costs`."""
         return error_costs(self.data, self.all_matches)[1]
 
     @cached_property
     def confusion(self) -> np.ndarray:
+        """(K + 1, K + 1) counts of true class by detected class; see `error_analysis.confusion`."""
         return confusion(self.data, self.records, self.matches)
 
     def worst(self, number: int) -> list[int]:
-        """Positions of the images with the most errors; of equals, those whose wrong detections are surest first."""
+        """Positions of the images with the most errors. In a tie, confident wrong detections come first."""
         ranks = []
         for index, (record, matched) in enumerate(zip(self.records, self.matches, strict=True)):
             wrong = np.isin(matched.kinds, ERRORS)
@@ -76,7 +82,7 @@ class Analysis:
         return [index for *_, index in sorted(ranks)[:number]]
 
     def errors_of(self, index: int) -> dict[str, int]:
-        """The errors of one image by kind, those that it has."""
+        """The number of errors of one image, by kind. Kinds that it does not have are left out."""
         matched = self.matches[index]
         counts = {kind.name.lower(): int((matched.kinds == kind).sum()) for kind in ERRORS}
         counts['missed'] = int(matched.missed.sum())
@@ -84,7 +90,7 @@ class Analysis:
 
 
 def as_numbers(analysis: Analysis, worst: int) -> dict[str, Any]:
-    """For the JSON file."""
+    """The numbers of the JSON file, with the `worst` worst images."""
     thresholds, precision, recall, f1 = analysis.scores.at_thresholds()
     bins, expected_error = analysis.scores.calibration()
     return {

@@ -1,8 +1,9 @@
-"""AP of COCO: by class, by box size, and the curves behind it."""
+"""COCO's AP: overall, by class, by box size, and the curves behind it."""
 from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import warnings
 from dataclasses import dataclass
 
@@ -12,9 +13,9 @@ from pycocotools.cocoeval import COCOeval
 
 from .records import EvaluatedData
 
-# Longer than any image, squared: COCO's "all".
+# COCO's range of areas for boxes of all sizes.
 _ALL = (0.0, 1e10)
-# COCO's small, medium and large: square roots of areas in pixels.
+# COCO's small, medium and large, as square roots of areas in pixels.
 SIZES = {'small': (0, 32), 'medium': (32, 96), 'large': (96, 1e5)}
 _BINS = (0, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 1e5)
 RECALLS = np.linspace(0, 1, 101)
@@ -22,13 +23,13 @@ RECALLS = np.linspace(0, 1, 101)
 
 @dataclass(frozen=True)
 class AveragePrecision:
-    """AP over IoU 0.5 to 0.95, nan where there is no ground truth; K classes.
+    """AP averaged over IoU 0.5 to 0.95, for K classes. It is nan where there is no ground truth.
 
     Attributes:
         overall: `AP`, `AP50`, `AP75`, `AP_small`, `AP_medium`, `AP_large`, as tools/test.py prints them.
-        classes: (K, 3) AP, AP50 and AP75 of every class.
-        curves: IoU -> (K, 101) precision at every recall of `RECALLS`.
-        sizes: [smallest side, largest side, AP, number of boxes] of every bin that has boxes; the side is the square
+        classes: (K, 3) AP, AP50 and AP75 of each class.
+        curves: IoU -> (K, 101) precision at each recall of `RECALLS`.
+        sizes: (smallest side, largest side, AP, number of boxes) of each bin that has boxes. The side is the square
             root of the box area in pixels of the image file.
     """
     overall: dict[str, float]
@@ -38,9 +39,9 @@ class AveragePrecision:
 
 
 def average_precision(data: EvaluatedData, max_detections: int = 1000) -> AveragePrecision:
-    """Evaluate with pycocotools, on the images of `data` only."""
+    """Evaluate with pycocotools on the images of `data` only."""
     sides = np.sqrt([annotation['area'] for annotation in data.coco['annotations'] if not annotation['iscrowd']])
-    bins = [(low, high) for low, high in zip(_BINS[:-1], _BINS[1:], strict=True)
+    bins = [(low, high) for low, high in itertools.pairwise(_BINS)
             if ((sides >= low) & (sides < high)).any()]
     ranges = [_ALL, *((low ** 2, high ** 2) for low, high in [*SIZES.values(), *bins])]
     precision = _precision(data, ranges, max_detections)
@@ -57,7 +58,7 @@ def average_precision(data: EvaluatedData, max_detections: int = 1000) -> Averag
 
 
 def _precision(data: EvaluatedData, ranges: list[tuple[float, float]], max_detections: int) -> np.ndarray:
-    """(10 IoUs, 101 recalls, K classes in order of the labels, ranges) precision, nan without ground truth."""
+    """Precision (10 IoUs, 101 recalls, K classes in label order, ranges). It is nan where there is no ground truth."""
     truth = COCO()
     truth.dataset = {key: [dict(entry) for entry in entries] for key, entries in data.coco.items()}
     truth.dataset['info'] = {}
@@ -68,7 +69,7 @@ def _precision(data: EvaluatedData, ranges: list[tuple[float, float]], max_detec
         for (x1, y1, x2, y2), score, label in zip(record.boxes, record.scores, record.labels, strict=True)]
     with contextlib.redirect_stdout(io.StringIO()):
         truth.createIndex()
-        # loadRes takes no empty list
+        # loadRes raises an error on an empty list.
         found = truth.loadRes(detections) if detections else COCO()
         evaluation = COCOeval(truth, found, 'bbox')
         evaluation.params.imgIds = [record.image_id for record in data.records]
@@ -78,21 +79,21 @@ def _precision(data: EvaluatedData, ranges: list[tuple[float, float]], max_detec
         evaluation.params.areaRngLbl = [str(index) for index in range(len(ranges))]
         evaluation.evaluate()
         evaluation.accumulate()
-    # pycocotools orders classes by category id
+    # pycocotools orders classes by category id, not by label.
     rank = np.argsort(np.argsort(data.cat_ids))
     precision = evaluation.eval['precision'][..., 0][:, :, rank]
     return np.where(precision < 0, np.nan, precision)
 
 
 def _mean(values: np.ndarray) -> float:
-    """Over all that exist; nan if nothing does."""
+    """The mean of all values that are not nan, or nan if there are none."""
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', RuntimeWarning)
         return float(np.nanmean(values))
 
 
 def mean_over_classes(curves: np.ndarray) -> np.ndarray:
-    """(101,) the mean of curves (K, 101) of classes that have ground truth."""
+    """The mean (101,) of the curves (K, 101) of the classes that have ground truth."""
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', RuntimeWarning)
         return np.nanmean(curves, axis=0)

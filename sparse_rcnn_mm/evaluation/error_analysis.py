@@ -11,9 +11,9 @@ from .records import EvaluatedData, ImageRecord
 
 
 def count_errors(data: EvaluatedData, records: Sequence[ImageRecord], matches: Sequence[Matches]) -> np.ndarray:
-    """(K, 8) for every class: ground truths, correct detections, the five `ERRORS`, missed.
+    """Counts (K, 8) for each class: ground truths, correct detections, the five `ERRORS`, missed objects.
 
-    An error counts for the class that was detected, a missed object for its own.
+    An error counts for the detected class. A missed object counts for its true class.
     """
     counts = np.zeros((len(data.classes), 8), dtype=int)
     for record, matched in zip(records, matches, strict=True):
@@ -26,10 +26,10 @@ def count_errors(data: EvaluatedData, records: Sequence[ImageRecord], matches: S
 
 def confusion(data: EvaluatedData, records: Sequence[ImageRecord], matches: Sequence[Matches],
               iou_thr: float = 0.5) -> np.ndarray:
-    """(K + 1, K + 1) of counts: true class by detected class; the last row is background, the last column unfound.
+    """Counts (K + 1, K + 1) of true class by detected class. The last row is background, the last column is missed.
 
-    Correct pairs come first; then the best remaining detection takes the remaining object that it overlaps most, of
-    any class.
+    Correct pairs are counted first. Then each remaining detection, best score first, takes the remaining object of any
+    class that it overlaps most.
     """
     number = len(data.classes)
     matrix = np.zeros((number + 1, number + 1), dtype=int)
@@ -47,10 +47,11 @@ def confusion(data: EvaluatedData, records: Sequence[ImageRecord], matches: Sequ
 
 
 def error_costs(data: EvaluatedData, matches: Sequence[Matches]) -> tuple[float, dict[str, float]]:
-    """AP50, and by how much it would rise if one kind of error were put right (TIDE, section 2.3).
+    """AP50, and by how much it would rise if one kind of error were fixed (TIDE, section 2.3).
 
-    Class and location: the best detection that went for an object becomes correct, others for the same one vanish.
-    Both, duplicate and background: the detections vanish. Missed: so do the objects.
+    To fix class or location errors, the best detection of each object that is not found becomes correct, and the other
+    detections of this kind are removed. To fix the kinds both, duplicate and background, the detections are removed.
+    To fix missed objects, the objects are removed.
     """
     table = _Table(data, matches)
     now = table.ap50()
@@ -73,7 +74,7 @@ class _Table:
         order = np.argsort(-scores, kind='stable')
         self.labels = joined([record.labels for record in records])[order]
         self.kinds = joined([matched.kinds for matched in matches])[order]
-        # the number of the object among those of all images
+        # Position of the object in the list of the objects of all images.
         self.gt = joined([np.where(matched.gt < 0, -1, matched.gt + start)
                           for matched, start in zip(matches, first, strict=False)])[order]
         self.gt_labels = joined([record.gt_labels for record in records])
@@ -99,14 +100,14 @@ class _Table:
         return float(np.mean(values)) if values else float('nan')
 
     def _best_tries(self, wrong: np.ndarray) -> np.ndarray:
-        """The best detection of those in `wrong` for every object that is not found."""
+        """For each object that is not found, the best of the detections marked in `wrong`."""
         tries = np.flatnonzero(wrong)
         tries = tries[~self.found[self.gt[tries]]]
         return tries[np.unique(self.gt[tries], return_index=True)[1]]
 
 
 def _interpolated(correct: np.ndarray, total: int) -> float:
-    """COCO's AP: the mean over 101 recalls of the best precision at that recall or a higher one."""
+    """COCO's AP: the mean over 101 recalls of the best precision at this recall or a higher one."""
     if not len(correct):
         return 0.0
     hits = np.cumsum(correct)

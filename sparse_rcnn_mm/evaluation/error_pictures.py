@@ -1,4 +1,4 @@
-"""Images with the errors on them."""
+"""Pictures of images with the errors drawn on them."""
 from __future__ import annotations
 
 import base64
@@ -15,7 +15,7 @@ from .plots import COLORS
 
 
 def draw_errors(analysis: Analysis, index: int, side: int = 640) -> Image.Image:
-    """One image with wrong detections and missed objects in the colours of their kinds; correct ones without text.
+    """Draw one image: wrong detections and missed objects in the color of their kind, correct ones without text.
 
     Raises:
         UserError: the image cannot be read.
@@ -41,7 +41,7 @@ def draw_errors(analysis: Analysis, index: int, side: int = 640) -> Image.Image:
 
 
 def as_data_uri(picture: Image.Image) -> str:
-    """The picture as a JPEG inside an address."""
+    """The picture as a JPEG in a data URI."""
     buffer = io.BytesIO()
     picture.save(buffer, 'JPEG', quality=82)
     return 'data:image/jpeg;base64,' + base64.b64encode(buffer.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""Which detections are right, and in what way the others are wrong.
+"""Decide which detections are correct, and what is wrong with the others.
 
 The kinds of errors are those of TIDE (Bolya et al., arXiv 2008.08115, section 2.2).
 """
@@ -14,29 +14,30 @@ from .records import ImageRecord
 
 
 class Kind(IntEnum):
-    """What a detection is."""
+    """What a detection is. IoU thresholds are the defaults of `match`."""
     CORRECT = 0
-    CLASS = 1  # on an object of another class
-    LOCATION = 2  # on an object of its class, but not well enough
-    BOTH = 3  # neither class nor place are right, yet it touches an object
-    DUPLICATE = 4  # on an object that a better detection has found
-    BACKGROUND = 5  # on no object
-    IGNORED = 6  # in a crowd
+    CLASS = 1  # IoU >= 0.5 with an object of another class
+    LOCATION = 2  # IoU 0.1 to 0.5 with an object of its class
+    BOTH = 3  # wrong class and wrong place: IoU 0.1 to 0.5 with an object of another class only
+    DUPLICATE = 4  # IoU >= 0.5 with an object of its class that a better detection has found
+    BACKGROUND = 5  # IoU below 0.1 with every object
+    IGNORED = 6  # inside a crowd
 
 
-# What is wrong with the detections, and the objects that no detection tried to find.
+# The kinds that are errors. A missed object is an error too, but it has no detection and therefore no kind.
 ERRORS = (Kind.CLASS, Kind.LOCATION, Kind.BOTH, Kind.DUPLICATE, Kind.BACKGROUND)
 
 
 @dataclass(frozen=True)
 class Matches:
-    """The detections (D) and ground truths (G) of one record, in its order.
+    """The matches between the detections (D) and the ground truths (G) of one record, in the order of the record.
 
     Attributes:
-        kinds: (D,) `Kind`.
-        gt: (D,) the ground truth that the detection found or went for, -1 for none.
-        found: (G,) a correct detection exists.
-        missed: (G,) neither found, nor gone for with the wrong class or place; crowds are not missed.
+        kinds: (D,) the `Kind` of each detection.
+        gt: (D,) the ground truth that the detection found or went for, or -1.
+        found: (G,) whether a correct detection exists.
+        missed: (G,) whether the object is not found and no detection went for it with an error of kind `CLASS` or
+            `LOCATION`. Crowds are never missed.
     """
     kinds: np.ndarray
     gt: np.ndarray
@@ -45,7 +46,7 @@ class Matches:
 
 
 def match(record: ImageRecord, iou_thr: float = 0.5, background_iou: float = 0.1) -> Matches:
-    """Match as COCO does: the best score first, each to the free object of its class that it overlaps most."""
+    """Match as COCO does: best score first, each detection to the free object of its class that it overlaps most."""
     iou = iou_with_objects(record)
     same = record.labels[:, None] == record.gt_labels[None]
     real = ~record.gt_ignored
@@ -64,14 +65,14 @@ def match(record: ImageRecord, iou_thr: float = 0.5, background_iou: float = 0.1
 
 
 def iou_with_objects(record: ImageRecord) -> np.ndarray:
-    """(D, G) IoU; with a crowd, the part of the detection that lies in it."""
+    """IoU (D, G) of detections and objects. For a crowd, the share of the detection's area that lies inside it."""
     if not len(record.boxes) or not len(record.gt_boxes):
         return np.zeros((len(record.boxes), len(record.gt_boxes)))
     return np.asarray(coco_mask.iou(_xywh(record.boxes), _xywh(record.gt_boxes), record.gt_ignored.astype(np.uint8)))
 
 
 def match_greedily(iou: np.ndarray, iou_thr: float) -> np.ndarray:
-    """(D,) the column each row of `iou` (D, G) takes, -1 for none; earlier rows choose first."""
+    """The column (D,) that each row of `iou` (D, G) takes, or -1. Earlier rows choose first."""
     iou = iou.copy()
     taken = np.full(len(iou), -1)
     for index in range(len(iou) if iou.size else 0):
@@ -84,7 +85,7 @@ def match_greedily(iou: np.ndarray, iou_thr: float) -> np.ndarray:
 
 def _error(iou: np.ndarray, same: np.ndarray, real: np.ndarray, iou_thr: float,
            background_iou: float) -> tuple[Kind, int]:
-    """The kind of an unmatched detection, tested in TIDE's order, and the object that it went for."""
+    """The kind of an unmatched detection, tested in TIDE's order, and the object that it went for, or -1."""
     own, other = iou * (same & real), iou * (~same & real)
     if not iou.size or max(own.max(), other.max()) < background_iou:
         return Kind.BACKGROUND, -1

@@ -1,4 +1,4 @@
-"""An analysis as one HTML page that needs nothing beside it."""
+"""Write an analysis as one self-contained HTML page."""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -26,23 +26,24 @@ vertical-align: -.1em; margin-right: .3em }
 """
 
 _EXPLAINED = {
-    'Precision and recall': 'Of the detections made until a part of the objects (recall) is found, the part that is '
-                            'right (precision). The area below is AP.',
-    'Errors by kind': 'Class: on an object, with a wrong class. Location: on an object of its class, IoU 0.1 to 0.5. '
-                      'Both: class and place are wrong, IoU 0.1 to 0.5. Duplicate: on an object that a better '
-                      'detection has found. Background: on nothing. Missed: an object that no detection went for. '
-                      'Kinds as in TIDE (arXiv 2008.08115).',
-    'Confusion matrix': 'Rows are the true classes, columns what was detected, at IoU 0.5. The bottom row holds '
-                        'detections on no free object, duplicates among them, the last column objects that were not '
-                        'found.',
-    'AP by box size': 'AP over IoU 0.5 to 0.95 for objects of a size.',
-    'Scores': 'Calibration: of the detections with a score, the part that is right; on the dotted line a score is a '
-              'probability. Numbers count detections. Thresholds: the dotted line is the one in use.',
+    'Precision and recall': 'Recall is the share of the objects that are found. Precision is the share of the '
+                            'detections that are correct. AP is the area under the curve.',
+    'Errors by kind': 'Class: on an object, with the wrong class. Location: on an object of its class, IoU 0.1 to 0.5. '
+                      'Both: wrong class and wrong place, IoU 0.1 to 0.5. Duplicate: on an object that a better '
+                      'detection has found. Background: on no object. Missed: an object that is neither found nor the '
+                      'target of a class or location error. '
+                      'The kinds are those of TIDE (arXiv 2008.08115).',
+    'Confusion matrix': 'Rows are true classes, columns are detected classes, at IoU 0.5. The bottom row counts '
+                        'detections that match no free object, including duplicates. The last column counts objects '
+                        'that were not found.',
+    'AP by box size': 'AP averaged over IoU 0.5 to 0.95, for objects of each size.',
+    'Scores': 'Calibration: the share of the detections with a given score that are correct. On the dotted line, this '
+              'share equals the score. The numbers count detections. Thresholds: the dotted line marks the one in use.',
 }
 
 
 def write_page(analysis: Analysis, numbers: Mapping[str, Any], path: Path, title: str) -> None:
-    """Write the page. `numbers` are those of `as_numbers`."""
+    """Write the page. `numbers` come from `as_numbers`."""
     plotted = {heading: f'<p>{_EXPLAINED[heading]}</p><div class="plots">' + ''.join(
         f'<img alt="{heading}" src="{plots.as_data_uri(figure)}">' for figure in figures) + '</div>'
                for heading, figures in plots.draw_plots(analysis).items()}
@@ -58,8 +59,8 @@ def _summary(numbers: Mapping[str, Any]) -> str:
     overall = numbers['overall']
     values = ''.join(f'<div><dt>{name.replace("_", " ")}<dd>{_number(value)}</div>' for name, value in overall.items())
     return (f'<p>{numbers["images"]} images with {numbers["boxes"]} objects, {numbers["detections"]} detections. '
-            f'Counts and precision are at IoU 0.5 of detections with a score of {numbers["score_threshold"]:.2f} and '
-            f'more; AP is of all.</p><dl class="big">{values}</dl>')
+            f'Counts and precision use IoU 0.5 and detections with a score of at least '
+            f'{numbers["score_threshold"]:.2f}. AP uses all detections.</p><dl class="big">{values}</dl>')
 
 
 def _class_table(numbers: Mapping[str, Any]) -> str:

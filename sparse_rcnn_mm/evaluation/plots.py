@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from .analysis import ERROR_NAMES, Analysis
 from .average_precision import RECALLS, mean_over_classes
 
-# A colour for every kind of error, and for what is right.
+# A color for each kind of error, and one for correct detections.
 COLORS = {'correct': '#2ca02c', 'class': '#9467bd', 'location': '#ff7f0e', 'both': '#8c564b', 'duplicate': '#17becf',
           'background': '#d62728', 'missed': '#e6c200'}
-_MANY = 20  # classes: more get no line or number of their own
+_MANY = 20  # With more classes than this, plots leave out the lines and numbers of single classes.
 
 
 def draw_plots(analysis: Analysis) -> dict[str, list[Figure]]:
-    """Heading -> figures, each of which can be read on a narrow screen."""
+    """Heading -> figures. Each figure is small enough for a narrow screen."""
     return {
         'Precision and recall': [_mean_curves(analysis), _class_curves(analysis)],
         'Errors by kind': _errors(analysis),
@@ -65,8 +65,8 @@ def _precision_recall(title: str) -> tuple[Figure, Axes]:
 
 
 def _errors(analysis: Analysis) -> list[Figure]:
-    return [_bars(f'number, scores of {analysis.score_thr:.2f} and more', analysis.counts[:, 2:].sum(axis=0), '{:.0f}'),
-            _bars('AP50 won if these were right, all scores', [analysis.costs[name] for name in ERROR_NAMES],
+    return [_bars(f'number, scores of at least {analysis.score_thr:.2f}', analysis.counts[:, 2:].sum(axis=0), '{:.0f}'),
+            _bars('AP50 gained if these were correct, all scores', [analysis.costs[name] for name in ERROR_NAMES],
                   '{:+.3f}')]
 
 
@@ -123,7 +123,7 @@ def _calibration(analysis: Analysis) -> Figure:
         if count:
             axis.text(edge + 0.5 / len(bins), part + 0.01, f'{count}', ha='center', fontsize='x-small')
     axis.plot([0, 1], [0, 1], color='black', linestyle=':', linewidth=1)
-    axis.set(xlabel='score', ylabel='part that is correct', xlim=(0, 1), ylim=(0, 1.08))
+    axis.set(xlabel='score', ylabel='share that is correct', xlim=(0, 1), ylim=(0, 1.08))
     axis.set_title('calibration' if np.isnan(error) else f'calibration: expected error {error:.3f}')
     return figure
 
@@ -134,14 +134,14 @@ def _thresholds(analysis: Analysis) -> Figure:
     for name, values in zip(('precision', 'recall', 'F1'), shares, strict=True):
         axis.plot(thresholds, values, label=name)
     axis.axvline(analysis.score_thr, color='black', linestyle=':', linewidth=1, label=f'{analysis.score_thr:.2f}')
-    axis.set(title='what a threshold gives, IoU 0.5', xlabel='score threshold', xlim=(0, 1), ylim=(0, 1.02))
+    axis.set(title='precision and recall by threshold, IoU 0.5', xlabel='score threshold', xlim=(0, 1), ylim=(0, 1.02))
     axis.grid(alpha=0.3)
     axis.legend(frameon=False)
     return figure
 
 
 def as_data_uri(figure: Figure) -> str:
-    """The figure as a PNG inside an address."""
+    """The figure as a PNG in a data URI."""
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=110)
     return 'data:image/png;base64,' + base64.b64encode(buffer.getvalue()).decode()

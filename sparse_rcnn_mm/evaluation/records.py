@@ -1,4 +1,4 @@
-"""What was found on every image of a data set, beside what is there."""
+"""The detections on each image of a data set, next to its ground truth."""
 from __future__ import annotations
 
 import json
@@ -24,7 +24,7 @@ class ImageRecord:
     Attributes:
         boxes, scores, labels: (D, 4), (D,), (D,), best score first.
         gt_boxes, gt_labels: (G, 4), (G,).
-        gt_ignored: (G,) crowds: detections on them count neither as right nor as wrong.
+        gt_ignored: (G,) whether it is a crowd. Detections on crowds count as neither correct nor wrong.
     """
     image_id: int
     path: str
@@ -36,7 +36,7 @@ class ImageRecord:
     gt_ignored: np.ndarray
 
     def above(self, score: float) -> ImageRecord:
-        """With the detections that reach a score only."""
+        """The record with only the detections whose score is at least `score`."""
         kept = self.scores >= score
         return replace(self, boxes=self.boxes[kept], scores=self.scores[kept], labels=self.labels[kept])
 
@@ -46,9 +46,9 @@ class EvaluatedData:
     """The images that were tested.
 
     Attributes:
-        classes: name of every label.
-        cat_ids: category id of every label in `coco`.
-        coco: the annotation file with these images and classes only.
+        classes: name of each label.
+        cat_ids: category id of each label in `coco`.
+        coco: the annotation file, restricted to these images and classes.
     """
     classes: tuple[str, ...]
     cat_ids: tuple[int, ...]
@@ -57,21 +57,21 @@ class EvaluatedData:
 
 
 def evaluated_data(dataset: BaseDataset, found: Mapping[int, Mapping[str, Any]]) -> EvaluatedData:
-    """Put the detections of every image beside the ground truth of a `CocoDataset`.
+    """Put the detections of each image next to the ground truth of a `CocoDataset`.
 
     Args:
         found: image id -> `bboxes`, `scores` and `labels`.
 
     Raises:
-        UserError: the data set is not in COCO form, or the detections are of other images.
+        UserError: the data set is not in COCO format, or the detections belong to other images.
     """
     if not hasattr(dataset, 'cat_ids'):
-        raise UserError(f'only a data set in COCO form can be analysed, not {type(dataset).__name__}')
+        raise UserError(f'only a data set in COCO format can be analyzed, not {type(dataset).__name__}')
     coco = read_coco_json(dataset.ann_file, True, 'set test_dataloader.dataset.ann_file', dataset.backend_args)
     infos = {info['img_id']: info for info in map(dataset.get_data_info, range(len(dataset)))}
     if unknown := [image_id for image_id in found if image_id not in infos]:
-        raise UserError(f'the detections are of another data set: it has no image with the id {unknown[0]}, which is '
-                        f'none of {dataset.ann_file}; give the --config or --data that they were made with')
+        raise UserError(f'the detections belong to another data set: {dataset.ann_file} has no image with the id '
+                        f'{unknown[0]}; give the --config or --data that they were made with')
     label_of = {category_id: label for label, category_id in enumerate(dataset.cat_ids)}
     annotations: dict[int, list[dict]] = defaultdict(list)
     for annotation in coco['annotations']:
@@ -104,25 +104,26 @@ def by_image(predictions: Iterable[Mapping[str, Any]]) -> dict[int, Mapping[str,
 
 
 def read_predictions(path: str | Path) -> list[dict[str, Any]]:
-    """Read the file that tools/test.py --out wrote; no code in it is run.
+    """Read the file that tools/test.py --out wrote. No code in it is run.
 
     Raises:
-        UserError: it is missing or something else.
+        UserError: the file is missing, or it is not such a file.
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f'there is no results file {path}: tools/test.py CHECKPOINT --out {path} writes it')
+        raise UserError(f'results file not found: {path}; tools/test.py CHECKPOINT --out {path} writes it')
     try:
         predictions = load_data_pickle(path.read_bytes())
         by_image(predictions)
     except (pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError, ImportError, IndexError,
             ValueError) as error:
-        raise UserError(f'{path} is no results file of tools/test.py --out: {type(error).__name__} {error}') from error
+        raise UserError(f'{path} is not a results file of tools/test.py --out: {type(error).__name__} '
+                        f'{error}') from error
     return predictions
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write numbers so that any JSON reader takes them: nan, which JSON does not have, becomes null."""
+    """Write numbers as standard JSON. JSON has no nan, so nan becomes null."""
     path.write_text(json.dumps(_plain(content), indent=1))
 
 

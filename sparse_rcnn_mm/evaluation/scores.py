@@ -1,4 +1,4 @@
-"""What scores mean: how often a detection with a score is right, and where to put the threshold."""
+"""What scores mean: how often a detection with a given score is correct, and which threshold to choose."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from .records import ImageRecord
 
 @dataclass(frozen=True)
 class Scores:
-    """All detections that count, best score first, at IoU 0.5.
+    """All detections except those on crowds, best score first, matched at IoU 0.5.
 
     Attributes:
         scores: (D,).
-        correct: (D,).
-        total: the number of objects.
+        correct: (D,) whether each detection is correct.
+        total: number of objects.
     """
     scores: np.ndarray
     correct: np.ndarray
@@ -25,6 +25,7 @@ class Scores:
 
     @classmethod
     def of(cls, records: Sequence[ImageRecord], matches: Sequence[Matches]) -> Scores:
+        """Collect the detections of all images."""
         counted = [matched.kinds != Kind.IGNORED for matched in matches]
         scores = np.concatenate([np.zeros(0), *(record.scores[kept]
                                                 for record, kept in zip(records, counted, strict=True))])
@@ -34,7 +35,7 @@ class Scores:
         return cls(scores[order], correct[order], sum(int((~record.gt_ignored).sum()) for record in records))
 
     def at_thresholds(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Thresholds 0.01 to 0.99, and precision, recall and F1 there; precision is nan where nothing is left."""
+        """Thresholds 0.01 to 0.99, with precision, recall and F1 at each. Precision is nan without detections."""
         thresholds = np.arange(1, 100) / 100
         kept = np.searchsorted(-self.scores, -thresholds, side='right')
         hits = np.concatenate([[0], np.cumsum(self.correct)])[kept]
@@ -43,16 +44,18 @@ class Scores:
         return thresholds, precision, recall, 2 * hits / np.maximum(kept + self.total, 1)
 
     def best_threshold(self) -> float:
-        """The threshold of the best F1, the middle one of equals; 0.5 where nothing is right."""
+        """The threshold with the best F1, the middle one of ties. It is 0.5 if no detection is correct."""
         thresholds, _, _, f1 = self.at_thresholds()
         best = np.flatnonzero(f1 == f1.max())
         return float(thresholds[best[len(best) // 2]]) if f1.max() > 0 else 0.5
 
     def calibration(self, bins: int = 10) -> tuple[list[tuple[float, float, int]], float]:
-        """(mean score, part that is correct, number) of every bin of scores, nan where empty; and the expected error.
+        """Calibration by bins of scores.
 
-        The expected calibration error is the mean over detections of the distance between the two (Guo et al.,
-        arXiv 1706.04599).
+        Returns:
+            (mean score, share that is correct, number of detections) of each bin, nan where a bin is empty; and the
+            expected calibration error (Guo et al., arXiv 1706.04599): the distance between mean score and correct
+            share of a bin, averaged over all detections.
         """
         which = np.minimum((self.scores * bins).astype(int), bins - 1)
         rows, error = [], 0.0

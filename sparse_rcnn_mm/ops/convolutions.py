@@ -1,8 +1,8 @@
-"""3x3 convolutions of the CPU with fewer multiplications, for prediction and training.
+"""3x3 convolutions on the CPU with fewer multiplications, for prediction and training.
 
-With stride 1 they are Winograd convolutions (arXiv 1509.09308), forwards and for both gradients. GPU libraries choose
-those by themselves; PyTorch has them for CPUs too, in NNPACK, but takes oneDNN's direct ones. With stride 2 the
-gradient of the kernels is nine matrix products: oneDNN's takes up to four times as long on channels-last activations.
+With stride 1, the forward pass and both gradients use Winograd's algorithm (arXiv 1509.09308). GPU libraries choose it
+by themselves. On CPUs, PyTorch has it in NNPACK but uses oneDNN's direct convolutions instead. With stride 2, the
+gradient of the kernels is nine matrix products; oneDNN takes up to four times as long on channels-last activations.
 """
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from sparse_rcnn_mm.ops import float32_on_cpu
 
 from .winograd_gradient import BAND_BYTES, winograd_weight_gradient
 
-# Smaller convolutions are faster as they are.
+# Convolutions with fewer cells or channels than this are faster in PyTorch.
 WORTH_CELLS = 600
 WORTH_CHANNELS = 64
-# Of more channels, the transformed kernels take more memory than they save time.
+# With more channels, the transformed kernels need more memory than the saved time is worth.
 WINOGRAD_CHANNELS = 256
 
 
 class Conv3x3(nn.Conv2d):
-    """A 3x3 convolution of stride 1 or 2 and padding 1: what `nn.Conv2d` gives, to float32 rounding."""
+    """A 3x3 convolution with stride 1 or 2 and padding 1. Equals `nn.Conv2d` up to float32 rounding."""
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         worth = x.shape[2] * x.shape[3] >= WORTH_CELLS and min(weight.shape[:2]) >= WORTH_CHANNELS
@@ -36,9 +36,9 @@ class Conv3x3(nn.Conv2d):
 
 
 class NarrowConv1x1(nn.Conv2d):
-    """A strided 1x1 convolution of fewer than 16 channels, as one without stride on every other cell.
+    """A strided 1x1 convolution of fewer than 16 channels, computed without stride on a subset of the cells.
 
-    On processors with AVX-512, oneDNN's own gradient of such kernels ends the process (torch 2.13, channels-last).
+    On processors with AVX-512, oneDNN's gradient of such kernels crashes the process (torch 2.13, channels-last).
     """
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -46,7 +46,7 @@ class NarrowConv1x1(nn.Conv2d):
 
 
 def avoid_narrow_conv1x1(model: nn.Module) -> None:
-    """Make the strided 1x1 convolutions of `model` with few channels into `NarrowConv1x1`, in place."""
+    """Turn the strided 1x1 convolutions of `model` with few channels into `NarrowConv1x1`, in place."""
     for module in model.modules():
         if (type(module) is nn.Conv2d and module.kernel_size == (1, 1) and module.stride != (1, 1)
                 and module.padding == (0, 0) and module.groups == 1 and module.in_channels < 16):
@@ -54,7 +54,7 @@ def avoid_narrow_conv1x1(model: nn.Module) -> None:
 
 
 def use_conv3x3(model: nn.Module) -> None:
-    """Make the 3x3 convolutions of `model` into `Conv3x3`, in place, where PyTorch was built with NNPACK."""
+    """Turn the 3x3 convolutions of `model` into `Conv3x3`, in place, if PyTorch was built with NNPACK."""
     if torch.backends.nnpack.is_available():
         for module in model.modules():
             if type(module) is nn.Conv2d and _is_plain(module):
@@ -68,12 +68,12 @@ def _is_plain(conv: nn.Conv2d) -> bool:
 
 @torch.library.custom_op('sparse_rcnn_mm::conv3x3', mutates_args=(), device_types='cpu')
 def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
-    """Images (B, C, H, W) and kernels (D, C, 3, 3) to (B, D, H / stride, W / stride), zeros around the image."""
+    """Convolve images (B, C, H, W) with kernels (D, C, 3, 3) and zero padding to (B, D, H / stride, W / stride)."""
     if not _by_winograd(weight, stride):
         return F.conv2d(x, weight, bias, stride, padding=1)
     weight = weight.contiguous()
     result = _empty_result(x, weight, bias, stride)
-    for image, target in zip(x, result, strict=True):  # NNPACK is fast for one image at a time only
+    for image, target in zip(x, result, strict=True):  # NNPACK is fast only for one image at a time
         _winograd(image, weight, bias, target)
     return result
 
@@ -83,7 +83,7 @@ def _by_winograd(weight: Tensor, stride: int) -> bool:
 
 
 def _winograd(image: Tensor, weight: Tensor, bias: Tensor | None, result: Tensor) -> None:
-    """Write into `result` (D, H, W) from one image (C, H, W), a band at a time so that little memory is needed."""
+    """Write the result (D, H, W) for one image (C, H, W), band by band to save memory."""
     channels, height, width = image.shape
     cells = image.permute(1, 2, 0).contiguous()
     result = result.permute(1, 2, 0)
@@ -91,7 +91,7 @@ def _winograd(image: Tensor, weight: Tensor, bias: Tensor | None, result: Tensor
     for top in range(0, height, rows):
         bottom, start = min(top + rows, height), max(top - 1, 0)
         band = cells[start:bottom + 1]
-        # NNPACK takes and gives one channel after the other. Matrices are transposed faster than images are copied.
+        # NNPACK wants channels-first. Transposing matrices is faster than converting images.
         planes = band.view(-1, channels).t().contiguous().view(1, channels, -1, width)
         planes = torch._nnpack_spatial_convolution(planes, weight, bias, [1, 1])[0]
         planes = planes[:, top - start:][:, :bottom - top].flatten(1)
@@ -121,7 +121,7 @@ conv3x3.register_autograd(_backward, setup_context=_save)
 
 
 def input_gradient(x: Tensor, weight: Tensor, grad: Tensor, stride: int) -> Tensor:
-    """The gradient (B, D, H / stride, W / stride) of the result to that (B, C, H, W) of the images."""
+    """The gradient (B, C, H, W) of the images from that of the result, `grad` (B, D, H / stride, W / stride)."""
     if _by_winograd(weight, stride):
         return conv3x3(grad, weight.flip(2, 3).transpose(0, 1), None, 1)
     return torch.ops.aten.convolution_backward(grad, x, weight, None, [stride] * 2, [1, 1], [1, 1], False, [0, 0], 1,
@@ -129,7 +129,7 @@ def input_gradient(x: Tensor, weight: Tensor, grad: Tensor, stride: int) -> Tens
 
 
 def weight_gradient(x: Tensor, grad: Tensor, stride: int) -> Tensor:
-    """The gradient (B, D, H / stride, W / stride) of the result to that (D, C, 3, 3) of the kernels."""
+    """The gradient (D, C, 3, 3) of the kernels from that of the result, `grad` (B, D, H / stride, W / stride)."""
     if stride == 1:
         return winograd_weight_gradient(x, grad)
     height, width = ((side - 1) * stride + 1 for side in grad.shape[2:])

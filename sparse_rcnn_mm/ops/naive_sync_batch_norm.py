@@ -1,4 +1,4 @@
-"""Batch norm over the batches of all processes, on CPUs too."""
+"""Batch norm over the batches of all processes, which also works on CPUs."""
 from __future__ import annotations
 
 from typing import Any
@@ -20,19 +20,20 @@ class _SumOverProcesses(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # every process's loss depends on every process's x
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # the loss of every process depends on the x of every process
         return _SumOverProcesses.forward(ctx, grad)
 
 
 @MODELS.register_module()
 class NaiveSyncBatchNorm(nn.BatchNorm2d):
-    """Batch norm whose statistics are averaged over the processes, which must hold equal numbers of pixels.
+    """Batch norm with statistics averaged over all processes, which must hold equal numbers of pixels.
 
-    torch's own needs a GPU. The idea is detectron2's class of the same name. With one process it is plain batch norm.
+    torch's `SyncBatchNorm` needs a GPU. The idea comes from detectron2's class of the same name. With one process this
+    is plain batch norm.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to the same shape."""
+        """Normalize (B, C, H, W)."""
         world = get_world_size()
         if not self.training or world == 1:
             return super().forward(x)

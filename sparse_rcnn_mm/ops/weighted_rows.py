@@ -1,4 +1,4 @@
-"""Weighted sums of a table's rows, whose gradients are added up in one place."""
+"""Weighted sums of the rows of a table, with one shared gradient."""
 from __future__ import annotations
 
 import warnings
@@ -12,10 +12,10 @@ warnings.filterwarnings('ignore', message='Sparse CSR tensor support is in beta'
 
 
 class WeightedRows:
-    """A table (R, C) of which many sums are taken, one after the other.
+    """A table (R, C) whose rows are summed many times.
 
-    With plain autograd each sum makes a gradient as large as the table, though it reads few of the rows. Here, on the
-    CPU, all sums add theirs to a single one.
+    With plain autograd, each sum allocates a gradient as large as the table, although it reads few rows. Here, on the
+    CPU, all sums add to a single gradient.
     """
 
     def __init__(self, rows: Tensor) -> None:
@@ -26,7 +26,7 @@ class WeightedRows:
             self.rows = rows.detach()
 
     def sums(self, index: Tensor, weight: Tensor) -> Tensor:
-        """Row numbers (M, K) long and their weights (M, K), which get no gradient, to (M, C)."""
+        """M sums (M, C) of K rows each, from row numbers (M, K) long and weights (M, K). Weights get no gradient."""
         if self._all is None:
             return _sums(self.rows, index, weight)
         return _OneSum.apply(self._all, self.rows, index, weight, self._gradient)
@@ -37,14 +37,14 @@ def _sums(rows: Tensor, index: Tensor, weight: Tensor) -> Tensor:
 
 
 class _Gradient:
-    """Of the table, added up in float32 at least."""
+    """The gradient of the table, added up in float32 or float64."""
 
     def __init__(self, rows: Tensor) -> None:
         self.shape, self.dtype = rows.shape, rows.dtype
         self.total: Tensor | None = None
 
     def add(self, index: Tensor, weight: Tensor, grad: Tensor) -> None:
-        """Add that of sums (M, K), whose own gradient is (M, C): M rows of K entries each are a sparse matrix."""
+        """Add the share of M sums with the gradient `grad` (M, C). `index` and `weight` (M, K) are a sparse matrix."""
         if self.total is None:
             self.total = torch.zeros(self.shape, dtype=torch.promote_types(self.dtype, torch.float32))
         dtype = self.total.dtype
@@ -54,14 +54,14 @@ class _Gradient:
         torch.addmm(self.total, matrix.t(), grad.to(dtype), out=self.total)
 
     def take(self) -> Tensor:
-        """The gradient, and start anew."""
+        """Return the gradient and reset it."""
         assert self.total is not None
         total, self.total = self.total, None
         return total.to(self.dtype)
 
 
 class _OneSum(torch.autograd.Function):
-    """A sum that hands on a 0, by which autograd knows when the last one has added its gradient."""
+    """One sum. It passes a 0 to `_AllSums`, so that autograd knows when the last sum has added its gradient."""
 
     @staticmethod
     def forward(ctx: Any, everything: Tensor, rows: Tensor, index: Tensor, weight: Tensor,
@@ -77,7 +77,7 @@ class _OneSum(torch.autograd.Function):
 
 
 class _AllSums(torch.autograd.Function):
-    """What every sum depends on."""
+    """The node that every sum depends on. It runs last in the backward pass and returns the gradient of the table."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, gradient: _Gradient) -> Tensor:

@@ -1,4 +1,4 @@
-"""A linear layer of very many outputs, as dynamic convolution has it, faster on the CPU than PyTorch's own."""
+"""A linear layer with very many outputs, as in dynamic convolution, that is faster on the CPU than PyTorch's own."""
 from __future__ import annotations
 
 from typing import Any
@@ -10,12 +10,12 @@ from torch import Tensor
 from sparse_rcnn_mm.ops import float32_on_cpu
 
 HAS_ONEDNN = torch.backends.mkldnn.is_available()
-# Outputs of which a gradient is copied at once, so that it stays in the cache.
+# Number of outputs whose gradient is copied at once, small enough to stay in the cache.
 PANEL = 512
 
 
 def wide_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """(M, C), weights (D, C) and biases (D,) to (M, D): what `F.linear` gives, to float32 rounding."""
+    """`x` (M, C), weights (D, C) and biases (D,) to (M, D). Equals `F.linear` up to float32 rounding."""
     if HAS_ONEDNN and float32_on_cpu(x, weight):
         return onednn_linear(x, weight, bias)
     return F.linear(x, weight, bias)
@@ -23,8 +23,8 @@ def wide_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 @torch.library.custom_op('sparse_rcnn_mm::onednn_linear', mutates_args=(), device_types='cpu')
 def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """As `wide_linear`, by oneDNN, where PyTorch takes MKL, which writes the result twice, first the bias alone."""
-    # It takes strided numbers for contiguous ones.
+    """`wide_linear` with oneDNN. PyTorch's MKL path writes the output twice, first the bias alone."""
+    # The op reads its inputs as contiguous even when they are not.
     return torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight.contiguous(), bias.contiguous(), 'none', [], '')
 
 
@@ -48,8 +48,11 @@ onednn_linear.register_autograd(_backward, setup_context=_save)
 
 
 def _weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
-    """grad.T @ x, panel by panel: the rows of the whole gradient are a power of two apart, so that a column of it would
-    go through a few places of the cache."""
+    """grad.T @ x, panel by panel.
+
+    The rows of the whole gradient are a power of two apart in memory. Reading it by columns would therefore use only a
+    few sets of the cache.
+    """
     result = grad.new_empty(grad.shape[1], x.shape[1])
     for panel, rows in zip(grad.split(PANEL, dim=1), result.split(PANEL), strict=True):
         torch.mm(panel.contiguous().T, x, out=rows)

@@ -1,7 +1,7 @@
 """The gradient of 3x3 kernels by Winograd's algorithm (arXiv 1509.09308), as matrix products.
 
-For the kernels, a convolution's gradient slides over the image like a kernel of its own size. Cut into tiles of 4x4,
-each with the 6x6 cells of the image that it meets, this is F(3x3, 4x4): 36 multiplications a tile instead of 144.
+The gradient of the kernels is a convolution of the image with the gradient of the result. The latter is cut into tiles
+of 4x4, each of which meets 6x6 cells of the image. This is F(3x3, 4x4): 36 multiplications per tile instead of 144.
 """
 from __future__ import annotations
 
@@ -11,19 +11,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# For the points 0, 1, -1, 2, -2 and infinity, as the paper's F(4x4, 3x3) has them.
+# Transforms for the points 0, 1, -1, 2, -2 and infinity, as in the paper's F(4x4, 3x3).
 IMAGE = torch.tensor([[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0], [0, -2, -1, 2, 1, 0],
                       [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]], dtype=torch.float64)
 GRADIENT = torch.tensor([[6, 0, 0, 0], [-4, -4, -4, -4], [-4, 4, -4, 4], [1, 2, 4, 8], [1, -2, 4, -8],
                          [0, 0, 0, 24]], dtype=torch.float64) / 24
 KERNEL = torch.tensor([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 1]], dtype=torch.float64)
-# Worked on at a time, so that little memory is needed.
+# Size of the tiles that are worked on at a time, to save memory.
 BAND_BYTES = 2**24
 
 
 def winograd_weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
-    """The gradient (D, C, 3, 3) of the kernels of a convolution with stride 1 and padding 1, from the images
-    (B, C, H, W) and the gradient (B, D, H, W) of its result."""
+    """The gradient of the kernels of a 3x3 convolution with stride 1 and padding 1.
+
+    Args:
+        x: (B, C, H, W) the images.
+        grad: (B, D, H, W) the gradient of the result.
+
+    Returns:
+        (D, C, 3, 3).
+    """
     height, width = grad.shape[2:]
     down, across = math.ceil(height / 4), math.ceil(width / 4)
     below, right = 4 * down - height, 4 * across - width
@@ -42,7 +49,7 @@ def winograd_weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
 
 
 def _transform(matrix: Tensor, cells: Tensor) -> Tensor:
-    """Cells (H, W, C) to tiles of 6x6 (6, T, 6, C): rows, tiles, columns, channels."""
+    """Transform cells (H, W, C) to T tiles of 6x6, as (6, T, 6, C): rows, tiles, columns, channels."""
     matrix = matrix.to(cells)
     size, channels = matrix.shape[1], cells.shape[2]
     strips = cells.flatten(1).unfold(0, size, 4).mT  # (down, size, W * C)

@@ -1,4 +1,4 @@
-"""Pictures: detections on images, and boxes on their way through the stages."""
+"""Pictures of detections on images, and of boxes as they move through the stages."""
 from .contact_sheet import contact_sheet
 from .draw import Mark, class_colors, draw_boxes, enlarged
 from .stages import StageBoxes, animate_stages, stage_panels

@@ -1,4 +1,4 @@
-"""Training pictures as the network gets them, on one page."""
+"""One page of training images as the network sees them."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -15,17 +15,20 @@ _CAPTION = 16
 
 def contact_sheet(dataset: Dataset, classes: Sequence[str], count: int = 12, columns: int = 4, tile: int = 320,
                   seed: int = 0) -> Image.Image:
-    """Draw images of a data set after its pipeline, with boxes and class names, and their size below.
+    """Draw images of a data set after its pipeline, with boxes and class names, and the image size below each.
 
     Args:
-        dataset: gives what `PackDetInputs` makes: `inputs` (3, H, W) uint8 RGB, and boxes in its pixels.
-        count: at most so many images, drawn without repetition.
-        tile: longest side of a picture on the page.
+        dataset: returns what `PackDetInputs` makes: `inputs` (3, H, W) uint8 RGB, and boxes in its pixels.
+        classes: name of each label.
+        count: maximum number of images, chosen at random without repetition.
+        columns: pictures per row.
+        tile: longest side of a picture, in pixels of the page.
+        seed: of the choice of images and of the augmentations.
     """
     length = len(dataset)  # type: ignore[arg-type]
     random = np.random.RandomState(seed)
     chosen = sorted(random.choice(length, min(count, length), replace=False))
-    np.random.seed(seed)  # the augmentations draw from numpy's global state
+    np.random.seed(seed)  # the augmentations use numpy's global random state
     tiles = [_tile(dataset[index], classes, tile) for index in chosen]
     columns = min(columns, len(tiles))
     rows = [tiles[start:start + columns] for start in range(0, len(tiles), columns)]

@@ -1,4 +1,4 @@
-"""Boxes with readable labels on images of any size."""
+"""Draw boxes with readable labels on images of any size."""
 from __future__ import annotations
 
 import colorsys
@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 Color = tuple[int, int, int]
 Rectangle = tuple[float, float, float, float]
 
-# A label needs some pixels: smaller pictures are enlarged to a short side of at least this.
+# Smaller pictures are enlarged to a short side of at least this, so that labels are readable.
 READABLE_SIDE = 480
 
 
@@ -26,21 +26,22 @@ class Mark(NamedTuple):
 
 
 def class_colors(number: int, palette: Sequence[Sequence[int]] | None = None) -> list[Color]:
-    """A bright colour for each class: of the palette, else hues a golden angle apart, so that neighbours differ."""
+    """A color for each class: from the palette if it is long enough, else hues that differ from class to class."""
     if palette is not None and len(palette) >= number:
         return [(int(r), int(g), int(b)) for r, g, b in palette[:number]]
     colors = []
     for index in range(number):
+        # Steps of the golden angle keep any two neighboring classes apart.
         red, green, blue = colorsys.hsv_to_rgb(index * 0.618034 % 1, 0.9 if index % 2 else 0.7, 1.0)
         colors.append((int(red * 255), int(green * 255), int(blue * 255)))
     return colors
 
 
 def enlarged(image: np.ndarray, short_side: int = READABLE_SIDE) -> tuple[Image.Image, int]:
-    """An image (H, W, 3) uint8 as a picture, and the whole number that it was enlarged by: 1 if it is large enough."""
+    """The image (H, W, 3) uint8 as a picture, and the integer factor it was enlarged by: 1 if it is large enough."""
     height, width = image.shape[:2]
     factor = max(1, round(short_side / min(height, width)))
-    factor = max(1, min(factor, 4 * short_side // max(height, width)))  # thin images stay moderate
+    factor = max(1, min(factor, 4 * short_side // max(height, width)))  # limits the long side of thin images
     picture = Image.fromarray(np.ascontiguousarray(image))
     if factor > 1:
         picture = picture.resize((width * factor, height * factor), Image.Resampling.BICUBIC)
@@ -48,7 +49,7 @@ def enlarged(image: np.ndarray, short_side: int = READABLE_SIDE) -> tuple[Image.
 
 
 def draw_boxes(picture: Image.Image, marks: Sequence[Mark], font_size: int | None = None) -> Image.Image:
-    """Draw into the picture, in place; where boxes or labels overlap, the first of `marks` is on top."""
+    """Draw the marks in place. Where boxes or labels overlap, the first of `marks` is on top."""
     draw = ImageDraw.Draw(picture)
     short_side = min(picture.size)
     line = max(2, round(short_side / 240))
@@ -69,14 +70,17 @@ def draw_boxes(picture: Image.Image, marks: Sequence[Mark], font_size: int | Non
 def _draw_rectangle(draw: ImageDraw.ImageDraw, mark: Mark, line: int) -> None:
     x1, y1, x2, y2 = (round(float(value)) for value in mark.box)
     if x2 - x1 > 2 * line and y2 - y1 > 2 * line:
-        # a dark edge keeps a bright box visible on a bright image
+        # A dark edge keeps a bright box visible on a bright image.
         draw.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=(0, 0, 0), width=line + 2)
     draw.rectangle((x1, y1, max(x2, x1), max(y2, y1)), outline=mark.color, width=line)
 
 
 def _place_label(mark: Mark, font: ImageFont.FreeTypeFont, size: tuple[int, int],
                  taken: Sequence[Rectangle]) -> Rectangle | None:
-    """Where the label covers no other: above the box, inside, below; else above. None if it is outside the picture."""
+    """The first place that covers no other label: above the box, inside, below; above if there is none.
+
+    Returns None if the box is outside the picture.
+    """
     width, height = font.getlength(mark.text) + 6, font.size * 1.25 + 2
     x1, y1, x2, y2 = (float(value) for value in mark.box)
     if x1 >= size[0] or y1 >= size[1] or x2 <= 0 or y2 <= 0:
@@ -97,11 +101,11 @@ def _overlap(one: Rectangle, other: Rectangle) -> bool:
 
 
 def ink_on(color: Color) -> Color:
-    """Black or white, whichever reads better on a colour."""
+    """Black or white, whichever is easier to read on the color."""
     return (0, 0, 0) if 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 140 else (255, 255, 255)
 
 
 @functools.lru_cache(maxsize=16)
 def label_font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which comes with matplotlib and knows Latin, Greek and Cyrillic letters."""
+    """DejaVu Sans, which comes with matplotlib and has Latin, Greek and Cyrillic letters."""
     return ImageFont.truetype(Path(matplotlib.get_data_path(), 'fonts', 'ttf', 'DejaVuSans.ttf'), size)

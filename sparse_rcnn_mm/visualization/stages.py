@@ -1,4 +1,4 @@
-"""Boxes on their way through the stages, as in the figures of the paper: from learned box to detection."""
+"""Draw how boxes move from learned proposals to detections, stage by stage, as in the figures of the paper."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -19,10 +19,10 @@ class StageBoxes:
     """N proposals of one image at S + 1 moments: as learned, and after each of S stages.
 
     Attributes:
-        boxes: (S + 1, N, 4), x1, y1, x2, y2 in pixels of the image as it was given.
-        scores: (S, N), of the class that each proposal ends up with.
-        labels: (N,), that class: the best one after the last stage.
-        names: the name of each label.
+        boxes: (S + 1, N, 4) x1, y1, x2, y2 in pixels of the original image.
+        scores: (S, N) score of each proposal's final class after each stage.
+        labels: (N,) final class: the best one after the last stage.
+        names: (N,) name of the final class.
         kept: (n,) proposals whose last score reaches the threshold, best first.
     """
     boxes: np.ndarray
@@ -33,14 +33,16 @@ class StageBoxes:
 
     @property
     def num_stages(self) -> int:
+        """S."""
         return len(self.scores)
 
     def title(self, moment: int) -> str:
+        """The caption of a moment: 0 is the learned proposals, k is stage k."""
         return 'learned proposals' if moment == 0 else f'stage {moment}'
 
 
 def stage_panels(image: np.ndarray, stages: StageBoxes, columns: int | None = None, side: int = 480) -> Image.Image:
-    """One picture: a panel with the learned proposals, then one for each stage."""
+    """One picture with a panel for the learned proposals and one for each stage."""
     panels = [panel(image, stages, moment, side) for moment in range(stages.num_stages + 1)]
     width, height = panels[0].size
     columns = columns or (len(panels) if len(panels) <= 4 else 4)
@@ -54,22 +56,22 @@ def stage_panels(image: np.ndarray, stages: StageBoxes, columns: int | None = No
 
 def animate_stages(image: np.ndarray, stages: StageBoxes, path: Path, side: int = 480, steps: int = 6,
                    seconds: float = 1.2) -> None:
-    """Write an animated GIF in which the boxes move from stage to stage and rest at each."""
+    """Write an animated GIF in which the boxes move from stage to stage and pause at each."""
     frames, durations = [], []
     for moment, pause in _moments(stages.num_stages, steps):
         frames.append(panel(image, stages, moment, side))
         durations.append(int(seconds * 1000) if pause else 60)
     durations[-1] *= 2
-    # One palette for all frames: the image does not flicker, and unchanged areas cost nothing.
+    # With one palette for all frames the image does not flicker, and unchanged areas take no space in the file.
     palette = _montage([frames[0], frames[-1]]).quantize(64, dither=Image.Dither.NONE)
     reduced = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     reduced[0].save(path, save_all=True, append_images=reduced[1:], duration=durations, loop=0, optimize=True)
 
 
 def panel(image: np.ndarray, stages: StageBoxes, moment: float, side: int = 480) -> Image.Image:
-    """The image at a moment between 0, the learned proposals, and S, the last stage, below a caption.
+    """The image with a caption at a moment from 0 (learned proposals) to S (last stage).
 
-    Between two whole moments the boxes are on their way and carry no label.
+    Between two whole moments the boxes are interpolated and carry no label.
     """
     picture, factor = _scaled(image, side)
     before, part = int(moment), moment - int(moment)
@@ -86,14 +88,14 @@ def panel(image: np.ndarray, stages: StageBoxes, moment: float, side: int = 480)
 
 
 def draw_thin(picture: Image.Image, boxes: Sequence[Sequence[float]] | np.ndarray, color: Color = _FAINT) -> None:
-    """Boxes (n, 4) as thin lines, in place."""
+    """Draw boxes (n, 4) as thin lines, in place."""
     draw = ImageDraw.Draw(picture)
     for x1, y1, x2, y2 in np.asarray(boxes).tolist():
         draw.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=color)
 
 
 def _moments(num_stages: int, steps: int) -> Iterator[tuple[float, bool]]:
-    """(moment, whether to rest there) of every frame."""
+    """The moment of each frame, and whether to pause there."""
     yield 0.0, True
     for stage in range(num_stages):
         for step in range(1, steps):
@@ -103,7 +105,7 @@ def _moments(num_stages: int, steps: int) -> Iterator[tuple[float, bool]]:
 
 
 def _scaled(image: np.ndarray, side: int) -> tuple[Image.Image, float]:
-    """The image with a long side of `side` pixels, and the factor of that."""
+    """The image resized to a long side of `side` pixels, and the scale factor."""
     picture = Image.fromarray(np.ascontiguousarray(image))
     factor = side / max(picture.size)
     size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))

@@ -195,7 +195,7 @@ def test_nothing_foreign_survives_at_any_place(place: tuple, evil: Path) -> None
             try:
                 built = repr(part())
             except UserError as error:
-                assert '\n' not in str(error), name
+                assert '\n' not in str(error), name  # noqa: PT017
                 continue
             assert "'type': 'evil_module" not in built and 'evil_module_output' not in built, name
             assert 'evil_module.' not in built and 'os.system' not in built, name

@@ -26,10 +26,10 @@ def test_testing_and_reading_results_give_the_same_page(tool: Callable[..., int]
     assert (tmp_path / 'again/analysis.html').read_text().count('data:image/jpeg') == 2
     capsys.readouterr()
     assert tool('analyze', 'work/iter_4.pth', '--results', 'none.pkl') == 1
-    assert 'there is no results file none.pkl' in capsys.readouterr().err
+    assert 'results file not found: none.pkl' in capsys.readouterr().err
 
 
-def test_other_data_are_analysed_as_they_are_tested(tool: Callable[..., int], small: list[str], tmp_path: Path,
+def test_other_data_are_analyzed_as_they_are_tested(tool: Callable[..., int], small: list[str], tmp_path: Path,
                                                     capsys: pytest.CaptureFixture) -> None:
     """`--data`: the classes are the model's, whatever the folder's order; the detections are those of tools/test.py."""
     assert tool('train', DIGITS_CONFIG, '--work-dir', 'work', *small) == 0

@@ -239,7 +239,7 @@ def test_a_results_file_is_read_as_data(tmp_path: Path) -> None:
     with pytest.raises(UserError, match='builtins.print is more than data'):
         read_predictions(path)
     path.write_bytes(b'no pickle')
-    with pytest.raises(UserError, match='is no results file'):
+    with pytest.raises(UserError, match='is not a results file'):
         read_predictions(path)
-    with pytest.raises(UserError, match=r'there is no results file .*test\.py CHECKPOINT --out'):
+    with pytest.raises(UserError, match=r'results file not found: .*test\.py CHECKPOINT --out'):
         read_predictions(tmp_path / 'none.pkl')

@@ -86,7 +86,7 @@ def test_config_may_come_from_a_file(contents: dict, config: Config, detector: D
     np.testing.assert_allclose(plain(colored(0)).boxes, detector(colored(0)).boxes, atol=0.02)
 
 
-@pytest.mark.parametrize('part, setting, message', [
+@pytest.mark.parametrize(('part', 'setting', 'message'), [
     ('backbone', dict(extra=1), 'does not describe a model of this package'),
     ('rpn_head', dict(type='RPNHead'), "model.rpn_head.type is 'RPNHead', which a stored config may not name"),
     ('rpn_head', dict(type='os.system', command='touch MARK'), "is 'os.system', which is not registered"),

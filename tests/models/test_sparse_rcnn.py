@@ -241,8 +241,11 @@ class Inside(nn.Module):
 
 
 def test_padding_changes_nothing_for_proposals_inside_the_image() -> None:
-    """All but the features depends on the size of the image alone. What convolutions near its border see, and RoIs
-    that reach over it, do depend on the padding, as in the official code."""
+    """All but the features depends on the size of the image alone.
+
+    What convolutions near its border see, and RoIs that reach over it, do depend on the padding, as in the official
+    code.
+    """
     model = build().eval()
     model.backbone, model.neck, model.rpn_head = nn.Identity(), Pool(), Inside()
     for stage in model.roi_head.bbox_head:  # small steps, which stay inside

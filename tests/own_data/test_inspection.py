@@ -126,7 +126,7 @@ def test_a_class_that_only_validation_has(tmp_path: Path) -> None:
 
 def test_lines_of_yolo_are_named(tmp_path: Path) -> None:
     for stem, line in (('a', '0 .5 .5 .2 .2\n'), ('b', '0 .5 .5 .2 .2\n\n0 1.5 .5 .2 .2\n')):
-        Image.new('RGB', (10, 10), stem == 'a' and 'red' or 'blue').save(tmp_path / f'{stem}.png')
+        Image.new('RGB', (10, 10), 'red' if stem == 'a' else 'blue').save(tmp_path / f'{stem}.png')
         (tmp_path / f'{stem}.txt').write_text(line)
     (tmp_path / 'classes.txt').write_text('leaf\n')
     (finding,) = _inspect(tmp_path).errors
