@@ -1,6 +1,7 @@
 # make quickstart   environment, data, training, COCO table and pictures of detections, from a fresh clone
 # make test         environment and the fast tests; make test-slow: the slow ones
 # make lint         ruff and mypy
+# make docs         the documentation site, in site/; a broken link or docstring ends it
 # Options: PYTHON=python3.12 (makes the environment), VENV=folder, WORK_DIR=folder, ARGS='more pytest options'
 
 PYTHON ?= python3
@@ -11,11 +12,11 @@ DATA := data/digits
 PICTURES := $(abspath $(WORK_DIR))/detections
 PY := $(VENV)/bin/python
 
-.PHONY: help venv data train quickstart test test-slow lint clean
+.PHONY: help venv data train quickstart test test-slow lint docs clean
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | head -n 4
+	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | head -n 5
 
 venv: $(VENV)/.installed
 data: $(DATA)/.made
@@ -60,5 +61,14 @@ lint: $(VENV)/.installed
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 
+$(VENV)/.docs-installed: docs/requirements.txt | $(VENV)/.installed
+	$(PY) -m pip install --quiet -r docs/requirements.txt
+	@touch $@
+
+# The variable silences an advertisement of the theme.
+docs: $(VENV)/.docs-installed
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+	@echo "$(abspath site)/index.html"
+
 clean:
-	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache
