@@ -1,4 +1,4 @@
-"""What a wheel holds and how it works away from the clone; that the README names what exists; the licence."""
+"""What a wheel holds and how it works away from the clone; that the README names what exists; the license."""
 from __future__ import annotations
 
 import configparser
@@ -63,7 +63,7 @@ def test_wheel_holds_every_config_tool_and_module(wheel: Path) -> None:
     assert sorted(path.name.split('-')[0] for path in wheel.iterdir()) == ['sparse_rcnn_mm'] * 2  # with .dist-info
 
 
-def test_wheel_says_version_python_and_licence(wheel: Path) -> None:
+def test_wheel_says_version_python_and_license(wheel: Path) -> None:
     (metadata,) = wheel.glob('*.dist-info/METADATA')
     lines = metadata.read_text().splitlines()
     assert f'Version: {sparse_rcnn_mm.__version__}' in lines
@@ -113,24 +113,33 @@ def test_version_gate_and_extras_agree() -> None:
             assert Requirement(f'x{SUPPORTED[modules.get(pin.name, pin.name)]}').specifier.contains(version)
 
 
-def test_readme_names_only_what_exists() -> None:
-    text = (ROOT / 'README.md').read_text()
-    named = set(re.findall(r'(?:configs|tools|sparse_rcnn_mm|tests)/[\w./-]+\.(?:py|sh)\b', text))
-    assert named
-    assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
-    targets = set(re.findall(r'^make ([\w-]+)', text, re.MULTILINE))
-    assert {'quickstart', 'test'} <= targets
+@pytest.mark.parametrize('page', ['README.md', 'CONTRIBUTING.md'])
+def test_make_has_the_targets_that_pages_name(page: str) -> None:
+    targets = set(re.findall(r'^make ([\w-]+)|`make ([\w-]+)`', (ROOT / page).read_text(), re.MULTILINE))
+    names = {name for pair in targets for name in pair if name}
+    assert {'test', 'docs'} <= names
     makefile = (ROOT / 'Makefile').read_text()
-    assert [target for target in sorted(targets) if not re.search(rf'^{target}:', makefile, re.MULTILINE)] == []
+    assert [name for name in sorted(names) if not re.search(rf'^{name}:', makefile, re.MULTILINE)] == []
 
 
-def test_readme_lists_every_config_and_every_file_of_the_model() -> None:
+def test_readme_lists_every_config() -> None:
     text = (ROOT / 'README.md').read_text()
-    files = [*(ROOT / 'configs').glob('*.py'), *(ROOT / 'sparse_rcnn_mm' / 'models').glob('[!_]*.py')]
-    assert [path.name for path in files if f'{path.stem}`' not in text and path.name not in text] == []
+    assert [path.name for path in (ROOT / 'configs').glob('*.py') if f'`{path.stem}`' not in text] == []
 
 
-def test_licence_is_mit() -> None:
+def test_python_versions_are_the_same_everywhere() -> None:
+    """In the classifiers, the badge and the workflow."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / 'setup.cfg')
+    versions = re.findall(r'Python :: (3\.\d+)', setup['metadata']['classifiers'])
+    assert f'python: {" | ".join(versions)}' in (ROOT / 'docs/images/badge_python.svg').read_text()
+    assert f'![Python {versions[0]} to {versions[-1]}]' in (ROOT / 'README.md').read_text()
+    matrix = re.search(r'python: \[(.+)]', (ROOT / '.github/workflows/tests.yml').read_text())
+    assert matrix is not None
+    assert re.findall(r'3\.\d+', matrix[1]) == versions
+
+
+def test_license_is_mit() -> None:
     text = (ROOT / 'LICENSE').read_text()
     assert text.startswith('MIT License\n\nCopyright (c) 2026 the sparse_rcnn_mm authors\n')
     assert 'Permission is hereby granted, free of charge' in text
