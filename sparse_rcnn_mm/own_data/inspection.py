@@ -187,4 +187,3 @@ def _grouped(paths: Iterable[Path], key: Callable[[Path], object]) -> list[list[
     for path in paths:
         groups[key(path)].append(path)
     return list(groups.values())
-
