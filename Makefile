@@ -1,8 +1,8 @@
-# make quickstart   environment, data, training, COCO table and pictures of detections, from a fresh clone
-# make test         environment and the fast tests; make test-slow: the slow ones
+# make quickstart   environment, data, training, COCO table and pictures of detections, starting from a fresh clone
+# make test         environment and the fast tests; make test-slow runs the slow ones
 # make lint         ruff and mypy
 # make docs         the documentation site, in site/; a broken link or docstring ends it
-# Options: PYTHON=python3.12 (makes the environment), VENV=folder, WORK_DIR=folder, ARGS='more pytest options'
+# Options: PYTHON=python3.12 (for the environment), VENV=folder, WORK_DIR=folder, ARGS='more pytest options'
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -30,7 +30,7 @@ $(VENV)/.installed: requirements.txt setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip
 	$(PY) -m pip install -r requirements.txt
-	@# On a machine without a display cv2 may lack libGL: the headless build, put over the other, has no such need.
+	@# On a machine without a display, cv2 may lack libGL. The headless build does not need it and replaces the other one.
 	@$(PY) -c 'import cv2' 2>/dev/null || \
 	  $(PY) -m pip install --force-reinstall --no-deps $$(grep '^opencv-python-headless' requirements.txt)
 	$(PY) -m pip install --no-deps --no-build-isolation -e .
@@ -40,7 +40,7 @@ $(DATA)/.made: | $(VENV)/.installed
 	$(PY) tools/make_digits.py --out $(DATA)
 	@touch $@
 
-# --resume: a training that was cut off goes on from its last checkpoint.
+# --resume: an interrupted training continues from its last checkpoint.
 $(WORK_DIR)/.trained: | $(DATA)/.made
 	$(PY) tools/train.py $(CONFIG) --work-dir $(WORK_DIR) --resume
 	@touch $@

@@ -5,7 +5,7 @@ _base_ = [
     './_base_/default_runtime.py',
 ]
 
-# With 4 images an iteration, 20 proposals and 3 stages: minutes on two cores
+# 4 images per iteration, 20 proposals and 3 stages: trains in minutes on two cores
 max_iters = 1_500
 lr = 5e-4
 channels = 96

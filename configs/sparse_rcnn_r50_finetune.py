@@ -1,4 +1,4 @@
-# python tools/train.py configs/sparse_rcnn_r50_finetune.py --data FOLDER --load-from COCO_CHECKPOINT
+# sparse-rcnn train sparse_rcnn_r50_finetune --data FOLDER --load-from sparse_rcnn_r50_3x
 _base_ = [
     './_base_/models/sparse_rcnn_r50.py',
     './_base_/datasets/coco_detection.py',
@@ -6,7 +6,7 @@ _base_ = [
     './_base_/default_runtime.py',
 ]
 
-load_partial = True  # the classifiers of other classes stay out
+load_partial = True  # classifiers of other classes are not loaded
 train_dataloader = dict(batch_size=4, num_workers=4, sampler=dict(type='DefaultSampler'))
 default_hooks = dict(
     logger=dict(interval=10),

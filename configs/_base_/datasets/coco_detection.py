@@ -1,10 +1,10 @@
 """COCO 2017 with the official augmentation: flip, then a short side of 480 to 800 pixels."""
-# change often
+# Often changed
 data_root = 'data/coco/'
-batch_size = 2  # images per GPU: 16 on the official 8 GPUs
+batch_size = 2  # images per GPU, so 16 on the official 8 GPUs
 num_workers = 2  # per GPU
 
-# change rarely
+# Rarely changed
 train_short_sides = tuple(range(480, 801, 32))
 test_short_side = 800
 max_long_side = 1333
@@ -21,7 +21,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile', backend_args=backend_args),
     dict(type='ResizeShortSide', short_sides=test_short_side, max_long_side=max_long_side),
-    # after resizing: pictures show the ground truth on the original image
+    # loaded after resizing, because pictures show the ground truth on the original image
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='PackDetInputs'),
 ]

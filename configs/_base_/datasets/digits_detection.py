@@ -1,10 +1,10 @@
-"""Scattered handwritten digits at their own size, without augmentation: the quick start's data."""
-# change often
+"""The quick start's data: scattered handwritten digits in their original size, without augmentation."""
+# Often changed
 data_root = 'data/digits/'
 batch_size = 4
-num_workers = 0  # decoding a batch takes far less than training on it, and two cores are busy with that
+num_workers = 0  # decoding takes far less time than training, which keeps two cores busy
 
-# change rarely
+# Rarely changed
 image_size = 192
 
 train_pipeline = [

@@ -1,5 +1,5 @@
 # Often changed
-lr = 2.5e-5  # for a total batch of 16 images; --auto-scale-lr scales it to another
+lr = 2.5e-5  # for a total batch of 16 images; --auto-scale-lr scales it for other batches
 max_iters = 270_000
 milestones = [210_000, 250_000]
 # Sometimes changed
