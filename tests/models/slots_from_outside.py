@@ -47,6 +47,7 @@ class PointStage(nn.Module):
 
     def __init__(self, *, num_classes: int, channels: int, num_points: int = 8) -> None:
         super().__init__()
+        self.num_classes = num_classes
         self.offset = nn.Linear(channels, 2 * num_points)
         self.mix = nn.Sequential(nn.Linear(num_points * channels, channels), nn.ReLU(), nn.Linear(channels, channels))
         self.norm = nn.LayerNorm(channels)
@@ -54,7 +55,8 @@ class PointStage(nn.Module):
         self.sides = nn.Linear(channels, 4)
         nn.init.constant_(self.classify.bias, -2.)
 
-    def forward(self, pyramid: Any, boxes: Tensor, queries: Tensor) -> StageOutput:
+    def forward(self, pyramid: Any, proposals: Proposals | StageOutput) -> StageOutput:
+        boxes, queries = proposals.boxes, proposals.queries
         size = (boxes[..., 2:] - boxes[..., :2]).repeat(1, 1, 2)
         centre = (boxes[..., :2] + boxes[..., 2:]) / 2
         points = centre[:, :, None] + self.offset(queries).unflatten(-1, (-1, 2)) * size[:, :, None, :2] / 2

@@ -74,7 +74,7 @@ def test_what_fills_the_slots_takes_part(config_of: Any) -> None:
     """Proposals differ by image, points are learned, every ground truth has two matches, ties share their weights."""
     model, _ = train(config_of(SLOTS['all three']), 1)
     data = model.data_preprocessor(rectangles(), True)
-    stages = model.run_stages(data['inputs'], data['data_samples'])
+    _, stages = model.run_stages(data['inputs'], data['data_samples'])
     sum(stage.logits.sum() for stage in stages).backward()
     assert model.rpn_head.objectness.weight.grad.abs().sum() > 0
     assert all(stage.offset.weight.grad.abs().sum() > 0 for stage in model.roi_head.bbox_head)
