@@ -34,6 +34,18 @@ model = dict(
     roi_head=dict(bbox_head=dict(_delete_=True, type='PointStage', num_classes=3, channels=16)),
     criterion=dict(assigner=dict(type='TwoToOneAssigner'), normalizer='num_matched'))
 """,
+    'a stage with more state': """
+model = dict(roi_head=dict(bbox_head=dict(_delete_=True, type='RememberingStage', num_classes=3, channels=16)))
+""",
+    'groups of queries': """
+model = dict(roi_head=dict(type='TwoGroupsRoIHead'))
+""",
+    'a criterion of several parts': """
+model = dict(
+    rpn_head=dict(_delete_=True, type='ProposalsFromFeatures', num_proposals=8, channels=16, stride=8),
+    criterion=dict(_delete_=True, type='Criteria', parts=dict(
+        matched={{_base_.model.criterion}}, dense=dict(type='ObjectnessCriterion'))))
+""",
     'tied stages': """
 model = dict(roi_head=dict(num_stages=1, order=[0] * 6))
 """,
