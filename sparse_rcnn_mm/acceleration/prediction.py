@@ -181,7 +181,7 @@ class _NoLogits(nn.Module):
 
 
 class _NoAttention(nn.Module):
-    """Placeholder for an attention whose result is known."""
+    """Placeholder for an attention that was computed beforehand."""
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool) -> tuple[Tensor, None]:
         return query, None

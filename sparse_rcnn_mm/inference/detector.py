@@ -64,7 +64,7 @@ class Detector:
         pipeline: config of the test pipeline.
         classes: names of the classes.
         category_ids: the id of each class in the COCO file that the model was trained on; default 1, 2, ...
-        palette: an RGB colour for each class, if the data set has some.
+        palette: an RGB color for each class, if the data set has some.
     """
 
     def __init__(self, backend: Backend, pipeline: Sequence[Mapping[str, Any]], classes: Sequence[str],

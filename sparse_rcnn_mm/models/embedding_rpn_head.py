@@ -22,7 +22,7 @@ class EmbeddingRPNHead(nn.Module):
         super().__init__()
         self.init_proposal_bboxes = nn.Embedding(num_proposals, 4)
         self.init_proposal_features = nn.Embedding(num_proposals, proposal_feature_channel)
-        # Normalised centre and size: every proposal starts as the whole image.
+        # Normalized center and size: every proposal starts as the whole image.
         nn.init.constant_(self.init_proposal_bboxes.weight[:, :2], 0.5)
         nn.init.constant_(self.init_proposal_bboxes.weight[:, 2:], 1.0)
 

@@ -77,7 +77,7 @@ class L1Loss(_WeightedLoss):
 
 @MODELS.register_module()
 class GIoULoss(_WeightedLoss):
-    """1 - generalised IoU (arXiv 1902.09630) of xyxy boxes (..., 4), one value per box."""
+    """1 - generalized IoU (arXiv 1902.09630) of xyxy boxes (..., 4), one value per box."""
 
     def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
         return 1 - overlaps(pred, target)[1]

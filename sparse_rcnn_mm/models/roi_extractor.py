@@ -36,7 +36,7 @@ class Pyramid:
             starts.append(starts[-1] + height * width)
         self.batch, self.rows_per_image = feats[0].shape[0], starts[-1]
         self.rows = WeightedRows(torch.cat([feat.flatten(2).transpose(1, 2) for feat in feats], dim=1).flatten(0, 1))
-        # Copied without waiting: a GPU goes on with the features meanwhile.
+        # Copied without waiting: a GPU keeps computing the features meanwhile.
         self.level_size, self.level_start, self.level_stride = (
             table.to(feats[0].device, non_blocking=True) for table in (
                 torch.tensor([(w, h) for h, w in sizes], dtype=torch.float32), torch.tensor(starts[:-1]),
@@ -108,7 +108,7 @@ class RoIExtractor(nn.Module):
         """The cells along one axis that each bin reads, and their weights.
 
         Args:
-            start, end: (M,) ends of the boxes in cells, where cell centres are whole numbers.
+            start, end: (M,) ends of the boxes in cells, where cell centers are whole numbers.
             size: (M,) cells along this axis.
 
         Returns:

@@ -58,15 +58,11 @@ class SetCriterion(nn.Module):
                 for stage in range(len(stages)) for name, loss in losses.items()}
 
     def losses(self, logits: Tensor, boxes: Tensor, matched_gt: Tensor, gt: GroundTruth) -> dict[str, Tensor]:
-        """The losses for given matches.
+        """`loss_cls`, `loss_bbox` and `loss_iou`, weighted and each (S,), for given matches.
 
-        Args:
-            logits: (S, B, N, K); boxes: (S, B, N, 4); matched_gt: (S, B, N).
-
-        Returns:
-            `loss_cls`, `loss_bbox` and `loss_iou`, weighted, each (S,).
+        Logits are (S, B, N, K), boxes (S, B, N, 4), and `matched_gt` (S, B, N).
         """
-        # One more row stands for "no ground truth": background class, and a unit box that is its own prediction. With
+        # One more row means "no ground truth": background class, and a unit box that is its own prediction. With
         # it all stages, images and proposals are computed alike, whatever was matched, and without a host sync.
         nothing = len(gt.labels)
         start = matched_gt.new_tensor([0, *gt.counts[:-1]]).cumsum(0)[:, None]

@@ -18,7 +18,7 @@ from .structures import Detections, GroundTruth, Proposals, StageOutput
 class SparseRCNN(BaseDetector):
     """Sparse R-CNN: End-to-End Object Detection with Learnable Proposals (arXiv 2011.12450).
 
-    `forward(inputs, data_samples, mode)` takes the padded, normalised batch (B, 3, H, W). Mode 'loss' returns the
+    `forward(inputs, data_samples, mode)` takes the padded, normalized batch (B, 3, H, W). Mode 'loss' returns the
     losses of `criterion`, 'predict' the data samples with `pred_instances`, and 'tensor', which needs no data samples,
     a list of (logits, boxes) by stage. All three run the network by the same method.
 

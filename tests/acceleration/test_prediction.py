@@ -156,3 +156,11 @@ def test_reduced_precision_stays_near(precision) -> None:
 def test_unknown_precision() -> None:
     with pytest.raises(UserError, match="not 'int8'"):
         fast_form(trained(tiny_model()), 'int8')
+
+
+def test_odd_statistics_do_not_stop_it() -> None:
+    """Where the outputs are not finite, nothing can be tried, and the model stays as it is."""
+    model = trained(tiny_model())
+    model.backbone.bn1.running_var.fill_(float('nan'))
+    fast = fast_form(model, 'fp16').module
+    assert isinstance(fast.backbone.bn1, nn.BatchNorm2d) and fast.roi_head.bbox_head[0].fc_cls.out_features == 3
