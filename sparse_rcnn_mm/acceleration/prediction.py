@@ -2,76 +2,131 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from sparse_rcnn_mm.models import DIIHead, DynamicConv, EmbeddingRPNHead, SparseRCNN, SparseRoIHead
+from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.models import DIIHead, DynamicConv, SparseRCNN, SparseRoIHead
 from sparse_rcnn_mm.ops.convolutions import use_conv3x3
+from sparse_rcnn_mm.registry import MODEL_WRAPPERS
 
 PRECISIONS = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
+def _inside(name: str) -> Callable[..., Any]:
+    def method(self: FastForm, *args: Any, **kwargs: Any) -> Any:
+        with self.settings():
+            return getattr(self.module, name)(*args, **kwargs)
+
+    method.__name__ = name
+    return method
+
+
+@MODEL_WRAPPERS.register_module()
+class FastForm(nn.Module):
+    """A detector for prediction, to be used in place of the model it was made from.
+
+    Args:
+        module: the detector, changed by `fast_form`.
+        dtype: in which convolutions and matrix products run, by autocast.
+        frozen: compiled kernels keep the weights as constants.
+    """
+
+    def __init__(self, module: SparseRCNN, dtype: torch.dtype = torch.float32, frozen: bool = False) -> None:
+        super().__init__()
+        self.module = module
+        self.dtype, self.frozen = dtype, frozen
+
+    @property
+    def data_preprocessor(self) -> nn.Module:
+        """That of the detector."""
+        return self.module.data_preprocessor
+
+    @contextmanager
+    def settings(self) -> Iterator[None]:
+        """Inside, the detector predicts as it should."""
+        device = next(self.module.parameters()).device.type
+        with torch.no_grad(), torch.autocast(device, self.dtype, enabled=self.dtype != torch.float32), self._freezing():
+            yield
+
+    def _freezing(self) -> Any:
+        if not self.frozen:
+            return nullcontext()
+        from torch._inductor import config  # takes seconds
+
+        return config.patch(freezing=True)  # as an option of `compile` it does nothing
+
+    forward, predict, detect, run_stages, test_step, val_step = map(_inside, (
+        'forward', 'predict', 'detect', 'run_stages', 'test_step', 'val_step'))
+
+
 @torch.no_grad()
-def fast_form(model: SparseRCNN, precision: str = 'fp32', compile: bool = False) -> SparseRCNN:
+def fast_form(model: SparseRCNN, precision: str = 'fp32', compile: bool = False) -> FastForm:
     """A copy of `model` for prediction, which leaves `model` untouched and shares nothing with it.
 
-    Batch norms are folded into the convolutions, convolutions are channels-last and on the CPU those of 3x3 take fewer
-    multiplications, the class towers of all stages but the last are gone, and what the first stage makes of the learned
-    queries alone is made once. The detections are those of `model` to float32 rounding. Parts of another kind (a stage
-    that is run twice, a class of your own) stay as they are. `tensor` mode still returns every stage, whose logits have
-    no classes where their tower is gone.
+    Batch norms are folded into the convolutions. Convolutions are channels-last, and on the CPU those of 3x3 take fewer
+    multiplications. The class towers of all stages but the last are gone. What the first stage makes of fixed queries
+    alone is computed once. The detections are those of `model` to float32 rounding.
+
+    Each change is tried on a small random image and kept only where the outputs stay the same. A stage of another kind
+    may own its fast form: `stage.for_prediction(classify, queries)` returns the module that takes its place. `classify`
+    says whether its logits are needed, `queries` (N, C) are those that it always gets, or None.
+
+    In `tensor` mode all stages are returned, but logits have no classes where their tower is gone.
 
     Args:
         precision: 'fp32', or 'bf16' or 'fp16' for convolutions and matrix products; boxes and scores stay float32.
         compile: compile backbone, neck and stages (torch.compile); the first images of a size take minutes.
 
     Raises:
-        ValueError: `precision` is none of these.
+        UserError: `precision` is none of these.
     """
     if precision not in PRECISIONS:
-        raise ValueError(f'precision must be one of {sorted(PRECISIONS)}, not {precision!r}')
+        raise UserError(f'precision must be one of {sorted(PRECISIONS)}, not {precision!r}')
     fast = copy.deepcopy(model).eval().requires_grad_(False)
-    fast.backbone, fast.neck = fold_batch_norms([fast.backbone, fast.neck])
-    if type(fast.roi_head) is SparseRoIHead:
-        drop_class_towers(fast.roi_head)
-        if type(fast.rpn_head) is EmbeddingRPNHead:
-            remember_first_queries(fast.roi_head, fast.rpn_head.init_proposal_features.weight)
+    parameter = next(fast.parameters())
+    image = torch.rand(1, 3, 128, 128, device=parameter.device, dtype=parameter.dtype)
+    fast.backbone, fast.neck = fold_batch_norms([fast.backbone, fast.neck], image)
+    if isinstance(fast.roi_head, SparseRoIHead):
+        fast.roi_head = fast_roi_head(fast, image)
     use_conv3x3(fast)
     fast = fast.to(memory_format=torch.channels_last)
     dtype = PRECISIONS[precision]
     if dtype != torch.float32:
         _reduce_precision(fast, dtype)
     if compile:
-        from torch._inductor import config  # takes seconds
-
         for part in (fast.backbone, fast.neck, fast.roi_head):
             part.compile()
-        # Weights become constants that are stored as the kernels want them; as an option of `compile` it does nothing.
-        fast.run_stages = config.patch(freezing=True)(fast.run_stages)  # type: ignore[method-assign]
-    fast.run_stages = torch.no_grad()(fast.run_stages)  # type: ignore[method-assign]
-    return fast
+    return FastForm(fast, dtype, frozen=compile).eval()
+
+
+def _same(results: Sequence[Tensor], wanted: Sequence[Tensor]) -> bool:
+    """Whether tensors are finite and equal to a thousandth of the largest number in each."""
+    return all(a.shape == b.shape and bool(((a - b).abs().max() <= 1e-3 * b.abs().max()).item())
+               for a, b in zip(results, wanted, strict=True))
 
 
 @torch.no_grad()
-def fold_batch_norms(chain: Sequence[nn.Module]) -> list[nn.Module]:
-    """Copies of networks that feed each other, the first with an image, their batch norms folded into convolutions.
+def fold_batch_norms(chain: Sequence[nn.Module], image: Tensor) -> list[nn.Module]:
+    """Copies of networks that feed each other, their batch norms folded into convolutions.
 
-    A convolution is taken to feed the batch norm that is registered right after it. Whether that holds is tried on a
-    small image; a network for which it does not is returned as it is.
+    A convolution is taken to feed the batch norm that is registered right after it. Whether that holds is tried; a
+    network for which it does not is returned as it is.
+
+    Args:
+        image: (1, 3, H, W), the input of the first one.
     """
-    parameter = next(chain[0].parameters())
-    x = torch.rand(1, 3, 128, 128, device=parameter.device, dtype=parameter.dtype)
-    result = []
+    result, x = [], image
     for net in chain:
         folded = copy.deepcopy(net)
         _fold(folded)
         wanted = net(x)
-        exact = all(torch.allclose(a, b, rtol=1e-3, atol=1e-4 * float(b.abs().max()))
-                    for a, b in zip(folded(x), wanted, strict=True))
-        result.append(folded if exact else net)
+        result.append(folded if _same(folded(x), wanted) else net)
         x = wanted
     return result
 
@@ -88,30 +143,52 @@ def _fold(net: nn.Module) -> None:
         before, before_name = child, name
 
 
+def fast_roi_head(model: SparseRCNN, image: Tensor) -> nn.Module:
+    """A copy of the model's RoI head with the fast forms of its stages; the head itself where the results differ."""
+    head = model.roi_head
+    fast = copy.deepcopy(head)
+    queries = getattr(model.rpn_head, 'fixed_queries', None)
+    first, last = head.order[0], head.order[-1]
+    fast.bbox_head = nn.ModuleList(
+        fast_stage(stage, index == last, queries if index == first and head.order.count(first) == 1 else None)
+        for index, stage in enumerate(fast.bbox_head))
+    feats = model.extract_feat(image)
+    proposals = model.rpn_head(feats, image.new_tensor([[[image.shape[3], image.shape[2]] * 2]]))
+    ours, wanted = fast(feats, proposals)[-1], head(feats, proposals)[-1]
+    return fast if _same([ours.logits, ours.boxes], [wanted.logits, wanted.boxes]) else head
+
+
+def fast_stage(stage: nn.Module, classify: bool, queries: Tensor | None) -> nn.Module:
+    """The stage for prediction, changed in place; see `fast_form`."""
+    if hasattr(stage, 'for_prediction'):
+        return stage.for_prediction(classify, queries)
+    if not isinstance(stage, DIIHead):
+        return stage
+    if not classify:
+        stage.cls_fcs, stage.fc_cls = nn.ModuleList(), _NoLogits()
+    if queries is not None and isinstance(stage.instance_interactive_conv, DynamicConv):
+        attended = stage.attend(queries[None])[0]
+        stage.instance_interactive_conv = _FirstDynamicConv(stage.instance_interactive_conv, attended)
+        stage.attention['attn'], stage.attention_norm = _NoAttention(), _Remembered(attended)
+    return stage
+
+
 class _NoLogits(nn.Module):
-    """Stands for a classifier whose result nobody sees."""
+    """Placeholder for an unused classifier."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x[..., :0]
 
 
-def drop_class_towers(roi_head: SparseRoIHead) -> None:
-    """Only the last stage's classes become detections."""
-    for index in set(roi_head.order) - {roi_head.order[-1]}:
-        stage = roi_head.bbox_head[index]
-        if type(stage) is DIIHead:
-            stage.cls_fcs, stage.fc_cls = nn.ModuleList(), _NoLogits()
-
-
 class _NoAttention(nn.Module):
-    """Stands for an attention whose result is known."""
+    """Placeholder for an attention that was computed beforehand."""
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool) -> tuple[Tensor, None]:
         return query, None
 
 
 class _Remembered(nn.Module):
-    """Gives the same (N, C) for every image, whatever comes in."""
+    """Returns the same (N, C) for every image."""
 
     def __init__(self, value: Tensor) -> None:
         super().__init__()
@@ -138,23 +215,8 @@ class _FirstDynamicConv(nn.Module):
         return self.conv.convolve(roi_feats, *kernels)
 
 
-def remember_first_queries(roi_head: SparseRoIHead, queries: Tensor) -> None:
-    """The first stage's attention among the learned `queries` (N, C), and the kernels from it, are always the same."""
-    stage = roi_head.bbox_head[roi_head.order[0]]
-    if roi_head.order.count(roi_head.order[0]) > 1 or type(stage) is not DIIHead:
-        return
-    if type(stage.instance_interactive_conv) is not DynamicConv:
-        return
-    attended = stage.attend(queries[None])[0]
-    stage.instance_interactive_conv = _FirstDynamicConv(stage.instance_interactive_conv, attended)
-    stage.attention['attn'], stage.attention_norm = _NoAttention(), _Remembered(attended)
-
-
 def _reduce_precision(fast: SparseRCNN, dtype: torch.dtype) -> None:
-    """Let convolutions and matrix products run in `dtype`; their weights are stored so, or autocast would convert
-    them for every image."""
+    """Store the weights of convolutions and matrix products in `dtype`; autocast would convert them at every image."""
     for module in fast.modules():
         if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear, nn.MultiheadAttention, _FirstDynamicConv)):
             module.to(dtype)
-    device = next(fast.parameters()).device.type
-    fast.run_stages = torch.autocast(device, dtype)(fast.run_stages)  # type: ignore[method-assign]

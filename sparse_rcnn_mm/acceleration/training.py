@@ -8,8 +8,10 @@ from sparse_rcnn_mm.ops.convolutions import avoid_narrow_conv1x1, use_conv3x3
 
 
 class FrozenBatchNorm2d(nn.BatchNorm2d):
-    """While neither statistics nor weights are trained, a batch norm is a scale and a shift, whose gradient does not
-    need the input: a network keeps half as many activations."""
+    """A batch norm that keeps no input for the backward pass while neither its statistics nor its weights are trained.
+
+    It is a scale and a shift then, whose gradient does not need the input; a network keeps half as many activations.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training or self.weight.requires_grad or x.dtype != self.weight.dtype:
@@ -21,8 +23,11 @@ class FrozenBatchNorm2d(nn.BatchNorm2d):
 
 
 def fast_training(model: nn.Module) -> nn.Module:
-    """`model` itself, with convolutions channels-last, on the CPU with fewer multiplications, and frozen batch norms
-    that keep less."""
+    """Change `model` in place, and return it.
+
+    Convolutions become channels-last, on the CPU those of 3x3 take fewer multiplications, and frozen batch norms keep
+    less. Parameters keep their names.
+    """
     use_conv3x3(model)
     avoid_narrow_conv1x1(model)
     for module in model.modules():

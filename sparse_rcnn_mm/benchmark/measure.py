@@ -113,7 +113,7 @@ def measure(cfg: Config, work: Workload, state: dict[str, Tensor] | None = None)
     torch.manual_seed(1)
     batch = images(work.batch, *work.size).to(work.device)
     data = [sample.to(work.device) for sample in samples(
-        work.batch, *work.size, work.num_gts, cfg.model.roi_head.bbox_head.num_classes)]
+        work.batch, *work.size, work.num_gts, model.roi_head.num_classes)]
     model = model.to(work.device)
     result = Result(work, machine.name(work.device), Spread(0, 0, 0), sum(p.numel() for p in model.parameters()),
                     machine.peak_gflops(work.device, PRECISIONS[work.precision], clock))
@@ -121,8 +121,8 @@ def measure(cfg: Config, work: Workload, state: dict[str, Tensor] | None = None)
     if work.train:
         ours = TrainStep(fast_training(model), batch, data, context=_autocast(work.precision, work.device))
     else:
-        model = fast_form(model, work.precision, work.compile)
-        ours = Predict(model, batch, data)
+        fast = fast_form(model, work.precision, work.compile)
+        ours, model = Predict(fast, batch, data), fast.module
     runs: dict[str, Callable[[], object]] = {'ours': ours}
     if work.against:
         runs[work.against] = _twin_run(cfg, state, batch, data, work)
@@ -130,7 +130,7 @@ def measure(cfg: Config, work: Workload, state: dict[str, Tensor] | None = None)
     result.seconds = Spread.of(seconds['ours'])
     result.memory = peak_memory(ours, work.device)
     if not work.compile:
-        result.flops = flops_by_part(model, Predict(model, batch, data) if not work.train else _forward_only(ours))
+        result.flops = flops_by_part(model, _forward_only(ours) if work.train else ours)
         result.part_seconds = seconds_by_part(model, ours, clock)
     if work.against:
         theirs = runs[work.against]
@@ -159,7 +159,7 @@ def _twin_run(cfg: Config, state: dict[str, Tensor], batch: Tensor, data: Sample
 @torch.no_grad()
 def output_differences(ours: Predict, theirs: Predict) -> dict[str, float]:
     """Largest differences of the last stage: logits, and boxes relative to the largest coordinate."""
-    stage = ours.model.run_stages(ours.batch, ours.data)[-1]
+    stage = ours.model.run_stages(ours.batch, ours.data)[1][-1]
     with DefaultScope.overwrite_default_scope('mmdet'), theirs.context or nullcontext():
         logits, boxes = last_stage(theirs.model, theirs.batch, theirs.data)
     return {'logits': float((stage.logits.float() - logits.float()).abs().max()),

@@ -11,13 +11,22 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from sparse_rcnn_mm.models import SparseRoIHead
+
 Counter = Callable[[], float]
 
 
 def parts_of(model: nn.Module) -> dict[str, nn.Module]:
-    """The measured modules by the name of their part. Tied stages are one part."""
-    stages = {f'stage {index + 1}': stage for index, stage in enumerate(model.roi_head.bbox_head)}
-    parts = {'backbone': model.backbone, 'neck': model.neck, 'flattening': model.roi_head.roi_extractor, **stages}
+    """The measured modules by the name of their part. Tied stages are one part.
+
+    A RoI head of another kind than `SparseRoIHead` is one part as a whole.
+    """
+    parts: dict[str, Any] = {'backbone': model.backbone, 'neck': model.neck, 'proposals': model.rpn_head}
+    if isinstance(model.roi_head, SparseRoIHead):
+        parts['flattening'] = model.roi_head.roi_extractor
+        parts |= {f'stage {index + 1}': stage for index, stage in enumerate(model.roi_head.bbox_head)}
+    else:
+        parts['stages'] = model.roi_head
     return {**parts, 'matching and losses': model.criterion}
 
 

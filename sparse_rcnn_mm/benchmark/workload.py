@@ -10,7 +10,7 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from sparse_rcnn_mm.models import SparseRCNN
+from sparse_rcnn_mm.models import DIIHead, EmbeddingRPNHead, SparseRCNN
 from sparse_rcnn_mm.registry import MODELS
 
 
@@ -32,11 +32,13 @@ def _spread_out(model: SparseRCNN) -> None:
 
     Without this, all proposals cover the whole image, and activations grow from block to block.
     """
-    boxes = model.rpn_head.init_proposal_bboxes.weight
-    size = (torch.rand(len(boxes), 2) * 3 - 3.5).exp()
-    boxes.copy_(torch.cat([size / 2 + torch.rand_like(size) * (1 - size), size], dim=1))
-    for stage in model.roi_head.bbox_head:
-        stage.fc_reg.weight.mul_(0.02)
+    if isinstance(model.rpn_head, EmbeddingRPNHead):
+        boxes = model.rpn_head.init_proposal_bboxes.weight
+        size = (torch.rand(len(boxes), 2) * 3 - 3.5).exp()
+        boxes.copy_(torch.cat([size / 2 + torch.rand_like(size) * (1 - size), size], dim=1))
+    for stage in model.roi_head.modules():
+        if isinstance(stage, DIIHead):
+            stage.fc_reg.weight.mul_(0.02)
     for block in model.backbone.modules():
         if isinstance(block, Bottleneck):
             block.norm3.weight.mul_(0.2)

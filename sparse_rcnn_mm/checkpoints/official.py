@@ -182,7 +182,7 @@ def backbone_from_official(state: State) -> tuple[dict[str, Tensor], int]:
 
 
 def dataset_meta(num_classes: int, names: Sequence[str] | None = None) -> dict[str, Any]:
-    """What mmdet keeps as `dataset_meta`: COCO's names and colours where there are 80 classes and none are given."""
+    """What mmdet keeps as `dataset_meta`: COCO's names and colors where there are 80 classes and none are given."""
     if names:
         if len(names) != num_classes:
             raise UserError(f'{len(names)} class names were given, but the checkpoint has {num_classes} classes')

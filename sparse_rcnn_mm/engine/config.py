@@ -17,7 +17,7 @@ from .runner import Runner
 
 # What the Runner and the tools read at the top level of a config; other names there are the config's own variables.
 _TOP_LEVEL = {*inspect.signature(Runner.__init__).parameters, 'load_partial', 'custom_imports', 'sync_bn',
-              'find_unused_parameters', 'model_wrapper_cfg', 'compile', 'accumulate_to'}
+              'find_unused_parameters', 'model_wrapper_cfg', 'compile', 'accumulate_to', 'fast_training'}
 _RUNTIME = 'sparse_rcnn_mm::configs/_base_/default_runtime.py'
 _UNREADABLE = (SyntaxError, NameError, KeyError, FileNotFoundError, TypeError, IndexError)
 

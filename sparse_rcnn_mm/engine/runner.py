@@ -53,7 +53,11 @@ class Runner(MMEngineRunner):
             super().dump_config()
 
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
-        return super().wrap_model(model_wrapper_cfg, fast_training(model))
+        """Take the fast form for training, unless the config says `fast_training=False`, and wrap it."""
+        if self._train_loop is not None and self.cfg.get('fast_training', True):
+            model = fast_training(model)
+            self.logger.info('training uses the fast form of the model (fast_training=False turns it off)')
+        return super().wrap_model(model_wrapper_cfg, model)
 
     def _init_model_weights(self) -> None:
         try:

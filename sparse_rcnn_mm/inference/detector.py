@@ -24,6 +24,8 @@ from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.models import SparseRCNN
 from sparse_rcnn_mm.registry import DATASETS, MODELS, SCOPE, TRANSFORMS
 
+from .backend import Backend, TorchBackend
+
 # Steps of a test pipeline that read files: their place is taken by `read_image`.
 _READERS = ('LoadRGBImage', 'LoadImageFromFile', 'LoadAnnotations')
 
@@ -58,16 +60,16 @@ class Detector:
     """Images to detections, with the preprocessing of the config's test pipeline.
 
     Args:
-        model: the network, on its device and in evaluation mode.
+        backend: the network: a `TorchBackend`, or another function from a batch of what `prepare` gives to `Found`.
         pipeline: config of the test pipeline.
         classes: names of the classes.
         category_ids: the id of each class in the COCO file that the model was trained on; default 1, 2, ...
-        palette: an RGB colour for each class, if the data set has some.
+        palette: an RGB color for each class, if the data set has some.
     """
 
-    def __init__(self, model: Any, pipeline: Sequence[Mapping[str, Any]], classes: Sequence[str],
+    def __init__(self, backend: Backend, pipeline: Sequence[Mapping[str, Any]], classes: Sequence[str],
                  category_ids: Sequence[int] | None = None, palette: Sequence[Sequence[int]] | None = None) -> None:
-        self.model = model
+        self.backend = backend
         self.classes = tuple(classes)
         self.category_ids = tuple(category_ids or range(1, len(classes) + 1))
         self.palette = palette
@@ -98,11 +100,11 @@ class Detector:
         described = _described(metadata) if config is None else _read_config(config)
         with building(checkpoint) if config is None else nullcontext():
             model = _build(described.model, checkpoint)
-            detector = cls(model, described.pipeline, **_class_settings(metadata, described, model))
+            detector = cls(TorchBackend(model), described.pipeline, **_class_settings(metadata, described, model))
             try_out(model, detector.prepare(np.zeros((48, 64, 3), np.uint8)))
         load_contents(model, contents, checkpoint)
         model = model.to(_device(device)).eval()
-        detector.model = fast_form(model, precision, compile) if fast else model
+        detector.backend = TorchBackend(fast_form(model, precision, compile) if fast else model)
         return detector
 
     def __call__(self, images: ImageLike | Sequence[ImageLike], batch_size: int = 1) -> Any:
@@ -125,17 +127,11 @@ class Detector:
         size = image.shape[:2]
         return self._pipeline({'img': image, 'img_shape': size, 'ori_shape': size})
 
-    @torch.inference_mode()
     def detect(self, inputs: Sequence[dict[str, Any]]) -> list[ImageDetections]:
         """Run the network on a batch of what `prepare` gave."""
-        batch = {key: [one[key] for one in inputs] for key in ('inputs', 'data_samples')}
-        samples = self.model(**self.model.data_preprocessor(batch), mode='predict')
-        return [self._to_detections(sample.pred_instances) for sample in samples]
-
-    def _to_detections(self, found: Any) -> ImageDetections:
-        labels = found.labels.cpu().numpy()
-        return ImageDetections(found.bboxes.float().cpu().numpy(), found.scores.float().cpu().numpy(), labels,
-                          tuple(self.classes[label] for label in labels))
+        return [ImageDetections(found.boxes, found.scores, found.labels,
+                                tuple(self.classes[label] for label in found.labels))
+                for found in self.backend(inputs)]
 
 
 @torch.no_grad()
@@ -201,7 +197,7 @@ def _build(model: dict[str, Any], path: str | os.PathLike) -> SparseRCNN:
 
 def _class_settings(metadata: Metadata, described: _Described, model: SparseRCNN) -> dict[str, Any]:
     """Names, ids and colors of the classes: from the checkpoint, else from the config's data set, else numbers."""
-    number = model.roi_head.bbox_head[-1].fc_cls.out_features
+    number = model.roi_head.num_classes
     if not metadata.classes:
         DATASETS.import_from_location()
         kind = ChainMap(DATASETS.module_dict, DATASETS.parent.module_dict).get(described.dataset_type)

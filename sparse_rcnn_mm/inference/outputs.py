@@ -1,14 +1,10 @@
-"""Where detections go: a COCO file, a table, pictures and videos. All are written as they come."""
+"""Where the detections of a run go: records as they come, pictures and videos, and at the end files of other forms."""
 from __future__ import annotations
 
-import csv
-import json
-import shutil
-import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import cv2
 import numpy as np
@@ -17,67 +13,11 @@ from PIL import Image
 from sparse_rcnn_mm.errors import UserError
 
 from .detector import Detector, ImageDetections
+from .formats import FORMATS
+from .records import Record, RecordFile, is_complete, read_records
 from .sources import Frame
 
-
-class CocoWriter:
-    """One COCO file: images, categories, and the detections as annotations with a `score`.
-
-    `image_id` counts the images from 1, `category_id` is that of the data the model was trained on, and `categories`
-    names them. A frame of a video has its number as `frame`.
-    """
-
-    def __init__(self, path: Path, classes: Sequence[str], category_ids: Sequence[int]) -> None:
-        categories = [{'id': i, 'name': name} for i, name in zip(category_ids, classes, strict=True)]
-        self._category_ids = category_ids
-        self._file = path.open('w', encoding='utf-8')
-        self._file.write(f'{{"categories": {json.dumps(categories, ensure_ascii=False)},\n"annotations": [')
-        self._images = tempfile.TemporaryFile('w+', encoding='utf-8')  # a file holds one list at a time
-        self._image_id = 0
-        self._annotation_id = 0
-
-    def add(self, frame: Frame, size: tuple[int, int], detections: ImageDetections) -> None:
-        """Write one image of `size` (height, width)."""
-        self._image_id += 1
-        image: dict[str, Any] = {'id': self._image_id, 'file_name': frame.source.path, 'height': size[0],
-                                 'width': size[1]}
-        if frame.index is not None:
-            image['frame'] = frame.index
-        self._images.write((',\n' if self._image_id > 1 else '\n') + json.dumps(image, ensure_ascii=False))
-        for (x1, y1, x2, y2), score, label in zip(detections.boxes.tolist(), detections.scores.tolist(),
-                                                  detections.labels.tolist(), strict=True):
-            self._annotation_id += 1
-            box = [round(value, 2) for value in (x1, y1, x2 - x1, y2 - y1)]
-            annotation = {'id': self._annotation_id, 'image_id': self._image_id,
-                          'category_id': self._category_ids[label], 'bbox': box, 'area': round(box[2] * box[3], 2),
-                          'iscrowd': 0, 'score': round(score, 5)}
-            self._file.write((',\n' if self._annotation_id > 1 else '\n') + json.dumps(annotation))
-
-    def close(self) -> None:
-        self._file.write('\n],\n"images": [')
-        self._images.seek(0)
-        shutil.copyfileobj(self._images, self._file)
-        self._file.write('\n]}\n')
-        self._file.close()
-        self._images.close()
-
-
-class TableWriter:
-    """A CSV file with one row a detection."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open('w', newline='', encoding='utf-8')
-        self._rows = csv.writer(self._file)
-        self._rows.writerow(['image', 'frame', 'class', 'score', 'x1', 'y1', 'x2', 'y2'])
-
-    def add(self, frame: Frame, detections: ImageDetections) -> None:
-        index = '' if frame.index is None else frame.index
-        for box, score, name in zip(detections.boxes.tolist(), detections.scores.tolist(), detections.names,
-                                    strict=True):
-            self._rows.writerow([frame.source.path, index, name, f'{score:.4f}', *(f'{value:.1f}' for value in box)])
-
-    def close(self) -> None:
-        self._file.close()
+Shard = tuple[int, int]  # the number of a part of the inputs, from 1, and how many parts there are
 
 
 class PictureWriter:
@@ -116,23 +56,53 @@ class PictureWriter:
 
 
 class Outputs:
-    """Everything that one run writes; use it as a context, so that files are complete after an interrupt as well."""
+    """Everything that one run writes; use it as a context, so that files are complete after an interrupt as well.
 
-    def __init__(self, folder: Path, detector: Detector, pictures: bool) -> None:
+    Args:
+        folder: where to.
+        detector: whose classes the files name.
+        pictures: whether to draw.
+        formats: keys of `FORMATS`.
+        resume: go on with what an earlier run wrote there.
+        shard: which part of the inputs this run does; the run that finishes last joins the files of all.
+    """
+
+    def __init__(self, folder: Path, detector: Detector, pictures: bool, formats: Sequence[str] = ('coco', 'csv'),
+                 resume: bool = False, shard: Shard = (1, 1)) -> None:
+        self.folder, self.detector, self.formats, self.shard = folder, detector, formats, shard
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self.coco = CocoWriter(folder / 'detections.json', detector.classes, detector.category_ids)
-            self.table = TableWriter(folder / 'detections.csv')
         except OSError as error:
             raise UserError(f'cannot write to {folder}: {error.strerror or error}') from error
+        self.records = RecordFile(self._records_path(shard[0]), resume)
         self.pictures = PictureWriter(folder) if pictures else None
+        self.interrupted = False  # by the user; what is there is written all the same
+
+    def _records_path(self, number: int) -> Path:
+        return self.folder / ('detections.jsonl' if self.shard[1] == 1 else
+                              f'detections-{number}-of-{self.shard[1]}.jsonl')
+
+    def is_done(self, frame: Frame) -> bool:
+        """Whether an earlier run wrote this frame."""
+        return (frame.source.path, frame.index) in self.records.done
+
+    def add(self, frame: Frame, size: tuple[int, int], found: ImageDetections) -> None:
+        """Write the detections on an image of `size` (height, width)."""
+        self.records.add(Record.of(frame, size, found))
 
     def __enter__(self) -> Outputs:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None:
-        self.coco.close()
-        self.table.close()
         if self.pictures:
             self.pictures.close()
+        if kind is None and not self.interrupted:
+            self.records.complete()
+        self.records.__exit__(kind, error, traceback)
+        paths = [self._records_path(number) for number in range(1, self.shard[1] + 1)]
+        if len(paths) == 1 or all(map(is_complete, paths)):
+            for name in self.formats:
+                ending, write = FORMATS[name]
+                write(self.folder / f'detections{ending}', partial(read_records, paths), self.detector.classes,
+                      self.detector.category_ids)

@@ -19,7 +19,7 @@ from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.visualization.draw import Mark, class_colors, draw_boxes, enlarged
 
 from .detector import Detector, ImageDetections
-from .outputs import Outputs
+from .outputs import Outputs, Shard
 from .sources import Frame, Source, frames_of
 
 T = TypeVar('T')
@@ -93,7 +93,7 @@ class Pipeline:
         unknown = any(not source.length for source in sources)
         bar = tqdm(total=None if unknown else total, unit='image', disable=None, smoothing=0.1)
         readers = max(2, min(8, torch.get_num_threads() // 2))
-        frames = ahead(frames_of(sources), QUEUE)
+        frames = ahead((frame for frame in frames_of(sources) if not self.outputs.is_done(frame)), QUEUE)
         loaded = in_order(self._load, frames, readers, QUEUE + self.batch_size)
         with bar, ThreadPoolExecutor(1) as writer:
             waiting: deque[Future] = deque()
@@ -105,6 +105,7 @@ class Pipeline:
                         waiting.popleft().result()
             except KeyboardInterrupt:
                 bar.write('stopped by the user', file=sys.stderr)
+                self.outputs.interrupted = True
             for future in waiting:
                 future.result()
         self.report.wall = time.perf_counter() - start
@@ -141,8 +142,7 @@ class Pipeline:
         start = time.perf_counter()
         assert frame.image is not None
         kept = detections.keep(self.score_thr, self.classes)
-        self.outputs.coco.add(frame, frame.image.shape[:2], kept)
-        self.outputs.table.add(frame, kept)
+        self.outputs.add(frame, frame.image.shape[:2], kept)
         if self.outputs.pictures:
             self.outputs.pictures.add(frame, draw_detections(frame.image, kept, self._colors))
         self.report.images += 1
@@ -159,10 +159,15 @@ def draw_detections(image: np.ndarray, detections: ImageDetections, colors: Sequ
 
 
 def process(detector: Detector, sources: Sequence[Source], out_dir: Path, pictures: bool = True,
+            formats: Sequence[str] = ('coco', 'csv'), resume: bool = False, shard: Shard = (1, 1),
             **settings: Any) -> Report:
-    """Run a detector over sources into a folder; the settings are `Pipeline`'s."""
-    with Outputs(out_dir, detector, pictures) as outputs:
-        return Pipeline(detector, outputs, **settings).run(sources)
+    """Run a detector over sources into a folder.
+
+    `formats`, `resume` and `shard` are those of `Outputs`, the other settings those of `Pipeline`. Of the sources, a
+    shard takes every n-th.
+    """
+    with Outputs(out_dir, detector, pictures, formats, resume, shard) as outputs:
+        return Pipeline(detector, outputs, **settings).run(sources[shard[0] - 1::shard[1]])
 
 
 def ahead(items: Iterator[T], depth: int) -> Iterator[T]:

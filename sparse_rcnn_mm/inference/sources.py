@@ -68,7 +68,7 @@ def find_sources(inputs: Sequence[str], out_dir: str | os.PathLike | None = None
             raise UserError(f'{text} names no image, folder with images, video or camera number')
         for path, name in found:
             if path not in sources:
-                sources[path] = _source(path, _unused(name, names))
+                sources[path] = _source(path, name, names)
     return list(sources.values())
 
 
@@ -103,15 +103,16 @@ def _unused(name: str, names: set[str]) -> str:
     return name
 
 
-def _source(path: str, name: str) -> Source:
+def _source(path: str, name: str, names: set[str]) -> Source:
     if path.isdecimal() and not Path(path).exists():
-        return Source(path, name, 'camera', 0)
+        return Source(path, _unused(name, names), 'camera', 0)
     if Path(path).suffix.lower() not in VIDEO_SUFFIXES:
-        return Source(path, name)
+        return Source(path, _unused(name, names))
     capture = cv2.VideoCapture(path)
     length, fps = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), capture.get(cv2.CAP_PROP_FPS)
     capture.release()
-    return Source(path, str(Path(name).with_suffix('.mp4')), 'video', max(length, 0), fps if fps > 0 else DEFAULT_FPS)
+    return Source(path, _unused(str(Path(name).with_suffix('.mp4')), names), 'video', max(length, 0),
+                  fps if fps > 0 else DEFAULT_FPS)
 
 
 def frames_of(sources: Sequence[Source]) -> Iterator[Frame]:

@@ -1,13 +1,13 @@
 """The boxes and scores of every proposal after every stage."""
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 
+from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.visualization.stages import StageBoxes
 
+from .backend import TorchBackend
 from .detector import Detector
 
 
@@ -17,17 +17,14 @@ def follow_stages(detector: Detector, image: np.ndarray, score_thr: float = 0.3)
 
     The detector must be built with `fast=False`: the fast form has no classes before the last stage.
     """
-    model = detector.model
+    if not isinstance(detector.backend, TorchBackend):
+        raise UserError('the stages can only be followed in PyTorch: give a checkpoint')
+    model = detector.backend.model
     one = detector.prepare(image)
     batch = model.data_preprocessor({'inputs': [one['inputs']], 'data_samples': [one['data_samples']]})
-    proposals: list[Any] = []
-    hook = model.rpn_head.register_forward_hook(lambda module, inputs, output: proposals.append(output))
-    try:
-        stages = model(**batch, mode='tensor')
-    finally:
-        hook.remove()
-    boxes = torch.stack([proposals[0].boxes[0], *(boxes[0] for _, boxes in stages)]).float().cpu().numpy()
-    scores = torch.stack([logits[0] for logits, _ in stages]).float().sigmoid().cpu().numpy()
+    proposals, stages = model.run_stages(batch['inputs'], batch['data_samples'])
+    boxes = torch.stack([proposals.boxes[0], *(stage.boxes[0] for stage in stages)]).float().cpu().numpy()
+    scores = torch.stack([stage.logits[0] for stage in stages]).float().sigmoid().cpu().numpy()
     labels = scores[-1].argmax(axis=1)
     scores = np.take_along_axis(scores, labels[None, :, None], axis=2)[..., 0]
     kept = np.flatnonzero(scores[-1] >= score_thr)

@@ -22,13 +22,13 @@ from .hungarian_assigner import HungarianAssigner
 from .losses import FocalLoss, GIoULoss, L1Loss
 from .match_costs import BBoxL1Cost, FocalLossCost, IoUCost
 from .roi_extractor import RoIExtractor
-from .set_criterion import SetCriterion
+from .set_criterion import Criteria, SetCriterion
 from .sparse_rcnn import SparseRCNN
 from .sparse_roi_head import SparseRoIHead
 from .top_k import TopKDetections
 
 __all__ = [
-    'BBoxL1Cost', 'DIIHead', 'DynamicConv', 'EmbeddingRPNHead', 'FocalLoss', 'FocalLossCost', 'GIoULoss',
+    'BBoxL1Cost', 'Criteria', 'DIIHead', 'DynamicConv', 'EmbeddingRPNHead', 'FocalLoss', 'FocalLossCost', 'GIoULoss',
     'HungarianAssigner', 'IoUCost', 'L1Loss', 'RoIExtractor', 'SetCriterion', 'SparseRCNN',
     'SparseRoIHead', 'TopKDetections',
 ]

@@ -10,12 +10,13 @@ from sparse_rcnn_mm.ops import at_least_float32
 
 # A box grows by this factor at most in one stage: 100,000 pixels out of the 16 of a small box (detectron2).
 MAX_LOG_SCALE = math.log(100_000 / 16)
+MAX_COORDINATE = 1e8  # pixels; areas of boxes that grew further from stage to stage would overflow
 
 
 def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
-    """(..., 4) centre and size to (..., 4) corners, in the same units."""
-    centre, size = boxes.split(2, dim=-1)
-    return torch.cat([centre - 0.5 * size, centre + 0.5 * size], dim=-1)
+    """(..., 4) center and size to (..., 4) corners, in the same units."""
+    center, size = boxes.split(2, dim=-1)
+    return torch.cat([center - 0.5 * size, center + 0.5 * size], dim=-1)
 
 
 def decode_boxes(boxes: Tensor, deltas: Tensor, weights: tuple[float, float, float, float]) -> Tensor:
@@ -28,8 +29,9 @@ def decode_boxes(boxes: Tensor, deltas: Tensor, weights: tuple[float, float, flo
     deltas = torch.stack([delta / weight for delta, weight in zip(deltas.unbind(-1), weights, strict=True)], dim=-1)
     shift, log_scale = deltas.split(2, dim=-1)
     size = boxes[..., 2:] - boxes[..., :2]
-    centre = boxes[..., :2] + 0.5 * size
-    return cxcywh_to_xyxy(torch.cat([centre + shift * size, size * log_scale.clamp(max=MAX_LOG_SCALE).exp()], dim=-1))
+    center = boxes[..., :2] + 0.5 * size
+    decoded = torch.cat([center + shift * size, size * log_scale.clamp(max=MAX_LOG_SCALE).exp()], dim=-1)
+    return cxcywh_to_xyxy(decoded).clamp(-MAX_COORDINATE, MAX_COORDINATE)
 
 
 def _area(boxes: Tensor) -> Tensor:
@@ -43,7 +45,7 @@ def _ratio(part: Tensor, whole: Tensor) -> Tensor:
 
 
 def overlaps(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """IoU and generalised IoU (arXiv 1902.09630) of xyxy boxes (..., 4) that broadcast, each (...).
+    """IoU and generalized IoU (arXiv 1902.09630) of xyxy boxes (..., 4) that broadcast, each (...).
 
     There is no epsilon: of valid boxes, the values are the official ones. A box of negative size counts as empty.
     """

@@ -9,7 +9,7 @@ from sparse_rcnn_mm.registry import MODELS, Part, build
 
 from .box_ops import decode_boxes
 from .roi_extractor import Pyramid
-from .structures import StageOutput
+from .structures import Proposals, StageOutput
 
 # The probability of an object that an untrained classifier gives (focal loss, arXiv 1708.02002).
 PRIOR_PROBABILITY = 0.01
@@ -42,6 +42,7 @@ class DIIHead(nn.Module):
                  dynamic_conv: Part,
                  box_weights: tuple[float, float, float, float] = (2., 2., 1., 1.)) -> None:
         super().__init__()
+        self.num_classes = num_classes
         self.box_weights = box_weights
         self.attention = nn.ModuleDict({'attn': nn.MultiheadAttention(in_channels, num_heads, batch_first=True)})
         self.attention_norm = nn.LayerNorm(in_channels)
@@ -64,15 +65,15 @@ class DIIHead(nn.Module):
                 nn.init.xavier_uniform_(parameter)
         nn.init.constant_(self.fc_cls.bias, -math.log((1 - PRIOR_PROBABILITY) / PRIOR_PROBABILITY))
 
-    def forward(self, pyramid: Pyramid, boxes: Tensor, queries: Tensor) -> StageOutput:
-        """Refine `boxes` (B, N, 4) and `queries` (B, N, C) by one look at the image."""
-        queries = self.interact(self.attend(queries), pyramid.roi_feats(boxes))
+    def forward(self, pyramid: Pyramid, proposals: Proposals | StageOutput) -> StageOutput:
+        """Refine boxes and queries by one look at the image."""
+        queries = self.interact(self.attend(proposals.queries), pyramid.roi_feats(proposals.boxes))
         cls_feats = reg_feats = queries
         for layer in self.cls_fcs:
             cls_feats = layer(cls_feats)
         for layer in self.reg_fcs:
             reg_feats = layer(reg_feats)
-        boxes = decode_boxes(boxes, self.fc_reg(reg_feats), self.box_weights)
+        boxes = decode_boxes(proposals.boxes, self.fc_reg(reg_feats), self.box_weights)
         return StageOutput(self.fc_cls(cls_feats), boxes, queries)
 
     def attend(self, queries: Tensor) -> Tensor:

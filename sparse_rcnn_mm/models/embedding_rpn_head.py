@@ -22,11 +22,16 @@ class EmbeddingRPNHead(nn.Module):
         super().__init__()
         self.init_proposal_bboxes = nn.Embedding(num_proposals, 4)
         self.init_proposal_features = nn.Embedding(num_proposals, proposal_feature_channel)
-        # Normalised centre and size: every proposal starts as the whole image.
+        # Normalized center and size: every proposal starts as the whole image.
         nn.init.constant_(self.init_proposal_bboxes.weight[:, :2], 0.5)
         nn.init.constant_(self.init_proposal_bboxes.weight[:, 2:], 1.0)
+
+    @property
+    def fixed_queries(self) -> Tensor:
+        """The queries (N, C), which are the same for every image."""
+        return self.init_proposal_features.weight
 
     def forward(self, feats: list[Tensor], img_whwh: Tensor) -> Proposals:
         """`feats` are ignored; they are here for proposal heads that look at the image."""
         boxes = cxcywh_to_xyxy(self.init_proposal_bboxes.weight) * img_whwh
-        return Proposals(boxes, self.init_proposal_features.weight.expand(len(img_whwh), -1, -1))
+        return Proposals(boxes, self.fixed_queries.expand(img_whwh.shape[0], -1, -1))

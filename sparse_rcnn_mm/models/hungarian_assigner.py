@@ -48,7 +48,7 @@ class HungarianAssigner:
                       gt_boxes=gt.boxes[:, None, None],
                       img_whwh=gt.img_whwh[gt.image, None])
         on_device: Tensor = sum(cost(pairs) for cost in self.match_costs)
-        finite = logits.isfinite().all() & boxes.isfinite().all()
+        finite = logits.isfinite().all() & boxes.isfinite().all() & on_device.isfinite().all()
         host = torch.cat([on_device.flatten(), finite[None].to(on_device.dtype)]).cpu().numpy()
         costs = host[:-1].reshape(on_device.shape)  # (T, S, N)
         if not host[-1]:
@@ -66,7 +66,7 @@ class HungarianAssigner:
     @staticmethod
     def match(cost: np.ndarray) -> np.ndarray:
         """The cost (G, N) of one image and stage to `matched_gt` (N,). With more ground truths than proposals, the
-        dearest ground truths stay without a match."""
+        most expensive ground truths stay unmatched."""
         matched_gt = np.full(cost.shape[1], -1, dtype=np.int64)
         rows, columns = linear_sum_assignment(cost)
         matched_gt[columns] = rows

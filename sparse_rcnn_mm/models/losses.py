@@ -4,6 +4,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.registry import MODELS
 
 from .box_ops import overlaps
@@ -20,7 +21,7 @@ class _WeightedLoss(nn.Module):
     def __init__(self, reduction: str = 'mean', loss_weight: float = 1.) -> None:
         super().__init__()
         if reduction not in ('none', 'sum', 'mean'):
-            raise ValueError(f"reduction must be 'none', 'sum' or 'mean', not {reduction!r}")
+            raise UserError(f"reduction must be 'none', 'sum' or 'mean', not {reduction!r}")
         self.reduction = reduction
         self.loss_weight = loss_weight
 
@@ -54,7 +55,7 @@ class FocalLoss(_WeightedLoss):
                  loss_weight: float = 1.) -> None:
         super().__init__(reduction, loss_weight)
         if not use_sigmoid:
-            raise ValueError('only the sigmoid focal loss exists: set use_sigmoid=True')
+            raise UserError('only the sigmoid focal loss exists: set use_sigmoid=True')
         self.gamma, self.alpha = gamma, alpha
 
     def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
@@ -76,7 +77,7 @@ class L1Loss(_WeightedLoss):
 
 @MODELS.register_module()
 class GIoULoss(_WeightedLoss):
-    """1 - generalised IoU (arXiv 1902.09630) of xyxy boxes (..., 4), one value per box."""
+    """1 - generalized IoU (arXiv 1902.09630) of xyxy boxes (..., 4), one value per box."""
 
     def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
         return 1 - overlaps(pred, target)[1]

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.registry import TASK_UTILS
 
 from .box_ops import overlaps
@@ -49,7 +50,7 @@ class IoUCost:
 
     def __init__(self, weight: float = 1., iou_mode: str = 'giou') -> None:
         if iou_mode not in ('iou', 'giou'):
-            raise ValueError(f"iou_mode must be 'iou' or 'giou', not {iou_mode!r}")
+            raise UserError(f"iou_mode of IoUCost must be 'iou' or 'giou', not {iou_mode!r}")
         self.weight, self.iou_mode = weight, iou_mode
 
     def __call__(self, pairs: Pairs) -> Tensor:

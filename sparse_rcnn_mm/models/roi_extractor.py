@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.ops import at_least_float32
 from sparse_rcnn_mm.ops.weighted_rows import WeightedRows
 from sparse_rcnn_mm.registry import MODELS
@@ -33,9 +34,9 @@ class Pyramid:
         starts = [0]
         for height, width in sizes:
             starts.append(starts[-1] + height * width)
-        self.rows_per_image = starts[-1]
+        self.batch, self.rows_per_image = feats[0].shape[0], starts[-1]
         self.rows = WeightedRows(torch.cat([feat.flatten(2).transpose(1, 2) for feat in feats], dim=1).flatten(0, 1))
-        # Copied without waiting: a GPU goes on with the features meanwhile.
+        # Copied without waiting: a GPU keeps computing the features meanwhile.
         self.level_size, self.level_start, self.level_stride = (
             table.to(feats[0].device, non_blocking=True) for table in (
                 torch.tensor([(w, h) for h, w in sizes], dtype=torch.float32), torch.tensor(starts[:-1]),
@@ -43,12 +44,15 @@ class Pyramid:
         self._extractor = extractor
 
     def roi_feats(self, boxes: Tensor, images: Tensor | None = None) -> Tensor:
-        """Pool `boxes` (B, N, 4), or (M, 4) of the images (M,) of the batch, to (B*N or M, P*P, C).
+        """Pool boxes to (G*B*N or M, P*P, C).
 
-        No gradient reaches the boxes, as in RoIAlign.
+        Args:
+            boxes: (G*B, N, 4), where row r belongs to image r % B, so that groups need no copies of the features; or
+                (M, 4) of the images (M,). No gradient reaches them, as in RoIAlign.
         """
         if images is None:
-            images = torch.arange(len(boxes), device=boxes.device).repeat_interleave(boxes.shape[1])
+            rows = torch.arange(boxes.shape[0], device=boxes.device) % self.batch
+            images = rows[:, None].expand(-1, boxes.shape[1]).flatten()
         return self._extractor.pool(self, boxes.detach().reshape(-1, 4), images)
 
 
@@ -74,7 +78,7 @@ class RoIExtractor(nn.Module):
 
     def forward(self, feats: Sequence[Tensor]) -> Pyramid:
         if len(feats) != len(self.strides):
-            raise ValueError(f'the neck gives {len(feats)} levels, but roi_extractor.strides names {len(self.strides)}')
+            raise UserError(f'the neck gives {len(feats)} levels, but roi_extractor.strides names {len(self.strides)}')
         return Pyramid(feats, self)
 
     def levels(self, boxes: Tensor) -> Tensor:
@@ -104,7 +108,7 @@ class RoIExtractor(nn.Module):
         """The cells along one axis that each bin reads, and their weights.
 
         Args:
-            start, end: (M,) ends of the boxes in cells, where cell centres are whole numbers.
+            start, end: (M,) ends of the boxes in cells, where cell centers are whole numbers.
             size: (M,) cells along this axis.
 
         Returns:

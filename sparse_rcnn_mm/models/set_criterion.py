@@ -7,10 +7,11 @@ import torch
 from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
+from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.ops import at_least_float32
 from sparse_rcnn_mm.registry import MODELS, TASK_UTILS, Part, build
 
-from .structures import GroundTruth, StageOutput
+from .structures import GroundTruth, Proposals, StageOutput
 
 # What the summed losses of a stage are divided by, from matched_gt (S, B, N) and the ground truths: () or (S,).
 NORMALIZERS: dict[str, Callable[[Tensor, GroundTruth], Tensor]] = {
@@ -33,25 +34,35 @@ class SetCriterion(nn.Module):
                  normalizer: str = 'num_gts') -> None:
         super().__init__()
         if normalizer not in NORMALIZERS:
-            raise ValueError(f'normalizer must be one of {sorted(NORMALIZERS)}, not {normalizer!r}')
+            raise UserError(f'normalizer of SetCriterion must be one of {sorted(NORMALIZERS)}, not {normalizer!r}')
         self.assigner = build(TASK_UTILS, assigner)
         self.loss_cls = build(MODELS, loss_cls)
         self.loss_bbox = build(MODELS, loss_bbox)
         self.loss_iou = build(MODELS, loss_iou)
         self.normalizer = normalizer
 
-    def forward(self, stages: Sequence[StageOutput], gt: GroundTruth) -> dict[str, Tensor]:
-        """`s{k}.loss_cls`, `s{k}.loss_bbox` and `s{k}.loss_iou` of every stage k, weighted. In float32 at least."""
-        logits = at_least_float32(torch.stack([stage.logits for stage in stages]))
-        boxes = at_least_float32(torch.stack([stage.boxes for stage in stages]))
+    def forward(self, stages: Sequence[StageOutput], gt: GroundTruth, proposals: Proposals) -> dict[str, Tensor]:
+        """`s{k}.loss_cls`, `s{k}.loss_bbox` and `s{k}.loss_iou` of every stage k, weighted. In float32 at least.
+
+        The groups of a stage are matched one by one, and their losses added. `proposals` are here for criteria that
+        look at more than the stages.
+        """
+        batch = gt.img_whwh.shape[0]
+        logits, boxes = (at_least_float32(torch.cat([rows.unflatten(0, (-1, batch)) for rows in all_rows]))
+                         for all_rows in zip(*((stage.logits, stage.boxes) for stage in stages), strict=True))
         with torch.autocast(logits.device.type, enabled=False):
             matched_gt = self.assigner(logits.detach(), boxes.detach(), gt)
-            losses = self._losses(logits, boxes, matched_gt, gt)
-        return {f's{stage}.{name}': loss[stage] for stage in range(len(stages)) for name, loss in losses.items()}
+            losses = self.losses(logits, boxes, matched_gt, gt)
+        groups = [stage.logits.shape[0] // batch for stage in stages]
+        return {f's{stage}.{name}': loss.split(groups)[stage].sum()
+                for stage in range(len(stages)) for name, loss in losses.items()}
 
-    def _losses(self, logits: Tensor, boxes: Tensor, matched_gt: Tensor, gt: GroundTruth) -> dict[str, Tensor]:
-        """Each loss as (S,)."""
-        # One more row stands for "no ground truth": background class, and a unit box that is its own prediction. With
+    def losses(self, logits: Tensor, boxes: Tensor, matched_gt: Tensor, gt: GroundTruth) -> dict[str, Tensor]:
+        """`loss_cls`, `loss_bbox` and `loss_iou`, weighted and each (S,), for given matches.
+
+        Logits are (S, B, N, K), boxes (S, B, N, 4), and `matched_gt` (S, B, N).
+        """
+        # One more row means "no ground truth": background class, and a unit box that is its own prediction. With
         # it all stages, images and proposals are computed alike, whatever was matched, and without a host sync.
         nothing = len(gt.labels)
         start = matched_gt.new_tensor([0, *gt.counts[:-1]]).cumsum(0)[:, None]
@@ -61,7 +72,9 @@ class SetCriterion(nn.Module):
         target_boxes = torch.cat([gt.boxes.to(boxes.dtype), unit_box])[row]
         boxes = torch.where((matched_gt >= 0)[..., None], boxes, unit_box)
 
-        count = all_reduce_mean(NORMALIZERS[self.normalizer](matched_gt, gt)).clamp(min=1)
+        count = NORMALIZERS[self.normalizer](matched_gt, gt)
+        all_reduce(count, op='mean')
+        count = count.clamp(min=1)
         losses = {
             'loss_cls': self.loss_cls(logits, target_labels, reduction_override='none'),
             'loss_bbox': self.loss_bbox(boxes / gt.img_whwh, target_boxes / gt.img_whwh, reduction_override='none'),
@@ -70,7 +83,19 @@ class SetCriterion(nn.Module):
         return {name: loss.flatten(1).sum(1) / count for name, loss in losses.items()}
 
 
-def all_reduce_mean(x: Tensor) -> Tensor:
-    """The mean of `x` over all processes; `x` itself where there is one."""
-    all_reduce(x, op='mean')
-    return x
+@MODELS.register_module()
+class Criteria(nn.Module):
+    """Several criteria side by side.
+
+    Args:
+        parts: the criteria by name, configs or built; the name and a dot come before the names of their losses.
+    """
+
+    def __init__(self, *, parts: dict[str, Part]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict({name: build(MODELS, part) for name, part in parts.items()})
+
+    def forward(self, stages: Sequence[StageOutput], gt: GroundTruth, proposals: Proposals) -> dict[str, Tensor]:
+        """The losses of all parts."""
+        return {f'{name}.{key}': loss for name, part in self.parts.items()
+                for key, loss in part(stages, gt, proposals).items()}

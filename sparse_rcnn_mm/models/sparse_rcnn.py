@@ -11,22 +11,22 @@ from torch import Tensor
 
 from sparse_rcnn_mm.registry import MODELS, Part, build
 
-from .structures import GroundTruth, StageOutput
+from .structures import Detections, GroundTruth, Proposals, StageOutput
 
 
 @MODELS.register_module()
 class SparseRCNN(BaseDetector):
     """Sparse R-CNN: End-to-End Object Detection with Learnable Proposals (arXiv 2011.12450).
 
-    `forward(inputs, data_samples, mode)` takes the padded, normalised batch (B, 3, H, W). Mode 'loss' returns the
+    `forward(inputs, data_samples, mode)` takes the padded, normalized batch (B, 3, H, W). Mode 'loss' returns the
     losses of `criterion`, 'predict' the data samples with `pred_instances`, and 'tensor', which needs no data samples,
     a list of (logits, boxes) by stage. All three run the network by the same method.
 
     Args: each part is a config, or built already.
         backbone, neck: mmdet modules that give the feature levels.
         rpn_head: `rpn_head(feats, img_whwh) -> Proposals`.
-        roi_head: `roi_head(feats, proposals) -> list[StageOutput]`.
-        criterion: `criterion(stages, gt) -> dict of losses`.
+        roi_head: `roi_head(feats, proposals) -> list[StageOutput]`; attribute `num_classes`.
+        criterion: `criterion(stages, gt, proposals) -> dict of losses`.
         postprocessor: `postprocessor(last_stage) -> Detections`.
         data_preprocessor, init_cfg: as in mmdet.
     """
@@ -45,19 +45,34 @@ class SparseRCNN(BaseDetector):
         """Images (B, 3, H, W) to the feature levels."""
         return self.neck(self.backbone(batch_inputs))
 
-    def run_stages(self, batch_inputs: Tensor, data_samples: SampleList | None) -> list[StageOutput]:
-        """The network, for all modes."""
-        feats = self.extract_feat(batch_inputs)
-        proposals = self.rpn_head(feats, sizes_of_images(batch_inputs, data_samples))
-        return self.roi_head(feats, proposals)
+    def refine(self, images: Tensor, img_whwh: Tensor) -> tuple[Proposals, list[StageOutput]]:
+        """The network, for all modes: padded, normalized images (B, 3, H, W) of the sizes (B, 1, 4)."""
+        feats = self.extract_feat(images)
+        proposals = self.rpn_head(feats, img_whwh)
+        return proposals, self.roi_head(feats, proposals)
+
+    def run_stages(self, batch_inputs: Tensor, data_samples: SampleList | None) -> tuple[Proposals, list[StageOutput]]:
+        """`refine` for images with data samples; without them, an image fills its part of the batch."""
+        return self.refine(batch_inputs, sizes_of_images(batch_inputs, data_samples))
+
+    def detect(self, images: Tensor, img_whwh: Tensor, out_whwh: Tensor) -> Detections:
+        """Tensors to tensors: what prediction wraps and what can be exported.
+
+        Args:
+            images: (B, 3, H, W), normalized and padded.
+            img_whwh, out_whwh: (B, 1, 4), the sizes before padding, and those to which boxes are scaled and clipped.
+        """
+        found = self.postprocessor(self.refine(images, img_whwh)[1][-1])
+        boxes = found.boxes * (out_whwh / img_whwh)
+        return found._replace(boxes=torch.minimum(boxes.clamp(min=0), out_whwh))
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: SampleList | None = None) -> list[tuple]:
-        return [(stage.logits, stage.boxes) for stage in self.run_stages(batch_inputs, batch_data_samples)]
+        return [(stage.logits, stage.boxes) for stage in self.run_stages(batch_inputs, batch_data_samples)[1]]
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
-        """The losses by stage; see `SetCriterion`."""
-        stages = self.run_stages(batch_inputs, batch_data_samples)
-        return self.criterion(stages, collect_ground_truth(batch_inputs, batch_data_samples))
+        """The losses of `criterion`."""
+        proposals, stages = self.run_stages(batch_inputs, batch_data_samples)
+        return self.criterion(stages, collect_ground_truth(batch_inputs, batch_data_samples), proposals)
 
     def predict(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> SampleList:
         """Data samples with `pred_instances` (bboxes, scores, labels), best first.
@@ -65,15 +80,12 @@ class SparseRCNN(BaseDetector):
         Boxes are in pixels of the original image if `rescale`, else of the resized one. They are clipped to it and
         those that end up empty are dropped, as `detector_postprocess` of detectron2 does.
         """
-        scores, labels, boxes = self.postprocessor(self.run_stages(batch_inputs, batch_data_samples)[-1])
-        whwh = sizes_of_images(batch_inputs, batch_data_samples)
-        if rescale:
-            original = sizes_of_images(batch_inputs, batch_data_samples, 'ori_shape')
-            boxes, whwh = boxes * (original / whwh), original
-        boxes = torch.minimum(boxes.clamp(min=0), whwh)
-        solid = (boxes[..., 2:] > boxes[..., :2]).all(-1)
-        instances = [InstanceData(bboxes=boxes[i, solid[i]], scores=scores[i, solid[i]], labels=labels[i, solid[i]])
-                     for i in range(len(boxes))]
+        img_whwh = sizes_of_images(batch_inputs, batch_data_samples)
+        out_whwh = sizes_of_images(batch_inputs, batch_data_samples, 'ori_shape') if rescale else img_whwh
+        found = self.detect(batch_inputs, img_whwh, out_whwh)
+        solid = (found.boxes[..., 2:] > found.boxes[..., :2]).all(-1)
+        instances = [InstanceData(bboxes=found.boxes[i, kept], scores=found.scores[i, kept],
+                                  labels=found.labels[i, kept]) for i, kept in enumerate(solid)]
         return self.add_pred_to_datasample(batch_data_samples, instances)
 
 

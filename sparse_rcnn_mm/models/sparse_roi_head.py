@@ -15,7 +15,10 @@ from .structures import Proposals, StageOutput
 
 @MODELS.register_module()
 class SparseRoIHead(nn.Module):
-    """Refine proposals stage by stage. A stage is any module `stage(pyramid, boxes, queries) -> StageOutput`.
+    """Refine proposals stage by stage.
+
+    A stage is any module `stage(pyramid, proposals) -> StageOutput` with an attribute `num_classes`. It gets what came
+    before whole: the proposals, or the output of the stage before.
 
     Args:
         bbox_head: config of one stage, which is built `num_stages` times; or a list of stages, configs or built.
@@ -35,18 +38,27 @@ class SparseRoIHead(nn.Module):
         self.roi_extractor = build(MODELS, roi_extractor)
         self.with_cp = with_cp
 
+    @property
+    def num_classes(self) -> int:
+        """K, of the stage that runs last."""
+        return self.bbox_head[self.order[-1]].num_classes  # type: ignore[return-value]
+
     def forward(self, feats: Sequence[Tensor], proposals: Proposals) -> list[StageOutput]:
         """The outputs of all stages, in the order in which they ran."""
         pyramid = self.roi_extractor(feats)
-        boxes, queries = proposals
-        outputs = []
+        outputs: list[StageOutput] = []
         for index in self.order:
-            stage = self.bbox_head[index]
-            if self.with_cp and torch.is_grad_enabled():
-                output = checkpoint(stage, pyramid, boxes, queries, use_reentrant=False)
-            else:
-                output = stage(pyramid, boxes, queries)
-            outputs.append(output)
-            # Each stage answers for its own step only: the gradient flows on through the queries.
-            boxes, queries = output.boxes.detach(), output.queries
+            outputs.append(self.run(index, pyramid, self.start(proposals, outputs)))
         return outputs
+
+    def start(self, proposals: Proposals, outputs: Sequence[StageOutput]) -> Proposals | StageOutput:
+        """What the next stage gets, after those that gave `outputs`."""
+        # Each stage answers for its own step only: the gradient flows on through the queries, not through the boxes.
+        return outputs[-1]._replace(boxes=outputs[-1].boxes.detach()) if outputs else proposals
+
+    def run(self, index: int, pyramid: Any, start: Proposals | StageOutput) -> StageOutput:
+        """Run one stage."""
+        stage = self.bbox_head[index]
+        if self.with_cp and torch.is_grad_enabled():
+            return checkpoint(stage, pyramid, start, use_reentrant=False)
+        return stage(pyramid, start)

@@ -7,13 +7,16 @@ from torch import Tensor
 
 
 class Proposals(NamedTuple):
-    """Where the stages start."""
+    """Where the stages start. A kind that hands on more is a NamedTuple with these fields and others."""
     boxes: Tensor  # (B, N, 4)
     queries: Tensor  # (B, N, C)
 
 
 class StageOutput(NamedTuple):
-    """What one stage made of its boxes and queries; `boxes` are decoded."""
+    """What one stage made of what came before; `boxes` are decoded. A kind that hands on more has further fields.
+
+    With G groups of queries for every image there are G * B rows; row r belongs to image r % B.
+    """
     logits: Tensor  # (B, N, K)
     boxes: Tensor  # (B, N, 4)
     queries: Tensor  # (B, N, C)
@@ -33,3 +36,4 @@ class Detections(NamedTuple):
     scores: Tensor  # (B, k)
     labels: Tensor  # (B, k) long
     boxes: Tensor  # (B, k, 4)
+    proposals: Tensor  # (B, k) long, the proposal that each was

@@ -25,5 +25,6 @@ class TopKDetections:
         _, num_proposals, num_classes = scores.shape
         k = min(self.max_per_img or num_proposals, num_proposals * num_classes)
         scores, flat = scores.flatten(1).topk(k)
-        proposal = (flat // num_classes)[..., None].expand(-1, -1, 4)
-        return Detections(scores, flat % num_classes, output.boxes.gather(1, proposal))
+        proposals = flat // num_classes
+        boxes = output.boxes.gather(1, proposals[..., None].expand(-1, -1, 4))
+        return Detections(scores, flat % num_classes, boxes, proposals)

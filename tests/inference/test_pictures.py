@@ -85,7 +85,7 @@ def test_followed_boxes_start_at_the_learned_ones_and_end_at_the_detections(
     image = colored(1, 300, 400)
     stages = follow_stages(plain, image, score_thr=0.2)
     assert stages.boxes.shape == (4, 20, 4) and stages.scores.shape == (3, 20)
-    cx, cy, w, h = plain.model.rpn_head.init_proposal_bboxes.weight.detach().numpy().T
+    cx, cy, w, h = plain.backend.model.rpn_head.init_proposal_bboxes.weight.detach().numpy().T
     learned = np.stack([(cx - w / 2) * 400, (cy - h / 2) * 300, (cx + w / 2) * 400, (cy + h / 2) * 300], 1)
     np.testing.assert_allclose(stages.boxes[0], learned, atol=1e-2)
     found = detector(image)
@@ -109,7 +109,7 @@ def test_stage_scores_are_those_of_the_tensor_mode(plain: Detector, colored: Cal
     inputs = plain.prepare(image)['inputs'][None].float()
     mean, std = (torch.tensor(value).view(3, 1, 1) for value in ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375]))
     with torch.no_grad():
-        outputs = plain.model((inputs - mean) / std, mode='tensor')
+        outputs = plain.backend.model((inputs - mean) / std, mode='tensor')
     for stage, (logits, boxes) in enumerate(outputs):
         scores = logits[0].sigmoid().numpy()
         np.testing.assert_allclose(stages.scores[stage], scores[np.arange(20), stages.labels], atol=1e-4)

@@ -1,17 +1,26 @@
-"""What a package beside this one would hold: its own proposal head, stage and assigner, registered by import.
+"""What a package beside this one would hold: parts of its own for every slot, registered by import.
 
 None is a good detector. Each is the least that fills its slot in another way than Sparse R-CNN does.
 """
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sparse_rcnn_mm.models import HungarianAssigner
-from sparse_rcnn_mm.models.structures import Proposals, StageOutput
+from sparse_rcnn_mm.models import HungarianAssigner, SparseRoIHead
+from sparse_rcnn_mm.models.structures import GroundTruth, Proposals, StageOutput
 from sparse_rcnn_mm.registry import MODELS, TASK_UTILS
+
+
+class DenseProposals(NamedTuple):
+    """Proposals with the objectness of every cell, for a criterion of its own."""
+    boxes: Tensor  # (B, N, 4)
+    queries: Tensor  # (B, N, C)
+    objectness: Tensor  # (B, H, W), logits
+    stride: int
 
 
 @MODELS.register_module()
@@ -25,15 +34,17 @@ class ProposalsFromFeatures(nn.Module):
         self.size = nn.Conv2d(channels, 2, 1)
         self.query = nn.Conv2d(channels, channels, 1)
 
-    def forward(self, feats: list[Tensor], img_whwh: Tensor) -> Proposals:
+    def forward(self, feats: list[Tensor], img_whwh: Tensor) -> DenseProposals:
         finest = feats[0]
-        score = self.objectness(finest).flatten(1)
+        objectness = self.objectness(finest)[:, 0]
+        score = objectness.flatten(1)
         _, cell = score.topk(self.num_proposals)
         centre = (torch.stack([cell % finest.shape[3], cell // finest.shape[3]], dim=-1) + 0.5) * self.stride
         size = self._at(self.size(finest), cell).sigmoid() * img_whwh[..., :2]
         # The score weighs the query, so that it is trained.
         queries = self._at(self.query(finest), cell) * score.gather(1, cell).sigmoid()[..., None]
-        return Proposals(torch.cat([centre - size / 2, centre + size / 2], dim=-1), queries)
+        boxes = torch.cat([centre - size / 2, centre + size / 2], dim=-1)
+        return DenseProposals(boxes, queries, objectness, self.stride)
 
     @staticmethod
     def _at(feat: Tensor, cell: Tensor) -> Tensor:
@@ -47,6 +58,7 @@ class PointStage(nn.Module):
 
     def __init__(self, *, num_classes: int, channels: int, num_points: int = 8) -> None:
         super().__init__()
+        self.num_classes = num_classes
         self.offset = nn.Linear(channels, 2 * num_points)
         self.mix = nn.Sequential(nn.Linear(num_points * channels, channels), nn.ReLU(), nn.Linear(channels, channels))
         self.norm = nn.LayerNorm(channels)
@@ -54,7 +66,8 @@ class PointStage(nn.Module):
         self.sides = nn.Linear(channels, 4)
         nn.init.constant_(self.classify.bias, -2.)
 
-    def forward(self, pyramid: Any, boxes: Tensor, queries: Tensor) -> StageOutput:
+    def forward(self, pyramid: Any, proposals: Proposals | StageOutput) -> StageOutput:
+        boxes, queries = proposals.boxes, proposals.queries
         size = (boxes[..., 2:] - boxes[..., :2]).repeat(1, 1, 2)
         centre = (boxes[..., :2] + boxes[..., 2:]) / 2
         points = centre[:, :, None] + self.offset(queries).unflatten(-1, (-1, 2)) * size[:, :, None, :2] / 2
@@ -79,3 +92,51 @@ class TwoToOneAssigner(HungarianAssigner):
     def match(cost: np.ndarray) -> np.ndarray:
         matched_gt = HungarianAssigner.match(np.concatenate([cost, cost]))
         return np.where(matched_gt >= 0, matched_gt % len(cost), -1) if len(cost) else matched_gt
+
+
+class Remembered(NamedTuple):
+    """A stage's output with state of its own."""
+    logits: Tensor  # (B, N, K)
+    boxes: Tensor  # (B, N, 4)
+    queries: Tensor  # (B, N, C)
+    memory: Tensor  # (B, N, C)
+
+
+@MODELS.register_module()
+class RememberingStage(PointStage):
+    """Hands on a running mean of the queries; its own fast form leaves it as it is, and counts that it was asked."""
+
+    asked = 0
+
+    def forward(self, pyramid: Any, proposals: Any) -> Remembered:
+        memory = getattr(proposals, 'memory', torch.zeros_like(proposals.queries))
+        output = super().forward(pyramid, Proposals(proposals.boxes, proposals.queries + memory))
+        return Remembered(*output, memory=(memory + output.queries) / 2)
+
+    def for_prediction(self, classify: bool, queries: Tensor | None) -> nn.Module:
+        RememberingStage.asked += 1
+        return self
+
+
+@MODELS.register_module()
+class TwoGroupsRoIHead(SparseRoIHead):
+    """Trains a second group of queries, the first one turned around, which shares the stages (arXiv 2207.13085)."""
+
+    def start(self, proposals: Proposals, outputs: Sequence[StageOutput]) -> Proposals | StageOutput:
+        if outputs or not self.training:
+            return super().start(proposals, outputs)
+        return Proposals(proposals.boxes.repeat(2, 1, 1), torch.cat([proposals.queries, -proposals.queries]))
+
+
+@MODELS.register_module()
+class ObjectnessCriterion(nn.Module):
+    """Cells in a ground truth are objects: a loss on dense predictions that the proposals carry."""
+
+    def forward(self, stages: Sequence[StageOutput], gt: GroundTruth, proposals: DenseProposals) -> dict[str, Tensor]:
+        logits = proposals.objectness
+        rows, columns = ((torch.arange(size, device=logits.device) + 0.5) * proposals.stride
+                         for size in logits.shape[1:])
+        x1, y1, x2, y2 = (side[:, None, None] for side in gt.boxes.unbind(-1))
+        inside = (columns > x1) & (columns < x2) & (rows[:, None] > y1) & (rows[:, None] < y2)
+        target = torch.zeros_like(logits).index_add_(0, gt.image, inside.to(logits.dtype)).clamp(max=1)
+        return {'loss_objectness': F.binary_cross_entropy_with_logits(logits, target)}

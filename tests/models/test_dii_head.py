@@ -9,6 +9,7 @@ from torch import nn
 from sparse_rcnn_mm.models import DIIHead, RoIExtractor
 from sparse_rcnn_mm.models.box_ops import decode_boxes
 from sparse_rcnn_mm.models.roi_extractor import Pyramid
+from sparse_rcnn_mm.models.structures import Proposals
 
 from .samples import random_boxes
 
@@ -73,31 +74,32 @@ def test_unknown_setting_is_a_type_error() -> None:
 
 def test_images_do_not_influence_each_other() -> None:
     head, pyramid, boxes, queries = build(), pyramid_of(3), random_boxes(3, 6), torch.randn(3, 6, C)
-    before = head(pyramid, boxes, queries)
+    before = head(pyramid, Proposals(boxes, queries))
     boxes, queries = boxes.clone(), queries.clone()
     boxes[1] += 7
     queries[1] -= 1
-    for old, new in zip(before, head(pyramid, boxes, queries), strict=True):
+    for old, new in zip(before, head(pyramid, Proposals(boxes, queries)), strict=True):
         torch.testing.assert_close(new[[0, 2]], old[[0, 2]])
         assert ((new - old)[1].abs() > 1e-4).any(-1).all()
 
 
 def test_proposals_of_one_image_influence_each_other_through_attention() -> None:
     head, pyramid, boxes, queries = build(), pyramid_of(1), random_boxes(1, 6), torch.randn(1, 6, C)
-    before = head(pyramid, boxes, queries).logits
+    before = head(pyramid, Proposals(boxes, queries)).logits
     changed = queries.clone()
     changed[0, 0] += 1
-    assert ((head(pyramid, boxes, changed).logits - before).abs() > 1e-6).any(-1).all()
+    assert ((head(pyramid, Proposals(boxes, changed)).logits - before).abs() > 1e-6).any(-1).all()
     moved = boxes.clone()
     moved[0, 0] += 5  # a box is seen by its own query only
-    difference = (head(pyramid, moved, queries).logits - before).abs().amax(-1)[0]
+    difference = (head(pyramid, Proposals(moved, queries)).logits - before).abs().amax(-1)[0]
     assert difference[0] > 1e-4 and difference[1:].max() < 1e-5
 
 
 def test_permuting_the_proposals_permutes_the_outputs() -> None:
     head, pyramid, boxes, queries = build(), pyramid_of(2), random_boxes(2, 6), torch.randn(2, 6, C)
     order = torch.randperm(6)
-    before, after = head(pyramid, boxes, queries), head(pyramid, boxes[:, order], queries[:, order])
+    before = head(pyramid, Proposals(boxes, queries))
+    after = head(pyramid, Proposals(boxes[:, order], queries[:, order]))
     for plain, permuted in zip(before, after, strict=True):
         torch.testing.assert_close(permuted, plain[:, order], rtol=1e-4, atol=1e-5)
 
@@ -107,7 +109,7 @@ def test_boxes_are_the_decoded_deltas() -> None:
     with torch.no_grad():
         head.fc_reg.weight.zero_()
         head.fc_reg.bias.copy_(torch.tensor([1., -1., 0.5, 0.2]))
-    output = head(pyramid_of(1), boxes, torch.randn(1, 6, C))
+    output = head(pyramid_of(1), Proposals(boxes, torch.randn(1, 6, C)))
     torch.testing.assert_close(output.boxes, decode_boxes(boxes, head.fc_reg.bias, (2., 2., 1., 1.)))
 
 
@@ -118,5 +120,5 @@ def test_towers_of_other_depths() -> None:
     assert not any(key.startswith('cls_fcs') for key in keys)
     assert {key for key in keys if key.startswith('reg_fcs') and key.endswith('0.weight')} == {'reg_fcs.0.weight'}
     assert 'reg_fcs.3.weight' in keys and 'reg_fcs.6.weight' not in keys
-    output = head(pyramid_of(1), random_boxes(1, 4), torch.randn(1, 4, C))
+    output = head(pyramid_of(1), Proposals(random_boxes(1, 4), torch.randn(1, 4, C)))
     torch.testing.assert_close(output.logits, head.fc_cls(output.queries))

@@ -6,6 +6,7 @@ import torch
 from mmdet.models import losses as mmdet_losses
 from torch import Tensor
 
+from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.models import FocalLoss, GIoULoss, L1Loss
 
 from .samples import random_boxes
@@ -109,9 +110,9 @@ def test_gradients_equal_mmdet(name: str) -> None:
 
 
 def test_settings_that_do_not_exist() -> None:
-    with pytest.raises(ValueError, match="reduction must be 'none', 'sum' or 'mean', not 'max'"):
+    with pytest.raises(UserError, match="reduction must be 'none', 'sum' or 'mean', not 'max'"):
         L1Loss(reduction='max')
-    with pytest.raises(ValueError, match='set use_sigmoid=True'):
+    with pytest.raises(UserError, match='set use_sigmoid=True'):
         FocalLoss(use_sigmoid=False)
     with pytest.raises(TypeError, match="unexpected keyword argument 'eps'"):
         L1Loss(eps=1e-6)

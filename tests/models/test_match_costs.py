@@ -6,6 +6,7 @@ import torch
 from mmdet.models.task_modules.assigners import match_cost as mmdet_costs
 from mmengine.structures import InstanceData
 
+from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.models import BBoxL1Cost, FocalLossCost, IoUCost
 from sparse_rcnn_mm.models.match_costs import Pairs
 
@@ -47,7 +48,7 @@ def test_iou_costs_by_hand() -> None:
 
 
 def test_unknown_overlap_is_named() -> None:
-    with pytest.raises(ValueError, match="iou_mode must be 'iou' or 'giou', not 'diou'"):
+    with pytest.raises(UserError, match="iou_mode of IoUCost must be 'iou' or 'giou', not 'diou'"):
         IoUCost(iou_mode='diou')
 
 

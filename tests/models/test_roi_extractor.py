@@ -8,6 +8,7 @@ from mmcv.ops import RoIAlign
 from mmcv.utils.ext_loader import check_ops_exist
 from torch import Tensor
 
+from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.models import RoIExtractor
 
 from .samples import random_boxes
@@ -218,5 +219,5 @@ def test_bfloat16_features_are_weighted_close_to_float32() -> None:
 
 
 def test_a_neck_with_other_levels_is_named() -> None:
-    with pytest.raises(ValueError, match=r'the neck gives 3 levels, but roi_extractor\.strides names 4'):
+    with pytest.raises(UserError, match=r'the neck gives 3 levels, but roi_extractor\.strides names 4'):
         RoIExtractor()(random_feats(1, 2, 64, 64, (8, 16, 32)))

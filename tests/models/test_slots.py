@@ -34,6 +34,18 @@ model = dict(
     roi_head=dict(bbox_head=dict(_delete_=True, type='PointStage', num_classes=3, channels=16)),
     criterion=dict(assigner=dict(type='TwoToOneAssigner'), normalizer='num_matched'))
 """,
+    'a stage with more state': """
+model = dict(roi_head=dict(bbox_head=dict(_delete_=True, type='RememberingStage', num_classes=3, channels=16)))
+""",
+    'groups of queries': """
+model = dict(roi_head=dict(type='TwoGroupsRoIHead'))
+""",
+    'a criterion of several parts': """
+model = dict(
+    rpn_head=dict(_delete_=True, type='ProposalsFromFeatures', num_proposals=8, channels=16, stride=8),
+    criterion=dict(_delete_=True, type='Criteria', parts=dict(
+        matched={{_base_.model.criterion}}, dense=dict(type='ObjectnessCriterion'))))
+""",
     'tied stages': """
 model = dict(roi_head=dict(num_stages=1, order=[0] * 6))
 """,
@@ -74,7 +86,7 @@ def test_what_fills_the_slots_takes_part(config_of: Any) -> None:
     """Proposals differ by image, points are learned, every ground truth has two matches, ties share their weights."""
     model, _ = train(config_of(SLOTS['all three']), 1)
     data = model.data_preprocessor(rectangles(), True)
-    stages = model.run_stages(data['inputs'], data['data_samples'])
+    _, stages = model.run_stages(data['inputs'], data['data_samples'])
     sum(stage.logits.sum() for stage in stages).backward()
     assert model.rpn_head.objectness.weight.grad.abs().sum() > 0
     assert all(stage.offset.weight.grad.abs().sum() > 0 for stage in model.roi_head.bbox_head)

@@ -103,13 +103,14 @@ def test_all_modes_run_the_same_network(monkeypatch: pytest.MonkeyPatch) -> None
     raw = model(**data, mode='tensor')
     calls = []
 
-    def criterion(stages: list, gt: Any) -> dict:
+    def criterion(stages: list, gt: Any, proposals: Any) -> dict:
         calls.append([(stage.logits, stage.boxes) for stage in stages])
         return {}
 
     def postprocessor(stage: Any) -> Detections:
         calls.append([(stage.logits, stage.boxes)])
-        return Detections(torch.zeros(2, 0), torch.zeros(2, 0, dtype=torch.long), torch.zeros(2, 0, 4))
+        nothing = torch.zeros(2, 0, dtype=torch.long)
+        return Detections(torch.zeros(2, 0), nothing, torch.zeros(2, 0, 4), nothing)
 
     monkeypatch.setattr(model.criterion, 'forward', criterion)
     monkeypatch.setattr(model, 'postprocessor', postprocessor)
@@ -124,7 +125,7 @@ def predicted(boxes: list, img_shapes: list, ori_shapes: list, rescale: bool = T
     """What `predict` makes of given detections (B, k, 4), scored 0.9, 0.8, ..., of the classes 0, 1, 2, 0, ..."""
     model, batch, k = build().eval(), len(boxes), len(boxes[0])
     found = Detections((0.9 - 0.1 * torch.arange(k)).expand(batch, k), torch.arange(k).expand(batch, k) % 3,
-                       torch.tensor(boxes))
+                       torch.tensor(boxes), torch.arange(k).expand(batch, k))
     model.postprocessor = lambda stage: found
     samples = [sample(img, ori) for img, ori in zip(img_shapes, ori_shapes, strict=True)]
     with torch.no_grad():

@@ -32,7 +32,7 @@ def test_stages_have_weights_of_their_own_and_run_in_order() -> None:
     feats, (boxes, queries) = random_inputs()
     pyramid = head.roi_extractor(feats)
     for stage, output in zip(head.bbox_head, head(feats, Proposals(boxes, queries)), strict=True):
-        expected = stage(pyramid, boxes, queries)
+        expected = stage(pyramid, Proposals(boxes, queries))
         boxes, queries = expected.boxes, expected.queries
         for ours, theirs in zip(output, expected, strict=True):
             torch.testing.assert_close(ours, theirs)

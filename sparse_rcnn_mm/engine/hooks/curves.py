@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_STAGE_LOSS = re.compile(r's(\d+)\.(loss\w*)$')
+_LOSS = re.compile(r'(?P<of>.+\.)(?P<kind>loss\w*)')
 _AP_NAMES = {'mAP': 'AP', 'mAP_50': 'AP50', 'mAP_75': 'AP75'}
 _LOSS_NAMES = {'loss_cls': 'classification loss', 'loss_bbox': 'L1 loss', 'loss_iou': 'GIoU loss'}
 
@@ -83,11 +83,11 @@ def draw_curves(history: History) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 7), layout='constrained')
-    kinds = _stage_losses(history)
+    kinds = _losses_by_kind(history)
     columns = max(3, len(kinds))
     axes = figure.subplots(2, columns, squeeze=False)
-    for axis, (kind, stages) in zip(axes[0], kinds.items(), strict=False):
-        _plot_stages(axis, history, kind, stages)
+    for axis, (kind, parts) in zip(axes[0], kinds.items(), strict=False):
+        _plot_losses(axis, history, kind, parts)
     _plot(axes[1, 0], 'loss, sum of all', {'': history.series('loss')})
     _plot(axes[1, 1], 'AP on the validation data',
           {label: history.metric(name) for name, label in _AP_NAMES.items()}, marker='o', markersize=3)
@@ -101,22 +101,28 @@ def draw_curves(history: History) -> Figure:
     return figure
 
 
-def _stage_losses(history: History) -> dict[str, list[int]]:
-    """Kind of loss -> stages that have it, as logged."""
-    kinds: dict[str, set[int]] = defaultdict(set)
+def _losses_by_kind(history: History) -> dict[str, list[str]]:
+    """Kind of loss -> what is logged before it, such as `s0.` for the first stage, stages in their order."""
+    kinds: dict[str, set[str]] = defaultdict(set)
     for row in history.train.values():
         for key in row:
-            if match := _STAGE_LOSS.match(key):
-                kinds[match[2]].add(int(match[1]))
-    return {kind: sorted(stages) for kind, stages in kinds.items()}
+            if match := _LOSS.fullmatch(key):
+                kinds[match['kind']].add(match['of'])
+    return {kind: sorted(parts, key=_natural_order) for kind, parts in kinds.items()}
 
 
-def _plot_stages(axis: Axes, history: History, kind: str, stages: list[int]) -> None:
+def _natural_order(text: str) -> list:
+    """Sorts s10. behind s9."""
+    return [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', text)]
+
+
+def _plot_losses(axis: Axes, history: History, kind: str, parts: list[str]) -> None:
     from matplotlib import colormaps
 
-    colors = colormaps['viridis_r']([0.1 + 0.9 * index / max(len(stages) - 1, 1) for index in range(len(stages))])
-    for stage, color in zip(stages, colors, strict=True):
-        axis.plot(*history.series(f's{stage}.{kind}'), label=f'stage {stage + 1}', color=color, linewidth=1)
+    colors = colormaps['viridis_r']([0.1 + 0.9 * index / max(len(parts) - 1, 1) for index in range(len(parts))])
+    for part, color in zip(parts, colors, strict=True):
+        label = re.sub(r's(\d+)\.$', lambda match: f'stage {int(match[1]) + 1}', part).rstrip('.')
+        axis.plot(*history.series(f'{part}{kind}'), label=label, color=color, linewidth=1)
     axis.set_title(_LOSS_NAMES.get(kind, kind))
     axis.set_ylim(bottom=0)
     axis.legend(frameon=False, fontsize='small')

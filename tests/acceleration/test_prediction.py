@@ -8,6 +8,7 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from sparse_rcnn_mm.acceleration.prediction import fast_form, fold_batch_norms
+from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.registry import MODELS
 
 from ..models.samples import ROOT, rectangles, tiny_model
@@ -67,13 +68,13 @@ CONFIGS = {'tiny': tiny_model, 'digits': digits, 'tied': tied, 'one class': one_
 def test_equals_the_model(name) -> None:
     model = trained(CONFIGS[name]())
     images = torch.randn(2, 3, 96, 128)
-    logits, boxes = model._forward(images)[-1]
-    fast_logits, fast_boxes = fast_form(model)._forward(images)[-1]
+    logits, boxes = model(images)[-1]
+    fast_logits, fast_boxes = fast_form(model)(images)[-1]
     torch.testing.assert_close(fast_logits, logits, rtol=0, atol=1e-3)
     torch.testing.assert_close(fast_boxes, boxes, rtol=0, atol=1e-2)
     # Random weights enlarge float32's rounding; in float64 next to nothing is left.
     model, images = model.double(), images.double()
-    for ours, wanted in zip(fast_form(model)._forward(images)[-1], model._forward(images)[-1], strict=True):
+    for ours, wanted in zip(fast_form(model)(images)[-1], model(images)[-1], strict=True):
         torch.testing.assert_close(ours, wanted, rtol=1e-10, atol=1e-10)
 
 
@@ -103,7 +104,7 @@ def test_leaves_the_model_as_it_was() -> None:
 
 
 def test_what_is_gone() -> None:
-    fast = fast_form(trained(tiny_model()))
+    fast = fast_form(trained(tiny_model())).module
     assert not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in fast.modules())
     first, last = fast.roi_head.bbox_head
     assert not list(first.cls_fcs.parameters()) and not list(first.fc_cls.parameters())
@@ -114,7 +115,7 @@ def test_what_is_gone() -> None:
 
 
 def test_a_tied_stage_keeps_its_parts() -> None:
-    fast = fast_form(trained(tied()))
+    fast = fast_form(trained(tied())).module
     assert fast.roi_head.bbox_head[0].fc_cls.out_features == 3
     assert 'attn' in fast.roi_head.bbox_head[0].attention
 
@@ -135,7 +136,7 @@ class Backwards(nn.Module):
 
 def test_a_network_that_cannot_be_folded_stays() -> None:
     net = Backwards().eval()
-    assert fold_batch_norms([net]) == [net]
+    assert fold_batch_norms([net], torch.rand(1, 3, 16, 16)) == [net]
     assert isinstance(net.norm, nn.BatchNorm2d)
 
 
@@ -143,15 +144,23 @@ def test_a_network_that_cannot_be_folded_stays() -> None:
 def test_reduced_precision_stays_near(precision) -> None:
     model = trained(tiny_model())
     images = torch.randn(1, 3, 96, 128)
-    logits, boxes = model._forward(images)[-1]
+    logits, boxes = model(images)[-1]
     fast = fast_form(model, precision)
-    fast_logits, fast_boxes = fast._forward(images)[-1]
+    fast_logits, fast_boxes = fast(images)[-1]
     assert fast_boxes.dtype == torch.float32
-    assert fast.backbone.conv1.weight.dtype == {'bf16': torch.bfloat16, 'fp16': torch.float16}[precision]
+    assert fast.module.backbone.conv1.weight.dtype == {'bf16': torch.bfloat16, 'fp16': torch.float16}[precision]
     assert (fast_logits.float() - logits).abs().mean() < 0.1 * logits.std()
     assert (fast_boxes - boxes).abs().mean() < 0.02 * boxes.abs().max()
 
 
 def test_unknown_precision() -> None:
-    with pytest.raises(ValueError, match="not 'int8'"):
+    with pytest.raises(UserError, match="not 'int8'"):
         fast_form(trained(tiny_model()), 'int8')
+
+
+def test_odd_statistics_do_not_stop_it() -> None:
+    """Where the outputs are not finite, nothing can be tried, and the model stays as it is."""
+    model = trained(tiny_model())
+    model.backbone.bn1.running_var.fill_(float('nan'))
+    fast = fast_form(model, 'fp16').module
+    assert isinstance(fast.backbone.bn1, nn.BatchNorm2d) and fast.roi_head.bbox_head[0].fc_cls.out_features == 3

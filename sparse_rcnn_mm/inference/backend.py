@@ -1,0 +1,43 @@
+"""What runs the network for a `Detector`."""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from sparse_rcnn_mm.acceleration.prediction import FastForm
+from sparse_rcnn_mm.models import SparseRCNN
+
+
+class Found(NamedTuple):
+    """The n detections of one image, best first, in pixels of the image as it was given."""
+    boxes: np.ndarray  # (n, 4) float32, x1, y1, x2, y2
+    scores: np.ndarray  # (n,) float32
+    labels: np.ndarray  # (n,) int64
+
+
+# From a batch of inputs: of each image `inputs`, (3, H, W) uint8, and `data_samples`, whose `img_shape` and `ori_shape`
+# are its height and width now and as it was given.
+Backend = Callable[[Sequence[dict[str, Any]]], list[Found]]
+
+
+class TorchBackend:
+    """The network in PyTorch.
+
+    Args:
+        model: a detector or its fast form, on its device and in evaluation mode.
+    """
+
+    def __init__(self, model: SparseRCNN | FastForm) -> None:
+        self.model = model
+
+    @torch.inference_mode()
+    def __call__(self, inputs: Sequence[dict[str, Any]]) -> list[Found]:
+        """Detect on a batch."""
+        batch = {key: [one[key] for one in inputs] for key in ('inputs', 'data_samples')}
+        samples = self.model(**self.model.data_preprocessor(batch), mode='predict')
+        found = (sample.pred_instances for sample in samples)
+        return [Found(one.bboxes.float().cpu().numpy(), one.scores.float().cpu().numpy(), one.labels.cpu().numpy())
+                for one in found]
