@@ -5,17 +5,16 @@ import hashlib
 import io
 import subprocess
 import sys
-import threading
 import types
 import zipfile
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from sparse_rcnn_mm.cli import download_coco
 from sparse_rcnn_mm.errors import one_sentence
+from tests.kit.file_server import FileServer, serving
 
 SCRIPT = Path(__file__).resolve().parents[2] / 'tools' / 'download_coco.py'
 PICTURE = bytes(range(256)) * 40
@@ -30,41 +29,11 @@ def make_zip() -> bytes:
     return buffer.getvalue()
 
 
-class Server(ThreadingHTTPServer):
-    """Serves `body` at every path; sends at most `limit` bytes an answer, and ignores ranges when `ranges` is False."""
-
-    def __init__(self) -> None:
-        super().__init__(('127.0.0.1', 0), Handler)
-        self.body, self.limit, self.ranges = make_zip(), 1 << 30, True
-        self.asked: list[str | None] = []
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        asked = self.headers.get('Range')
-        self.server.asked.append(asked)
-        start = int(asked.removeprefix('bytes=').removesuffix('-')) if asked and self.server.ranges else 0
-        part = self.server.body[start:]
-        self.send_response(206 if start else 200)
-        self.send_header('Content-Length', str(len(part)))
-        self.end_headers()
-        self.wfile.write(part[:self.server.limit])
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
     monkeypatch.setenv('no_proxy', '127.0.0.1')
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={'poll_interval': 0.01})
-        thread.start()
+    with serving(make_zip()) as running:
         yield running
-        running.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -76,11 +45,10 @@ def tool(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     return download_coco
 
 
-def download(tool: types.ModuleType, server: Server, root: Path, *options: str) -> int:
-    mirror = f'http://127.0.0.1:{server.server_port}'
+def download(tool: types.ModuleType, server: FileServer, root: Path, *options: str) -> int:
     try:
         with one_sentence():
-            return tool.main(['--root', str(root), '--splits', 'val2017', '--mirror', mirror, *options])
+            return tool.main(['--root', str(root), '--splits', 'val2017', '--mirror', server.url(), *options])
     except SystemExit as stop:
         return int(stop.code or 0)
 
