@@ -9,13 +9,15 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from torch import Tensor
 
 from sparse_rcnn_mm.acceleration.prediction import PRECISIONS
 from sparse_rcnn_mm.benchmark import report
 from sparse_rcnn_mm.benchmark.loader import loader_table, seconds_by_transform
 from sparse_rcnn_mm.benchmark.measure import Result, Workload, measure
 from sparse_rcnn_mm.benchmark.mmdet_twin import require_compiled_ops
-from sparse_rcnn_mm.checkpoints import read_checkpoint
+from sparse_rcnn_mm.benchmark.workload import build_model
+from sparse_rcnn_mm.checkpoints import load_checkpoint
 from sparse_rcnn_mm.engine import add_common_arguments, load_config
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.own_data.config import set_training_data
@@ -105,13 +107,19 @@ def time_model(cfg: Config, work: Workload, args: argparse.Namespace) -> str:
         report.write(folder, name, text, [result for _, result in results])
         report.draw_sweep(folder / f'{name}.png', args.sweep, results)
     else:
-        state = read_checkpoint(args.checkpoint)['state_dict'] if args.checkpoint else None
-        result = measure(cfg, work, state)
+        result = measure(cfg, work, weights(cfg, args.checkpoint) if args.checkpoint else None)
         name, text = 'train' if args.train else 'predict', report.table(result)
         report.write(folder, name, text, [result])
         if result.part_seconds:
             report.draw_parts(folder / f'{name}.png', result)
     return f'{text}\n\nwritten to {folder}/{name}.*'
+
+
+def weights(cfg: Config, checkpoint: str) -> dict[str, Tensor]:
+    """The weights of a checkpoint, all of which fit the model of a config."""
+    model = build_model(cfg)
+    load_checkpoint(model, checkpoint)
+    return model.state_dict()
 
 
 def sweep(cfg: Config, work: Workload, quantity: str, values: Sequence[int]) -> list[tuple[int, Result]]:

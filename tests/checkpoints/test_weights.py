@@ -187,7 +187,7 @@ def test_what_is_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(UserError, match='there is no checkpoint nowhere/epoch_12.pth$'):
         local_checkpoint('nowhere/epoch_12.pth')
     for name in OFFICIAL:
-        with pytest.raises(UserError, match=f'{name} on a drive: download it by hand .* sparse-rcnn convert {name}.pth'):
+        with pytest.raises(UserError, match=f'{name} on a drive: download it .* sparse-rcnn convert {name}.pth'):
             local_checkpoint(name)
     Path('sparse_rcnn_r50_3x').write_bytes(BODY)  # a file of that name comes first
     assert local_checkpoint('sparse_rcnn_r50_3x').read_bytes() == BODY
