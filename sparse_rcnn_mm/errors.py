@@ -1,10 +1,14 @@
 """Errors that are part of the interface."""
 from __future__ import annotations
 
+import difflib
+import inspect
 import re
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 class UserError(Exception):
@@ -14,13 +18,52 @@ class UserError(Exception):
     """
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """` (did you mean 'NAME'?)` with the known name that is most like `name`, or nothing if none is."""
+    by_lower_case = {one.lower(): one for one in known}
+    near = difflib.get_close_matches(name.lower(), by_lower_case, 1)
+    return f" (did you mean '{by_lower_case[near[0]]}'?)" if near else ''
+
+
+def _unknown_setting(error: Exception, kind: str, setting: str) -> str:
+    def of_this_name(value: Any) -> type | None:
+        parents = value.__mro__ if isinstance(value, type) else ()
+        return next((parent for parent in parents if parent.__name__ == kind), None)
+
+    called = _in_frames(error, of_this_name)
+    known = [name for name in inspect.signature(called.__init__).parameters if name != 'self'] if called else []
+    return f"{kind} has no argument '{setting}'{did_you_mean(setting, known)}: correct it in the config"
+
+
+def _missing_setting(error: Exception, kind: str, settings: str) -> str:
+    return f'the config does not give {kind} the setting {settings}'
+
+
+def _unknown_type(error: Exception, name: str, node: str) -> str:
+    registry = _in_frames(error, lambda value: value if hasattr(type(value), 'module_dict') else None)
+    known: set[str] = set()
+    while registry is not None:
+        known |= set(registry.module_dict)
+        registry = registry.parent
+    return (f"the config names the {node} '{name}', which does not exist{did_you_mean(name, known)}: check it, or "
+            'import its module by custom_imports')
+
+
+def _in_frames(error: Exception, wanted: Callable[[Any], Any]) -> Any:
+    """The first value that is wanted among the variables of the functions that an error came through, innermost first.
+
+    The message names a class or a registry, but the object itself is needed to know what it has.
+    """
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    found = (wanted(value) for frame in reversed(frames) for value in frame.f_locals.values())
+    return next((value for value in found if value is not None), None)
+
+
 # What Python and mmengine say of a config with a setting or a type that does not exist, and how we say it.
-_CONFIG_ERRORS = [
-    (r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'",
-     r"the config gives {0} the setting '{1}', which it does not have: check its spelling"),
-    (r'(\w+)\.__init__\(\) missing \d+ required .*?arguments?: (.+)', r'the config does not give {0} the setting {1}'),
-    (r'(\S+) is not in the (?:\S+::)?([\w ]+) registry',
-     "the config names the {1} '{0}', which does not exist: check it, or import its module by custom_imports"),
+_CONFIG_ERRORS: list[tuple[str, Callable[..., str]]] = [
+    (r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", _unknown_setting),
+    (r'(\w+)\.__init__\(\) missing \d+ required .*?arguments?: (.+)', _missing_setting),
+    (r'(\S+) is not in the (?:\S+::)?([\w ]+) registry', _unknown_type),
 ]
 
 
@@ -32,7 +75,7 @@ def _sentence(error: Exception) -> str | None:
         return re.sub(r'^class `\w+` in \S+: ', '', text.split(f'{__name__}.UserError: ')[-1].strip())
     for pattern, sentence in _CONFIG_ERRORS:
         if isinstance(error, TypeError | KeyError) and (match := re.search(pattern, text)):
-            return sentence.format(*match.groups())
+            return sentence(error, *match.groups())
     return None
 
 

@@ -52,15 +52,16 @@ def check_versions() -> None:
     found = {module: installed_version(module) for module in SUPPORTED}
     wrong = [
         f'{module}{SUPPORTED[module]} (found {version or "none"})' for module, version in found.items()
-        if version is None or not _matches(version, SUPPORTED[module])
+        if version is None or not fits(version, SUPPORTED[module])
     ]
-    if not wrong and _matches(str(found['mmdet']), '<3.4') and not _matches(str(found['mmcv']), '<2.2'):
+    if not wrong and fits(str(found['mmdet']), '<3.4') and not fits(str(found['mmcv']), '<2.2'):
         wrong = [f'mmcv<2.2 with mmdet {found["mmdet"]} (found {found["mmcv"]})']
     if wrong:
         raise ImportError(f'sparse_rcnn_mm {__version__} needs {", ".join(wrong)}: {_advice(found)}.')
 
 
-def _matches(version: str, specifier: str) -> bool:
+def fits(version: str, specifier: str) -> bool:
+    """Whether a version is in a range such as `>=2.4,<3`; one that cannot be read is not."""
     try:
         return SpecifierSet(specifier).contains(version, prereleases=True)
     except InvalidVersion:
@@ -69,6 +70,6 @@ def _matches(version: str, specifier: str) -> bool:
 
 def _advice(found: dict[str, str | None]) -> str:
     torch = found['torch']
-    if torch is None or not _matches(torch, SUPPORTED['torch']):
+    if torch is None or not fits(torch, SUPPORTED['torch']):
         return f"install torch first, `pip install 'torch{SUPPORTED['torch']}'`, then `{INSTALL}`"
     return f'run `{INSTALL}` (or, for the upstream packages, `{INSTALL_UPSTREAM}`)'

@@ -40,7 +40,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     clone.mkdir()
     for name in ('configs', 'tools', 'sparse_rcnn_mm'):
         shutil.copytree(ROOT / name, clone / name, symlinks=True, ignore=shutil.ignore_patterns('__pycache__'))
-    for name in ('setup.cfg', 'pyproject.toml', 'README.md', 'LICENSE'):
+    for name in ('setup.cfg', 'pyproject.toml', 'README.md', 'LICENSE', 'sparse_rcnn_command.py'):
         shutil.copy(ROOT / name, clone)
     done = subprocess.run([sys.executable, '-c', 'from setuptools.build_meta import build_wheel; build_wheel("..")'],
                           cwd=clone, capture_output=True, text=True, timeout=120)
@@ -60,7 +60,9 @@ def test_wheel_holds_every_config_tool_and_module(wheel: Path) -> None:
     in_clone, in_wheel = ({path.relative_to(root) for path in (root / 'sparse_rcnn_mm').rglob('*.py')
                            if '.mim' not in path.parts} for root in (ROOT, wheel))
     assert in_wheel == in_clone
-    assert sorted(path.name.split('-')[0] for path in wheel.iterdir()) == ['sparse_rcnn_mm'] * 2  # with .dist-info
+    top = sorted(path.name.split('-')[0] for path in wheel.iterdir())
+    assert top == ['sparse_rcnn_command.py', *['sparse_rcnn_mm'] * 2]  # with .dist-info
+    assert (wheel / 'sparse_rcnn_mm/py.typed').is_file()
 
 
 def test_wheel_says_version_python_and_license(wheel: Path) -> None:

@@ -22,7 +22,7 @@ FLOORS = [
     {'checkpoints'},
     {'visualization'},
     {'ops'},
-    {'registry', 'terminal'},
+    {'registry', 'terminal', 'config_files', 'downloads'},
     {'errors', 'versions', 'mmcv_ops', 'runtime'},
 ]
 HEIGHT = {room: height for height, floor in enumerate(reversed(FLOORS)) for room in floor}

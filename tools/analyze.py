@@ -1,88 +1,9 @@
 """Where a detector is right and wrong: python tools/analyze.py CHECKPOINT [--data FOLDER] writes a page."""
-from __future__ import annotations
+import sys
 
-import argparse
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
-from mmengine.config import Config
-from mmengine.dataset import BaseDataset
-from mmengine.dist import is_main_process
-
-from sparse_rcnn_mm.engine import (
-    add_common_arguments,
-    build_test_dataset,
-    dump_predictions,
-    run_test,
-    testing_config,
-)
+from sparse_rcnn_mm.cli.analyze import main
 from sparse_rcnn_mm.errors import one_sentence
-from sparse_rcnn_mm.evaluation.analysis import Analysis, as_numbers
-from sparse_rcnn_mm.evaluation.page import write_page
-from sparse_rcnn_mm.evaluation.records import by_image, evaluated_data, read_predictions, write_json
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description='Test a detector and write one HTML page about its detections: AP by class and box size, '
-        'precision-recall curves, kinds of errors, confusion matrix, score calibration, worst images; and the numbers '
-        'as JSON beside it.')
-    parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('--config', help='config file; default the config inside the checkpoint')
-    parser.add_argument('--data', metavar='FOLDER', help='your own data, as in tools/test.py')
-    parser.add_argument('--results', metavar='FILE.pkl', help='take the detections that tools/test.py --out wrote, '
-                        'instead of testing')
-    parser.add_argument('--out-dir', type=Path, metavar='FOLDER', help='folder for analysis.html, analysis.json and '
-                        'predictions.pkl; default analysis beside the logs')
-    parser.add_argument('--score-thr', type=float, metavar='SCORE', help='count the errors of detections with this '
-                        'score and more; default the score of the best F1')
-    parser.add_argument('--worst', type=int, default=12, metavar='N', help='images to draw (default: %(default)s)')
-    add_common_arguments(parser)
-    return parser.parse_args()
-
-
-def main() -> None:
-    args = parse_args()
-    cfg = testing_config(args)
-    folder = args.out_dir or Path(cfg.work_dir, 'analysis')
-    folder.mkdir(parents=True, exist_ok=True)
-    if args.results:
-        dataset, predictions = build_test_dataset(cfg), read_predictions(args.results)
-    else:
-        dataset, predictions = test_and_keep(cfg, folder / 'predictions.pkl')
-    if is_main_process():
-        write_analysis(dataset, predictions, folder, args)
-
-
-def test_and_keep(cfg: Config, path: Path) -> tuple[BaseDataset, list[dict[str, Any]]]:
-    """Test as tools/test.py does, and keep the detections."""
-    dump_predictions(cfg, str(path))
-    runner = run_test(cfg)
-    return runner.test_dataloader.dataset, read_predictions(path) if is_main_process() else []
-
-
-def write_analysis(dataset: BaseDataset, predictions: list[dict[str, Any]], folder: Path,
-                   args: argparse.Namespace) -> None:
-    analysis = Analysis.of(evaluated_data(dataset, by_image(predictions)), args.score_thr)
-    numbers = as_numbers(analysis, args.worst)
-    write_page(analysis, numbers, folder / 'analysis.html', f'{Path(args.checkpoint).name} on '
-               f'{Path(dataset.ann_file).name}')
-    write_json(folder / 'analysis.json', numbers)
-    print(f'{summary(numbers)}\n{folder / "analysis.html"}\n{folder / "analysis.json"}')
-
-
-def summary(numbers: Mapping[str, Any]) -> str:
-    """The kinds of errors, for the terminal."""
-    lines = [f'AP {numbers["overall"]["AP"]:.3f}, AP50 {numbers["overall"]["AP50"]:.3f}; detections with a score of '
-             f'{numbers["score_threshold"]:.2f} and more, IoU 0.5:']
-    correct = sum(row['correct'] for row in numbers['classes'].values())
-    lines.append(f'{"correct":11}{correct:7d} of {numbers["boxes"]} objects')
-    for name, row in numbers['errors'].items():
-        lines.append(f'{name:11}{row["count"]:7d}   AP50 {row["AP50_if_right"]:+.3f} if they were right')
-    return '\n'.join(lines)
-
 
 if __name__ == '__main__':
     with one_sentence():
-        main()
+        sys.exit(main())

@@ -1,19 +1,9 @@
 """Make the digits data set of the quick start: 1,000 training and 200 validation images."""
-import argparse
+import sys
 
-from sparse_rcnn_mm.datasets.make_digits import make_digits
+from sparse_rcnn_mm.cli.digits import main
 from sparse_rcnn_mm.errors import one_sentence
 
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--out', default='data/digits', help='folder to write to (default: %(default)s)')
-    parser.add_argument('--seed', type=int, default=0, help='another seed gives other images (default: %(default)s)')
-    args = parser.parse_args()
-    with one_sentence():
-        made = make_digits(args.out, args.seed)
-        print(f'{args.out}: ' + ('1,000 training and 200 validation images made' if made else 'complete already'))
-
-
 if __name__ == '__main__':
-    main()
+    with one_sentence():
+        sys.exit(main())

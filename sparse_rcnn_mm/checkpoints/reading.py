@@ -12,18 +12,18 @@ import pickle
 import re
 from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import barrier, get_rank
 from mmengine.logging import HistoryBuffer
 from mmengine.optim import OneCycleParamScheduler
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
 from sparse_rcnn_mm.errors import UserError
+
+from .weights import local_checkpoint
 
 try:  # numpy 2 moved it, and files of both versions name it by the path of their own
     from numpy._core import multiarray
@@ -86,28 +86,19 @@ def load_from_local(filename: str, map_location: Any = None) -> dict[str, Any]:
 
 
 def load_from_http(filename: str, map_location: Any = None) -> dict[str, Any]:
-    """Download into torch's cache, the first process before the others, and read from there."""
-    target = Path(torch.hub.get_dir(), 'checkpoints', Path(filename).name)
-    if get_rank() != 0:
-        barrier()
-    # Not only in the first process: others may be on a machine with a cache of its own.
-    if not target.is_file():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(filename, str(target))
-    if get_rank() == 0:
-        barrier()
-    return read_checkpoint(target, map_location)
+    """mmengine's interface to `read_checkpoint` for an address."""
+    return read_checkpoint(filename, map_location)
 
 
 def read_checkpoint(path: str | os.PathLike, map_location: Any = 'cpu') -> dict[str, Any]:
     """The contents of a `.pth` file of torch, or of a `.pkl` file of detectron2 whose arrays become tensors.
 
+    The file may also be given by an address, or by the name of published weights.
+
     Raises:
-        UserError: there is no such file, it is damaged, or it holds objects other than data.
+        UserError: there is no such file, it cannot be fetched, it is damaged, or it holds objects other than data.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise UserError(f'there is no checkpoint {path}')
+    path = local_checkpoint(path)
     allow_mmengine_checkpoints()
     try:
         if path.suffix == '.pkl':

@@ -2,6 +2,7 @@
 from sparse_rcnn_mm.own_data.config import set_training_data
 
 from .amp import CPUAmpOptimWrapper
+from .api import evaluate, train
 from .batch import accumulate
 from .config import add_common_arguments, load_config
 from .hooks import TRACKERS, CurvesHook, FastFormHook, InferenceCheckpointHook, log_to
@@ -9,5 +10,5 @@ from .runner import Runner
 from .testing import build_test_dataset, dump_predictions, run_test, testing_config
 
 __all__ = ['CPUAmpOptimWrapper', 'CurvesHook', 'FastFormHook', 'InferenceCheckpointHook', 'Runner', 'TRACKERS',
-           'accumulate', 'add_common_arguments', 'build_test_dataset', 'dump_predictions', 'load_config', 'log_to',
-           'run_test', 'testing_config', 'set_training_data']
+           'accumulate', 'add_common_arguments', 'build_test_dataset', 'dump_predictions', 'evaluate', 'load_config',
+           'log_to', 'run_test', 'testing_config', 'set_training_data', 'train']

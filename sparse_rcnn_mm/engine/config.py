@@ -11,9 +11,11 @@ from mmengine.config import Config, DictAction
 from mmengine.hub import get_config
 
 from sparse_rcnn_mm.checkpoints import Metadata
+from sparse_rcnn_mm.config_files import find_config
 from sparse_rcnn_mm.errors import UserError
 
 from .runner import Runner
+from .settings import settings_like
 
 # What the Runner and the tools read at the top level of a config; other names there are the config's own variables.
 _TOP_LEVEL = {*inspect.signature(Runner.__init__).parameters, 'load_partial', 'custom_imports', 'sync_bn',
@@ -38,14 +40,13 @@ def load_config(args: argparse.Namespace) -> Config:
     Raises:
         UserError: the file is missing or broken, or an option names nothing that is in use.
     """
-    if not Path(args.config).is_file():
-        raise UserError(f'there is no config file {args.config}')
+    path = find_config(args.config)
     try:
-        cfg = Config.fromfile(args.config)
+        cfg = Config.fromfile(path)
     except _UNREADABLE as error:
         raise UserError(f'the config {args.config} cannot be read: {error}') from error
     _apply(cfg, args, args.config)
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', path.stem))
     return cfg
 
 
@@ -73,8 +74,8 @@ def _apply(cfg: Config, args: argparse.Namespace, source: str) -> None:
     """The command line's changes."""
     unused = sorted({key for key in args.cfg_options if key.split('.')[0] not in _TOP_LEVEL})
     if unused:
-        raise UserError(f'--cfg-options {unused[0]} would change nothing: it is no setting of the Runner; '
-                        'name the setting itself, e.g. optim_wrapper.optimizer.lr instead of lr')
+        settings = {key: cfg[key] for key in cfg if key in _TOP_LEVEL}
+        raise UserError(f"unknown setting '{unused[0]}'{settings_like(unused[0], settings)} (it would change nothing)")
     try:
         cfg.merge_from_dict(args.cfg_options)
     except _UNREADABLE as error:

@@ -4,13 +4,13 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
 
 from sparse_rcnn_mm.acceleration.training import fast_training
 from sparse_rcnn_mm.checkpoints import load_contents, read_checkpoint
+from sparse_rcnn_mm.downloads import DownloadError
 from sparse_rcnn_mm.errors import UserError
 
 # Said by mmdet at every start, for every box at an edge and with `with_cp`; a user can do nothing about any.
@@ -52,6 +52,12 @@ class Runner(MMEngineRunner):
         if self.cfg.filename:
             super().dump_config()
 
+    def build_visualizer(self, visualizer: Any = None) -> Any:
+        """Build it under a name of this run: one of the config's name would still log into an earlier run's folder."""
+        if isinstance(visualizer, dict):
+            visualizer = {key: value for key, value in visualizer.items() if key != 'name'}
+        return super().build_visualizer(visualizer)
+
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
         """Take the fast form for training, unless the config says `fast_training=False`, and wrap it."""
         if self._train_loop is not None and self.cfg.get('fast_training', True):
@@ -62,7 +68,7 @@ class Runner(MMEngineRunner):
     def _init_model_weights(self) -> None:
         try:
             super()._init_model_weights()
-        except URLError as error:
+        except DownloadError as error:
             init_cfg = self.cfg.model.backbone.init_cfg
             raise UserError(
                 f'the pretrained weights {init_cfg.checkpoint} cannot be fetched ({error.reason}): download them '

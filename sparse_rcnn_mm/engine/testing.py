@@ -2,13 +2,20 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
 
-from sparse_rcnn_mm.checkpoints import Metadata, building, read_checkpoint, registered_only, unwrapped
+from sparse_rcnn_mm.checkpoints import (
+    Metadata,
+    building,
+    published_config,
+    read_checkpoint,
+    registered_only,
+    unwrapped,
+)
 from sparse_rcnn_mm.inference.detector import try_out
 from sparse_rcnn_mm.models import SparseRCNN
 from sparse_rcnn_mm.own_data.config import set_test_data
@@ -24,6 +31,7 @@ def testing_config(args: argparse.Namespace, **fast_form: Any) -> Config:
     In place of the hooks that only training needs it has `FastFormHook`, with the settings `fast_form`.
     """
     metadata = Metadata.of(read_checkpoint(args.checkpoint), args.checkpoint)
+    args.config = args.config or published_config(args.checkpoint)
     cfg = load_config(args) if args.config else load_test_config(args, metadata)
     if args.data:
         set_test_data(cfg, args.data, metadata)
@@ -38,7 +46,13 @@ def dump_predictions(cfg: Config, path: str) -> None:
     cfg.test_evaluator = [*evaluator, dict(type='DumpDetResults', out_file_path=path)]
 
 
-def run_test(cfg: Config) -> Runner:
+class Tested(NamedTuple):
+    """What a test gave: the metrics by name, and the data set."""
+    metrics: dict[str, float]
+    dataset: BaseDataset
+
+
+def run_test(cfg: Config) -> Tested:
     """Test by a config of `testing_config`. Of one from inside a checkpoint, only registered classes are built.
 
     Raises:
@@ -46,16 +60,14 @@ def run_test(cfg: Config) -> Runner:
     """
     if cfg.filename:
         runner = Runner.from_cfg(cfg)
-        runner.test()
-        return runner
+        return Tested(runner.test(), runner.test_dataloader.dataset)
     with building(cfg.load_from):
         runner = Runner.from_cfg(cfg)
         dataset = runner.test_loop.dataloader.dataset
         if isinstance(model := unwrapped(runner.model), SparseRCNN) and len(dataset):
             try_out(model, dataset[0])
     with registered_only():
-        runner.test()
-    return runner
+        return Tested(runner.test(), dataset)
 
 
 def build_test_dataset(cfg: Config) -> BaseDataset:

@@ -6,7 +6,6 @@ from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,13 +16,15 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 
 from sparse_rcnn_mm.acceleration.prediction import fast_form
-from sparse_rcnn_mm.checkpoints import Metadata, building, load_contents, read_checkpoint
+from sparse_rcnn_mm.checkpoints import Metadata, building, load_contents, published_config, read_checkpoint
+from sparse_rcnn_mm.config_files import find_config
 from sparse_rcnn_mm.datasets import LoadRGBImage
 from sparse_rcnn_mm.datasets.read_image import ImageLike, read_image
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.models import SparseRCNN
 from sparse_rcnn_mm.registry import DATASETS, MODELS, SCOPE, TRANSFORMS
 
+from . import conversions
 from .backend import Backend, TorchBackend
 
 # Steps of a test pipeline that read files: their place is taken by `read_image`.
@@ -54,6 +55,10 @@ class ImageDetections:
                 if self.scores[i] >= score_thr and (classes is None or name in classes)]
         return ImageDetections(self.boxes[kept], self.scores[kept], self.labels[kept],
                                tuple(self.names[i] for i in kept))
+
+    to_supervision = conversions.to_supervision
+    to_coco = conversions.to_coco
+    to_pandas = conversions.to_pandas
 
 
 class Detector:
@@ -86,8 +91,8 @@ class Detector:
         """Build the model that a checkpoint holds.
 
         Args:
-            checkpoint: a `.pth` file.
-            config: instead of the config inside the checkpoint.
+            checkpoint: a `.pth` file, or the name or address of published weights.
+            config: file, or name of a published one; instead of the config inside the checkpoint.
             device: default the GPU if there is one.
             fast: take `fast_form` of the model, which has the same detections, but not the classes of every stage.
             precision, compile: of `fast_form`.
@@ -97,6 +102,7 @@ class Detector:
         """
         contents = read_checkpoint(checkpoint)
         metadata = Metadata.of(contents, checkpoint)
+        config = config or published_config(checkpoint)
         described = _described(metadata) if config is None else _read_config(config)
         with building(checkpoint) if config is None else nullcontext():
             model = _build(described.model, checkpoint)
@@ -167,10 +173,9 @@ def _read_config(config: str | os.PathLike | Config) -> _Described:
     name = 'given'
     if not isinstance(config, Config):
         name = os.fspath(config)
-        if not Path(config).is_file():
-            raise UserError(f'there is no config file {config}')
+        path = find_config(config)
         try:
-            config = Config.fromfile(config)
+            config = Config.fromfile(path)
         except Exception as error:  # a config is Python: anything can go wrong in it
             raise UserError(f'the config {config} cannot be read: {error}') from error
     dataset = (config.get('test_dataloader') or config.get('val_dataloader') or {}).get('dataset', {})

@@ -1,7 +1,5 @@
 """The conversion tool: complete, or an error that lists what is wrong; backbones; the way back."""
-import importlib.util
 import pickle
-import sys
 
 import numpy as np
 import pytest
@@ -10,18 +8,11 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from sparse_rcnn_mm.checkpoints import read_checkpoint
+from sparse_rcnn_mm.cli import convert
+from sparse_rcnn_mm.errors import one_sentence
 from sparse_rcnn_mm.registry import MODELS
 
-from ..parity.cases import ROOT, official_state
-
-
-@pytest.fixture(scope='module')
-def tool():
-    path = ROOT / 'tools' / 'convert_official_checkpoint.py'
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from ..parity.cases import official_state
 
 
 @pytest.fixture(scope='module')
@@ -29,15 +20,15 @@ def official():
     return official_state('tiny')
 
 
-def run(tool, monkeypatch, *arguments):
-    monkeypatch.setattr(sys, 'argv', ['convert_official_checkpoint.py', *map(str, arguments)])
-    tool.main()
+def run(*arguments):
+    with one_sentence():
+        convert.main([*map(str, arguments)])
 
 
-def fails_with(tool, monkeypatch, capsys, *arguments) -> str:
+def fails_with(capsys, *arguments) -> str:
     """The one line that is printed."""
     with pytest.raises(SystemExit) as caught:
-        run(tool, monkeypatch, *arguments)
+        run(*arguments)
     assert caught.value.code == 1
     message = capsys.readouterr().err
     assert message.startswith('error: ') and message.count('\n') == 1
@@ -46,9 +37,9 @@ def fails_with(tool, monkeypatch, capsys, *arguments) -> str:
 
 @pytest.mark.parametrize('wrap', [lambda state: dict(model=state, optimizer=dict(state={})), lambda state: state])
 def test_out_holds_a_model_that_its_own_config_builds_and_the_way_back_is_bit_exact(
-        tool, official, monkeypatch, tmp_path, wrap):
+        official, tmp_path, wrap):
     torch.save(wrap(official), tmp_path / 'in.pth')
-    run(tool, monkeypatch, tmp_path / 'in.pth', tmp_path / 'new' / 'out.pth', '--classes', 'a', 'b', 'c', 'd', 'e')
+    run(tmp_path / 'in.pth', tmp_path / 'new' / 'out.pth', '--classes', 'a', 'b', 'c', 'd', 'e')
     checkpoint = read_checkpoint(tmp_path / 'new' / 'out.pth')
     assert checkpoint['meta']['dataset_meta'] == dict(classes=('a', 'b', 'c', 'd', 'e'))
     cfg = Config.fromstring(checkpoint['meta']['cfg'], '.py')
@@ -56,17 +47,17 @@ def test_out_holds_a_model_that_its_own_config_builds_and_the_way_back_is_bit_ex
     init_default_scope('sparse_rcnn_mm')
     MODELS.build(cfg.model).load_state_dict(checkpoint['state_dict'])
 
-    run(tool, monkeypatch, tmp_path / 'new' / 'out.pth', tmp_path / 'back.pth', '--to-official')
+    run(tmp_path / 'new' / 'out.pth', tmp_path / 'back.pth', '--to-official')
     back = read_checkpoint(tmp_path / 'back.pth')['model']
     assert back.keys() == official.keys() and all(torch.equal(back[name], official[name]) for name in official)
 
 
-def test_everything_that_does_not_fit_is_listed(tool, official, monkeypatch, capsys, tmp_path):
+def test_everything_that_does_not_fit_is_listed(official, capsys, tmp_path):
     state = dict(official)
     del state['head.head_series.1.norm2.bias'], state['backbone.fpn_output4.bias']
     state['head.head_series.0.bboxes_delta.weight'] = torch.zeros(5, 64)
     torch.save(state, tmp_path / 'in.pth')
-    message = fails_with(tool, monkeypatch, capsys, tmp_path / 'in.pth', tmp_path / 'out.pth')
+    message = fails_with(capsys, tmp_path / 'in.pth', tmp_path / 'out.pth')
     for part in ('roi_head.bbox_head.1.instance_interactive_conv_norm.bias', 'neck.fpn_convs.2.conv.bias',
                  'roi_head.bbox_head.0.fc_reg.weight is (5, 64) instead of (4, 64)'):
         assert part in message
@@ -80,15 +71,15 @@ def test_everything_that_does_not_fit_is_listed(tool, official, monkeypatch, cap
     ({'backbone.bottom_up.res4.5.conv1.weight': None}, 'backbone.layer3.5.conv1.weight'),
     ({'backbone.bottom_up.res4.6.conv1.weight': torch.ones(1)}, 'no ResNet has (3, 4, 7, 3) bottleneck blocks'),
 ])
-def test_other_models_are_refused(tool, official, monkeypatch, capsys, tmp_path, change, message):
+def test_other_models_are_refused(official, capsys, tmp_path, change, message):
     state = {name: value for name, value in {**official, **change}.items() if value is not None}
     torch.save(dict(model=state), tmp_path / 'in.pth')
-    assert message in fails_with(tool, monkeypatch, capsys, tmp_path / 'in.pth', tmp_path / 'out.pth')
+    assert message in fails_with(capsys, tmp_path / 'in.pth', tmp_path / 'out.pth')
 
 
-def test_wrong_number_of_class_names(tool, official, monkeypatch, capsys, tmp_path):
+def test_wrong_number_of_class_names(official, capsys, tmp_path):
     torch.save(official, tmp_path / 'in.pth')
-    message = fails_with(tool, monkeypatch, capsys, tmp_path / 'in.pth', tmp_path / 'out.pth', '--classes', 'a', 'b')
+    message = fails_with(capsys, tmp_path / 'in.pth', tmp_path / 'out.pth', '--classes', 'a', 'b')
     assert '2 class names were given, but the checkpoint has 5 classes' in message
 
 
@@ -100,11 +91,11 @@ def detectron2_backbone(official) -> dict:
     return state
 
 
-def test_a_backbone_becomes_a_file_for_init_cfg(tool, official, monkeypatch, capsys, tmp_path):
+def test_a_backbone_becomes_a_file_for_init_cfg(official, capsys, tmp_path):
     state = detectron2_backbone(official)
     contents = dict(model=state, __author__='torchvision', matching_heuristics=True)
     (tmp_path / 'R-50.pkl').write_bytes(pickle.dumps(contents))
-    run(tool, monkeypatch, tmp_path / 'R-50.pkl', tmp_path / 'out.pth')
+    run(tmp_path / 'R-50.pkl', tmp_path / 'out.pth')
     assert 'ResNet-50 for model.backbone.init_cfg' in capsys.readouterr().out
     backbone = MODELS.build(dict(type='mmdet.ResNet', depth=50, init_cfg=dict(
         type='Pretrained', checkpoint=str(tmp_path / 'out.pth'))))
@@ -115,8 +106,8 @@ def test_a_backbone_becomes_a_file_for_init_cfg(tool, official, monkeypatch, cap
         assert torch.equal(ours[name], torch.from_numpy(state[theirs]))
 
 
-def test_an_incomplete_backbone_is_refused(tool, official, monkeypatch, capsys, tmp_path):
+def test_an_incomplete_backbone_is_refused(official, capsys, tmp_path):
     state = detectron2_backbone(official)
     del state['res3.1.conv2.norm.weight']
     (tmp_path / 'R-50.pkl').write_bytes(pickle.dumps(state))
-    assert 'layer2.1.bn2.weight' in fails_with(tool, monkeypatch, capsys, tmp_path / 'R-50.pkl', tmp_path / 'out.pth')
+    assert 'layer2.1.bn2.weight' in fails_with(capsys, tmp_path / 'R-50.pkl', tmp_path / 'out.pth')

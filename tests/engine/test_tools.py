@@ -108,11 +108,12 @@ def test_non_finite_predictions_stop_training(tool: Tool, small: list[str], tmp_
 
 @pytest.mark.parametrize(('arguments', 'said'), [
     (['nowhere.py'], 'there is no config file nowhere.py'),
-    ([COCO_CONFIG, '--cfg-options', 'lr=0.1'], '--cfg-options lr would change nothing'),
+    (['sparse_rcnn_r50_x3'], "there is no config file sparse_rcnn_r50_x3 (did you mean 'sparse_rcnn_r50_3x'?)"),
+    ([COCO_CONFIG, '--cfg-options', 'lr=0.1'], "unknown setting 'lr'; did you mean optim_wrapper.optimizer.lr?"),
     ([COCO_CONFIG, '--cfg-options', 'model.roi_head.bbox_head.num_class=3'],
-     "the config gives DIIHead the setting 'num_class', which it does not have"),
+     "DIIHead has no argument 'num_class' (did you mean 'num_classes'?)"),
     ([COCO_CONFIG, '--cfg-options', 'model.criterion.loss_iou.type=GIoULos'],
-     "the config names the model 'GIoULos', which does not exist"),
+     "the config names the model 'GIoULos', which does not exist (did you mean 'GIoULoss'?)"),
     ([DIGITS_CONFIG, '--resume', 'nowhere.pth'], 'there is no checkpoint nowhere.pth'),
 ])
 def test_bad_arguments(tool: Tool, small: list[str], capsys: pytest.CaptureFixture, arguments: list[str],

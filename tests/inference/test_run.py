@@ -80,7 +80,7 @@ def test_only_chosen_classes_and_no_pictures(checkpoint: Path, folder: Path, tmp
     assert {row['class'] for row in csv.DictReader((tmp_path / 'out' / 'detections.csv').open())} == {chosen}
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == [
         'detections.csv', 'detections.json', 'detections.jsonl']
-    with pytest.raises(UserError, match='--classes zebra: the model knows zero, one'):
+    with pytest.raises(UserError, match='--classes zebra.*: the model knows zero, one'):
         infer(*common, '--classes', 'zebra')
     with pytest.raises(UserError, match='--batch-size 0'):
         infer(*common, '--batch-size', 0)

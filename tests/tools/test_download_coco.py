@@ -2,17 +2,19 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import io
+import subprocess
 import sys
-import threading
 import types
 import zipfile
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
+from sparse_rcnn_mm.cli import download_coco
+from sparse_rcnn_mm.errors import one_sentence
+from tests.kit.file_server import FileServer, serving
 
 SCRIPT = Path(__file__).resolve().parents[2] / 'tools' / 'download_coco.py'
 PICTURE = bytes(range(256)) * 40
@@ -27,60 +29,28 @@ def make_zip() -> bytes:
     return buffer.getvalue()
 
 
-class Server(ThreadingHTTPServer):
-    """Serves `body` at every path; sends at most `limit` bytes an answer, and ignores ranges when `ranges` is False."""
-
-    def __init__(self) -> None:
-        super().__init__(('127.0.0.1', 0), Handler)
-        self.body, self.limit, self.ranges = make_zip(), 1 << 30, True
-        self.asked: list[str | None] = []
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        asked = self.headers.get('Range')
-        self.server.asked.append(asked)
-        start = int(asked.removeprefix('bytes=').removesuffix('-')) if asked and self.server.ranges else 0
-        part = self.server.body[start:]
-        self.send_response(206 if start else 200)
-        self.send_header('Content-Length', str(len(part)))
-        self.end_headers()
-        self.wfile.write(part[:self.server.limit])
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
     monkeypatch.setenv('no_proxy', '127.0.0.1')
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={'poll_interval': 0.01})
-        thread.start()
+    with serving(make_zip()) as running:
         yield running
-        running.shutdown()
-        thread.join()
 
 
 @pytest.fixture
 def tool(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
-    """The script as a module, with val2017 replaced by the small archive."""
-    spec = importlib.util.spec_from_file_location('download_coco', SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, 'download_coco', module)  # dataclasses look their module up
-    spec.loader.exec_module(module)
+    """The module of the tool, with val2017 replaced by the small archive."""
     body = make_zip()
-    module.ARCHIVES['val2017'] = module.Archive('zips/val2017.zip', len(body), hashlib.md5(body).hexdigest(),
-                                                'val2017/*.jpg', 3)
-    return module
+    monkeypatch.setitem(download_coco.ARCHIVES, 'val2017', download_coco.Archive(
+        'zips/val2017.zip', len(body), hashlib.md5(body).hexdigest(), 'val2017/*.jpg', 3))
+    return download_coco
 
 
-def download(tool: types.ModuleType, server: Server, root: Path, *options: str) -> int:
-    mirror = f'http://127.0.0.1:{server.server_port}'
-    return tool.main(['--root', str(root), '--splits', 'val2017', '--mirror', mirror, *options])
+def download(tool: types.ModuleType, server: FileServer, root: Path, *options: str) -> int:
+    try:
+        with one_sentence():
+            return tool.main(['--root', str(root), '--splits', 'val2017', '--mirror', server.url(), *options])
+    except SystemExit as stop:
+        return int(stop.code or 0)
 
 
 def test_unpacks_removes_the_archive_and_skips_what_is_complete(tool, server, tmp_path, capsys) -> None:
@@ -149,3 +119,11 @@ def test_too_small_a_disk_is_told_before_the_download(tool, server, tmp_path, ca
     assert download(tool, server, tmp_path) == 1
     assert 'make room, or choose another place with --root' in capsys.readouterr().err
     assert server.asked == []
+
+
+def test_the_script_needs_nothing_but_the_standard_library(tmp_path) -> None:
+    done = subprocess.run([sys.executable, '-I', '-S', str(SCRIPT), '--root', str(tmp_path), '--mirror', 'http://127.0.0.1:1',
+                           '--splits', 'annotations'], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith('error: cannot download http://127.0.0.1:1/annotations/')
+    assert done.stderr.count('\n') == 1

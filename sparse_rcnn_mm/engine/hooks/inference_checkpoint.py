@@ -25,7 +25,7 @@ class InferenceCheckpointHook(Hook):
         self.name = name
 
     def after_train(self, runner: Runner) -> None:
-        source = self._source(runner)
+        source = saved_checkpoint(runner)
         if source is None or not is_main_process():
             return
         checkpoint = read_checkpoint(source)
@@ -34,10 +34,11 @@ class InferenceCheckpointHook(Hook):
         size = target.stat().st_size / 1e6
         runner.logger.info(f'{target}: weights, class names and config of {source.name} for inference, {size:.0f} MB')
 
-    @staticmethod
-    def _source(runner: Runner) -> Path | None:
-        best = [hook.best_ckpt_path for hook in runner.hooks
-                if isinstance(hook, CheckpointHook) and getattr(hook, 'best_ckpt_path', None)]
-        last = Path(runner.work_dir, 'last_checkpoint')
-        saved = best[0] if best else last.read_text().strip() if last.is_file() else ''
-        return Path(saved) if saved and Path(saved).is_file() else None
+
+def saved_checkpoint(runner: Runner) -> Path | None:
+    """The best checkpoint of a training, else the last; None if nothing was saved."""
+    best = [hook.best_ckpt_path for hook in runner.hooks
+            if isinstance(hook, CheckpointHook) and getattr(hook, 'best_ckpt_path', None)]
+    last = Path(runner.work_dir, 'last_checkpoint')
+    saved = best[0] if best else last.read_text().strip() if last.is_file() else ''
+    return Path(saved) if saved and Path(saved).is_file() else None

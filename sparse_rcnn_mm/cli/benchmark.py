@@ -1,0 +1,131 @@
+"""sparse-rcnn benchmark: time, work and memory of a detector, part by part."""
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from torch import Tensor
+
+from sparse_rcnn_mm.acceleration.prediction import PRECISIONS
+from sparse_rcnn_mm.benchmark import report
+from sparse_rcnn_mm.benchmark.loader import loader_table, seconds_by_transform
+from sparse_rcnn_mm.benchmark.measure import Result, Workload, measure
+from sparse_rcnn_mm.benchmark.mmdet_twin import require_compiled_ops
+from sparse_rcnn_mm.benchmark.workload import build_model
+from sparse_rcnn_mm.checkpoints import load_checkpoint
+from sparse_rcnn_mm.engine import add_common_arguments, load_config
+from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.own_data.config import set_training_data
+
+SWEEPS: dict[str, list[int]] = {
+    'proposals': [50, 100, 200, 300, 500, 1000], 'stages': [1, 2, 3, 4, 5, 6], 'size': [320, 480, 640, 800],
+    'batch': [1, 2, 4, 8], 'gts': [1, 10, 50, 100, 200, 500]}
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Measure a detector.')
+    parser.add_argument('config', help='config file, or the name of a published one')
+    parser.add_argument('checkpoint', nargs='?', help='checkpoint; default random weights and proposals that are '
+                        'spread over the image')
+    parser.add_argument('--size', nargs=2, type=int, metavar=('H', 'W'), help='default 800 1216, to train 640 960')
+    parser.add_argument('--batch', type=int, help='images at once; default 1, to train 2')
+    parser.add_argument('--gts', type=int, default=7, help='ground truths an image (default 7)')
+    parser.add_argument('--precision', choices=PRECISIONS, default='fp32')
+    parser.add_argument('--compile', action='store_true', help='torch.compile; for prediction')
+    parser.add_argument('--train', action='store_true', help='a training step instead of a prediction')
+    parser.add_argument('--against', choices=['mmdet'], help="run mmdet's own detector with the same weights in turn")
+    parser.add_argument('--against-precision', choices=PRECISIONS, default='fp32')
+    parser.add_argument('--sweep', choices=SWEEPS, help='measure against one quantity')
+    parser.add_argument('--values', nargs='+', type=int, help='of the sweep')
+    parser.add_argument('--loader', type=int, metavar='N', help='time the training pipeline on N images instead of the '
+                        'model')
+    parser.add_argument('--data', metavar='FOLDER', help='your own data, for --loader; see sparse-rcnn train')
+    parser.add_argument('--repeats', type=int, default=5)
+    parser.add_argument('--threads', type=int, help='of the CPU')
+    parser.add_argument('--clock', choices=['wall', 'cpu'], default='wall', help='cpu: seconds that the process '
+                        'computed; with --threads 1 they hold on a busy machine too')
+    add_common_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def workload(args: argparse.Namespace) -> Workload:
+    if args.train and args.compile:
+        raise UserError('--compile is for prediction: leave out --train')
+    size = args.size or ((640, 960) if args.train else (800, 1216))
+    if min(size) < 64 or any(side % 32 for side in size):
+        raise UserError(f'--size {size[0]} {size[1]}: both must be multiples of 32, and at least 64')
+    return Workload(size=tuple(size), batch=args.batch or (2 if args.train else 1), precision=args.precision,
+                    compile=args.compile, train=args.train, against=args.against,
+                    against_precision=args.against_precision, num_gts=args.gts, repeats=args.repeats,
+                    device='cuda' if torch.cuda.is_available() else 'cpu', cpu_time=args.clock == 'cpu')
+
+
+def vary(cfg: Config, work: Workload, quantity: str, value: int) -> tuple[Config, Workload]:
+    """The config and workload with one quantity changed; `size` keeps the shape of the image."""
+    options: dict[str, Any] = {
+        'proposals': {'model.rpn_head.num_proposals': value}, 'stages': {'model.roi_head.num_stages': value}}
+    changes: dict[str, dict[str, Any]] = {
+        'size': {'size': (value, round(value * work.size[1] / work.size[0] / 32) * 32)},
+        'batch': {'batch': value}, 'gts': {'num_gts': value}}
+    cfg = Config(cfg.to_dict())
+    cfg.merge_from_dict(options.get(quantity, {}))
+    return cfg, replace(work, **changes.get(quantity, {}))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    work = workload(args)
+    cfg = load_config(args)
+    if args.data and not args.loader:
+        raise UserError('--data is for --loader: the model is measured on made images')
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    print(time_loader(cfg, args) if args.loader else time_model(cfg, work, args))
+    return 0
+
+
+def time_loader(cfg: Config, args: argparse.Namespace) -> str:
+    """Time the training pipeline; returns the table."""
+    if args.data:
+        set_training_data(cfg, args.data)
+    return loader_table(seconds_by_transform(cfg, args.loader))
+
+
+def time_model(cfg: Config, work: Workload, args: argparse.Namespace) -> str:
+    """Measure the model, once or in a sweep; writes tables and pictures, and returns the table."""
+    if args.against:
+        require_compiled_ops(work.against_precision, work.device)
+    folder = Path(cfg.work_dir, 'benchmark')
+    if args.sweep:
+        results = sweep(cfg, work, args.sweep, args.values or SWEEPS[args.sweep])
+        name, text = f'{args.sweep}{"_train" if args.train else ""}', report.sweep_table(args.sweep, results)
+        report.write(folder, name, text, [result for _, result in results])
+        report.draw_sweep(folder / f'{name}.png', args.sweep, results)
+    else:
+        result = measure(cfg, work, weights(cfg, args.checkpoint) if args.checkpoint else None)
+        name, text = 'train' if args.train else 'predict', report.table(result)
+        report.write(folder, name, text, [result])
+        if result.part_seconds:
+            report.draw_parts(folder / f'{name}.png', result)
+    return f'{text}\n\nwritten to {folder}/{name}.*'
+
+
+def weights(cfg: Config, checkpoint: str) -> dict[str, Tensor]:
+    """The weights of a checkpoint, all of which fit the model of a config."""
+    model = build_model(cfg)
+    load_checkpoint(model, checkpoint)
+    return model.state_dict()
+
+
+def sweep(cfg: Config, work: Workload, quantity: str, values: Sequence[int]) -> list[tuple[int, Result]]:
+    """Measure at each value of a quantity."""
+    results: list[tuple[int, Result]] = []
+    for value in values:
+        results.append((value, measure(*vary(cfg, work, quantity, value))))
+        print(f'{quantity} {value}: {results[-1][1].seconds.text()} s', flush=True)
+    return results

@@ -1,0 +1,207 @@
+"""sparse-rcnn doctor: what is installed and what is missing. Runs where torch or the mm packages are not there."""
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+from sparse_rcnn_mm.versions import INSTALL, SUPPORTED, __version__, fits, installed_version
+
+# Modules beside the supported ones that everything needs, as module -> distribution.
+NEEDED = {'numpy': 'numpy', 'scipy': 'scipy', 'PIL': 'pillow', 'pycocotools': 'pycocotools', 'cv2': 'opencv-python',
+          'filelock': 'filelock'}
+# What one feature needs: the feature, and the distribution.
+OPTIONAL = {
+    'own data in Pascal VOC or YOLO form': 'globox',
+    'the digits of the quick start': 'scikit-learn',
+    'curves in TensorBoard': 'tensorboard',
+    'ImageDetections.to_pandas()': 'pandas',
+    'ImageDetections.to_supervision()': 'supervision',
+}
+# Its arguments are the folders to import from; it prints where the compiled operations of mmcv are.
+IMPORT_ALL = """
+import sys
+sys.path[:] = sys.argv[1:]
+import cv2, sparse_rcnn_mm.models, sparse_rcnn_mm.inference
+print(sys.modules['mmcv._ext'].__spec__.origin)
+"""
+LEAST_DISK = 2 << 30  # one training of the default config writes more
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: what was looked at, what is there, and where it should be otherwise, what to do about it.
+
+    Attributes:
+        mend: the command or step that mends it; '' where all is well.
+        needed: False where only some features, or speed, suffer.
+    """
+    name: str
+    value: str
+    mend: str = ''
+    needed: bool = True
+
+    def __str__(self) -> str:
+        mark = 'ok' if not self.mend else 'BROKEN' if self.needed else '-'
+        return f'{mark:7}{self.name:16}{self.value}' + (f'\n{"":23}-> {self.mend}' if self.mend else '')
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    argparse.ArgumentParser(description='Check the installation and this machine; exit status 1 if something that is '
+                            'needed is broken.').parse_args(argv)
+    broken = 0
+    for title, findings in (('packages', packages()), ('optional', optional()), ('machine', machine())):
+        print(f'{title}:')
+        for finding in findings:
+            print(finding, flush=True)
+            broken += bool(finding.mend) and finding.needed
+    print(f'\n{broken} broken: see the lines with an arrow' if broken else '\nready')
+    return 1 if broken else 0
+
+
+def packages() -> Iterator[Finding]:
+    """Versions, and whether all of them can be imported together."""
+    python = platform.python_version()
+    yield Finding('sparse_rcnn_mm', __version__)
+    yield Finding('python', f'{python}  {sys.executable}', '' if sys.version_info >= (3, 10) else 'install Python 3.10')
+    fine = True
+    for module, wanted in SUPPORTED.items():
+        found = installed_version(module)
+        right = found is not None and fits(found, wanted)
+        install = f"pip install 'torch{wanted}'" if module == 'torch' else INSTALL
+        yield Finding(module, f'{found or "missing"}  (needs {wanted})', '' if right else install)
+        fine = fine and right
+    for module, distribution in NEEDED.items():
+        if find_spec(module) is None:
+            fine = False
+            yield Finding(module, 'missing', f'pip install {distribution}')
+    yield together() if fine else Finding('import', 'not tried', 'mend the above first')
+
+
+def together() -> Finding:
+    """Import the package and the models in a process of its own, which fails for reasons that versions do not show."""
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', IMPORT_ALL, *sys.path], capture_output=True, text=True)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f'ended with status {done.returncode}']
+        headless = 'pip install --force-reinstall --no-deps opencv-python-headless'
+        return Finding('import', lines[-1][:300], headless if 'libGL' in lines[-1] else advice(lines[-1]))
+    compiled = 'yes' if done.stdout.split()[-1] != 'None' else 'no, and none is needed'
+    return Finding('import', f'works; compiled ops of mmcv: {compiled}')
+
+
+def advice(sentence: str) -> str:
+    """The command that a sentence of the version check names, else the one that installs the tested versions."""
+    named = sentence.split('`')[1::2]
+    return named[0] if named else INSTALL
+
+
+def optional() -> Iterator[Finding]:
+    """What single features need."""
+    for purpose, distribution in OPTIONAL.items():
+        try:
+            yield Finding(distribution, f'{metadata.version(distribution)}  {purpose}')
+        except metadata.PackageNotFoundError:
+            yield Finding(distribution, f'missing  {purpose}', f'pip install {distribution}', needed=False)
+
+
+def machine() -> Iterator[Finding]:
+    """Processor, memory, disk and GPUs."""
+    yield cpus()
+    yield memory()
+    for name, folder in (('disk', Path.cwd()), ('cache', cache_folder())):
+        yield disk(name, folder)
+    if find_spec('torch') is not None:
+        yield devices()
+
+
+def devices() -> Finding:
+    """The GPUs, as torch sees them."""
+    try:
+        import torch
+    except Exception as error:
+        return Finding('devices', f'torch cannot be imported: {error}', "pip install --force-reinstall 'torch>=2.4'")
+    gpus = [f'{torch.cuda.get_device_name(i)} {torch.cuda.get_device_properties(i).total_memory / 2**30:.0f} GiB'
+            for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    if not gpus and shutil.which('nvidia-smi'):
+        needs = f'needs a driver for CUDA {torch.version.cuda}' if torch.version.cuda else 'was built without CUDA'
+        return Finding('devices', f'a GPU driver is here, but torch {needs}', 'see pytorch.org/get-started', False)
+    return Finding('devices', ', '.join(gpus) or f'CPU only, {torch.get_num_threads()} threads')
+
+
+def cpus() -> Finding:
+    """Processors that this process may use, by its affinity and by the quota of its container."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    quota = cpu_quota()
+    text = f'{usable} of {os.cpu_count()} usable' + (f', quota of {quota:g}' if quota else '')
+    threads = int(os.environ.get('OMP_NUM_THREADS') or usable)
+    too_many = quota is not None and threads > quota + 0.5
+    return Finding('processors', text, f'export OMP_NUM_THREADS={max(int(quota or 1), 1)}' if too_many else '', False)
+
+
+def cpu_quota() -> float | None:
+    """Processors that the control group admits on average; None without a limit."""
+    try:
+        limit, period = _cgroup('cpu.max').split()
+        return None if limit == 'max' else int(limit) / int(period)
+    except (OSError, ValueError):
+        try:
+            limit, period = (_cgroup(f'cpu/cpu.cfs_{name}_us') for name in ('quota', 'period'))
+            return int(limit) / int(period) if int(limit) > 0 else None
+        except (OSError, ValueError):
+            return None
+
+
+def memory() -> Finding:
+    """Memory that is free, and the limit of the container."""
+    try:
+        lines = dict(line.split(':', 1) for line in Path('/proc/meminfo').read_text().splitlines())
+        total, free = (int(lines[name].split()[0]) / 2**20 for name in ('MemTotal', 'MemAvailable'))
+    except (OSError, KeyError, ValueError):
+        return Finding('memory', 'unknown on this system')
+    limit = memory_limit()
+    text = f'{free:.1f} of {total:.1f} GiB free' + (f', limit of {limit:.1f} GiB' if limit and limit < total else '')
+    low = min(free, limit or free) < 2
+    return Finding('memory', text, 'close other programs: training takes 2 GiB and more' if low else '', False)
+
+
+def memory_limit() -> float | None:
+    """GiB that the control group admits; None without a limit."""
+    for name in ('memory.max', 'memory/memory.limit_in_bytes'):
+        try:
+            return int(_cgroup(name)) / 2**30
+        except (OSError, ValueError):  # ValueError: 'max'
+            continue
+    return None
+
+
+def _cgroup(name: str) -> str:
+    return Path('/sys/fs/cgroup', name).read_text().strip()
+
+
+def cache_folder() -> Path:
+    """Where weights are kept: torch's rule, for where torch is missing."""
+    home = os.environ.get('TORCH_HOME') or Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache', 'torch')
+    return Path(home, 'hub', 'checkpoints').expanduser()
+
+
+def disk(name: str, folder: Path) -> Finding:
+    """Room on the disk of a folder, and whether files can be written there."""
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(there).free
+    text = f'{free / 2**30:.1f} GiB free  {folder}'
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError:
+        return Finding(name, f'{folder} cannot be written', 'export TORCH_HOME=FOLDER' if name == 'cache' else
+                       'change to a folder of your own', name == 'cache')
+    return Finding(name, text, 'make room: checkpoints take 2 GiB and more' if free < LEAST_DISK else '', False)

@@ -1,0 +1,24 @@
+"""sparse-rcnn download: fetch published weights, or list them."""
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from sparse_rcnn_mm.checkpoints.weights import AUTHORS, OFFICIAL, ZOO, local_checkpoint
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description='Fetch trained weights into the cache, where every command finds them '
+                                     'by name. `sparse-rcnn download coco` fetches COCO 2017.')
+    parser.add_argument('names', nargs='*', metavar='NAME', help='name or address; without any, the names are listed')
+    names = parser.parse_args(argv).names
+    print('\n'.join(str(local_checkpoint(name)) for name in names) if names else table())
+    return 0
+
+
+def table() -> str:
+    """What there is."""
+    lines = [f'{"name":28}{"box AP":>6}  name in mmdet']
+    lines += [f'{weights.config:28}{weights.box_ap:6.1f}  {weights.mmdet_name}' for weights in ZOO]
+    return '\n'.join(lines) + (f"\n\nThe authors' own ({', '.join(OFFICIAL)}) are on a drive: download them by hand "
+                               f'from {AUTHORS}\nand run sparse-rcnn convert FILE NEW.pth')

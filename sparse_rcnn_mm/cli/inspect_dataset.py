@@ -1,0 +1,50 @@
+"""sparse-rcnn inspect: look at a data set before training; exit status 1 if it has errors."""
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import Config
+
+from sparse_rcnn_mm.config_files import config_names, find_config
+from sparse_rcnn_mm.own_data.inspection import inspect_data
+from sparse_rcnn_mm.own_data.layouts import read_data
+from sparse_rcnn_mm.own_data.overview import ModelSettings, overview
+from sparse_rcnn_mm.own_data.report import data_of, draw, report
+
+CONFIG = 'sparse_rcnn_r50_finetune'
+MOST = 10  # findings of a kind that are printed
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Count, check and draw a data set before training on it.')
+    parser.add_argument('data', metavar='FOLDER_OR_CONFIG',
+                        help='a folder with COCO JSON, Pascal VOC XML or YOLO txt, a COCO JSON file, or a config')
+    parser.add_argument('--config', default=CONFIG,
+                        help='the config to be trained with (default: %(default)s)')
+    parser.add_argument('--decode', action='store_true',
+                        help='decode every image, which finds damage in the middle of files too, but takes minutes')
+    parser.add_argument('--pictures', type=int, default=12, help='training pictures to draw; default 12')
+    parser.add_argument('--out', metavar='FOLDER', help='default work_dirs/inspect_NAME')
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    of_config = args.data.endswith('.py') or (args.data in config_names() and not Path(args.data).exists())
+    cfg = Config.fromfile(find_config(args.data if of_config else args.config))
+    raw = data_of(cfg) if of_config else read_data(args.data)
+    settings = ModelSettings.of(cfg)
+    out = Path(args.out or f'work_dirs/inspect_{Path(args.data).resolve().stem}')
+    out.mkdir(parents=True, exist_ok=True)
+    head = '\n\n'.join(['\n'.join([f'{raw.root}: {raw.form}', *raw.notes]), overview(raw, settings)])
+    print(head, flush=True)
+    found = inspect_data(raw, settings.num_proposals, args.decode)
+    print(f'\n{report(found, MOST)}\n', flush=True)
+    (out / 'inspection.txt').write_text(f'{head}\n\n{report(found)}\n')
+    print(f'the whole list is in {out / "inspection.txt"}')
+    if args.pictures > 0:
+        draw(raw, cfg, out / 'data', args.pictures).save(out / 'inspection.png')
+        print(f'pictures as the model gets them in training: {out / "inspection.png"}')
+    return 1 if found.errors else 0

@@ -1,0 +1,55 @@
+"""sparse-rcnn stages: show how proposals become detections, stage by stage."""
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from sparse_rcnn_mm.datasets.read_image import read_image
+from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.inference import Detector
+from sparse_rcnn_mm.inference.stages import follow_stages
+from sparse_rcnn_mm.visualization.stages import StageBoxes, animate_stages, stage_panels
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Draw the learned proposals, then the box and score of each detection '
+                                     'after every stage: one picture, and one animation.')
+    parser.add_argument('image', type=Path, metavar='IMAGE')
+    parser.add_argument('--model', required=True, metavar='CHECKPOINT',
+                        help='checkpoint file, which holds its config, or the name of published weights')
+    parser.add_argument('--config', help='config file, instead of the one inside the checkpoint')
+    parser.add_argument('--out-dir', type=Path, default=Path('stages'),
+                        help='folder for IMAGE_stages.png and IMAGE_stages.gif (default: %(default)s)')
+    parser.add_argument('--score-thr', type=float, default=0.3, metavar='SCORE',
+                        help='follow the proposals whose last score reaches this (default: %(default)s)')
+    parser.add_argument('--side', type=int, default=480, help='long side of a panel in pixels (default: %(default)s)')
+    parser.add_argument('--columns', type=int, help='panels in a row (default: all, or 4 if there are more)')
+    parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: a GPU if there is one)')
+    return parser.parse_args(argv)
+
+
+def table(stages: StageBoxes) -> str:
+    """The scores of the followed proposals by stage."""
+    lines = ['proposal  class           ' + ''.join(f'{f"stage {i + 1}":>9}' for i in range(stages.num_stages))]
+    for query in stages.kept:
+        lines.append(f'{query:8d}  {stages.names[query]:16.16}'
+                     + ''.join(f'{score:9.2f}' for score in stages.scores[:, query]))
+    return '\n'.join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    image = read_image(args.image)
+    detector = Detector.from_checkpoint(args.model, args.config, args.device, fast=False)
+    stages = follow_stages(detector, image, args.score_thr)
+    if not len(stages.kept):
+        raise UserError(f'no proposal reaches a score of {args.score_thr} on {args.image}, the best has '
+                        f'{stages.scores[-1].max():.2f}: lower --score-thr')
+    args.out_dir.mkdir(parents=True, exist_ok=True)
+    picture, animation = (args.out_dir / f'{args.image.stem}_stages.{kind}' for kind in ('png', 'gif'))
+    stage_panels(image, stages, args.columns, args.side).save(picture, optimize=True)
+    animate_stages(image, stages, animation, args.side)
+    print(table(stages))
+    print(f'{picture}\n{animation}')
+    return 0

@@ -1,0 +1,37 @@
+"""sparse-rcnn test: the COCO metric of a checkpoint."""
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from sparse_rcnn_mm.acceleration.prediction import PRECISIONS
+from sparse_rcnn_mm.engine import add_common_arguments, evaluate
+
+from .processes import add_gpus_argument, in_processes
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Test a detector.')
+    parser.add_argument('config', nargs='?', help='config file, or the name of a published one; '
+                        'default the config inside the checkpoint')
+    parser.add_argument('checkpoint', help='checkpoint file, or the name of published weights')
+    parser.add_argument('--data', metavar='FOLDER', help='test on your own data: the test split, else the validation '
+                        'split, else all; the classes are those in the checkpoint')
+    add_common_arguments(parser)
+    add_gpus_argument(parser)
+    parser.add_argument('--out', metavar='FILE.pkl', help='write all predictions to this pickle file')
+    parser.add_argument('--show-dir', metavar='FOLDER', help='draw the detections of every image into this folder')
+    parser.add_argument('--precision', choices=sorted(PRECISIONS), default='fp32',
+                        help='of convolutions and matrix products (default: %(default)s)')
+    parser.add_argument('--compile', action='store_true',
+                        help='compile the network: the first images take minutes, the others are faster')
+    return parser.parse_intermixed_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    in_processes('test', argv, args)
+    options = vars(args)
+    del options['gpus']
+    evaluate(**options)
+    return 0

@@ -1,0 +1,120 @@
+"""Downloads that go on where they stopped, with nothing but the standard library."""
+from __future__ import annotations
+
+import hashlib
+import http.client
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from .errors import UserError
+
+CHUNK = 1 << 20
+TIMEOUT = 60
+NOT_SATISFIABLE = 416  # the server has no bytes after those that are here
+
+
+class DownloadError(UserError):
+    """A file cannot be fetched; `reason` says why, for those who say the rest in a sentence of their own."""
+
+    def __init__(self, sentence: str, reason: str) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+
+
+class Progress:
+    """One line on stderr with the share done, the speed and the time left; a new line each 30 s when not a terminal."""
+
+    def __init__(self, label: str, total: int, done: int = 0) -> None:
+        self._label, self._total, self._done, self._before = label, total, done, done
+        self._live = sys.stderr.isatty()
+        self._start = self._shown = time.monotonic()
+
+    def add(self, amount: int) -> None:
+        """Count `amount` more bytes as done."""
+        self._done += amount
+        now = time.monotonic()
+        if now - self._shown >= (0.1 if self._live else 30):
+            self._shown = now
+            self._show(now)
+
+    def _show(self, now: float) -> None:
+        speed = (self._done - self._before) / max(now - self._start, 1e-3)
+        left = round((self._total - self._done) / speed) if speed else 0
+        line = (f'{self._label}: {self._done / max(self._total, 1):.1%} of {self._total / 1e6:,.1f} MB, '
+                f'{speed / 1e6:.1f} MB/s, {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left')
+        print(f'\r{line:<79}' if self._live else line, end='' if self._live else '\n', file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Show the last state and end the line."""
+        self._show(time.monotonic())
+        if self._live:
+            print(file=sys.stderr)
+
+
+def fetch(url: str, target: Path, size: int | None = None) -> None:
+    """Download `url` to `target`, going on from the bytes that are there; tries again as long as each try adds some.
+
+    Args:
+        url: http or https.
+        target: the file; what it holds when this raises is what the next call goes on from.
+        size: in bytes; default what the server says.
+
+    Raises:
+        DownloadError: the server cannot be reached, or refuses, or sends no more.
+    """
+    while size is None or size_of(target) < size:
+        before = size_of(target)
+        total, reason = _fetch_once(url, target, size)
+        size = size or total
+        if size_of(target) <= before and (size is None or size_of(target) < size):
+            raise DownloadError(f'cannot download {url} ({reason}): {_advice(reason, target)}', reason)
+
+
+def _advice(reason: str, target: Path) -> str:
+    if reason.startswith('HTTP Error 4'):
+        return 'the address is wrong, or the file is no longer there'
+    have = size_of(target)
+    kept = f', it goes on from the {have / 1e6:,.1f} MB that are in {target.parent}' if have else ''
+    return f'check the network and run the same command again{kept}'
+
+
+def _fetch_once(url: str, target: Path, size: int | None) -> tuple[int | None, str]:
+    """Download until the end or a break; returns the whole size, if the server said it, and why it ended."""
+    have = size_of(target)
+    request = urllib.request.Request(url, headers={'Range': f'bytes={have}-'} if have else {})
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+            resumed = answer.status == 206
+            length = answer.headers.get('Content-Length')
+            size = size or (int(length) + have * resumed if length else None)
+            progress = Progress(target.name.removesuffix('.partial'), size or 0, have if resumed else 0)
+            with target.open('ab' if resumed else 'wb') as file:
+                while chunk := answer.read(CHUNK):
+                    file.write(chunk)
+                    progress.add(len(chunk))
+            progress.close()
+            return size or size_of(target), 'the server sent no more'
+    except urllib.error.HTTPError as error:
+        whole = error.headers.get('Content-Range', '').rpartition('/')[2] if error.code == NOT_SATISFIABLE else ''
+        return (int(whole) if whole.isdigit() else size), str(error)
+    except (OSError, http.client.HTTPException) as error:
+        return size, str(getattr(error, 'reason', None) or error)
+
+
+def size_of(path: Path) -> int:
+    """Size of a file in bytes; 0 when there is none."""
+    return path.stat().st_size if path.exists() else 0
+
+
+def hash_of(path: Path, kind: str) -> str:
+    """The sum of a file in hexadecimal digits, with progress; `kind` is a name of hashlib: md5, sha256, ..."""
+    digest, progress = hashlib.new(kind, usedforsecurity=False), Progress(f'check {path.name}', size_of(path))
+    with path.open('rb') as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+            progress.add(len(chunk))
+    progress.close()
+    return digest.hexdigest()

@@ -1,0 +1,131 @@
+"""Training and evaluation in one call each; the command line calls the same functions."""
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+
+from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.own_data.config import set_training_data
+
+from .batch import accumulate
+from .config import load_config
+from .hooks import InferenceCheckpointHook, saved_checkpoint
+from .hooks import log_to as send_curves_to
+from .runner import Runner
+from .testing import dump_predictions, run_test, testing_config
+
+PathLike = str | os.PathLike
+
+
+def train(config: PathLike, data: PathLike | None = None, *, load_from: PathLike | None = None,
+          load_partial: bool = False, resume: PathLike | bool | None = None, work_dir: PathLike | None = None,
+          cfg_options: Mapping[str, Any] | None = None, amp: bool = False, auto_scale_lr: bool = False,
+          log_to: str | None = None, launcher: str = 'none') -> Path | None:
+    """Train a detector.
+
+    Args:
+        config: a config file, or the name of a published one, such as sparse_rcnn_r50_finetune.
+        data: a folder of your own data: COCO JSON, Pascal VOC XML or YOLO txt; or one COCO JSON file.
+        load_from: start from these weights: a file, an address or the name of published ones.
+        load_partial: leave out the weights that do not fit.
+        resume: go on from this checkpoint; True (or 'auto') for the last one of the work dir.
+        work_dir: folder for logs and checkpoints; default work_dirs/CONFIG-NAME.
+        cfg_options: settings of the config to change, such as {'train_cfg.max_epochs': 10}.
+        amp: mixed precision, float16 on a GPU and bfloat16 on a CPU.
+        auto_scale_lr: scale the learning rate by the batch of all processes over auto_scale_lr.base_batch_size.
+        log_to: a tracker that gets the curves, too.
+        launcher: how several processes were started: none, pytorch, slurm or mpi.
+
+    Returns:
+        The checkpoint to use: the compact one for inference if the config writes it, else the best, else the last.
+
+    Raises:
+        UserError: the config, the data or the weights cannot be used, or the work dir holds an earlier training.
+
+    Example:
+        >>> import sparse_rcnn_mm
+        >>> best = sparse_rcnn_mm.train('sparse_rcnn_r50_finetune', 'photos', load_from='sparse_rcnn_r50_3x')
+    """
+    if load_from and resume:
+        raise UserError('--load-from starts a training and --resume goes on with one: give one of them')
+    cfg = load_config(_arguments(config=os.fspath(config), work_dir=work_dir, cfg_options=cfg_options,
+                                 launcher=launcher))
+    if data:
+        set_training_data(cfg, os.fspath(data))
+    if amp:
+        cfg.optim_wrapper.type = 'AmpOptimWrapper' if torch.cuda.is_available() else 'CPUAmpOptimWrapper'
+    if auto_scale_lr and not cfg.get('accumulate_to'):  # there `accumulate` scales it
+        cfg.auto_scale_lr.enable = True
+    if load_partial:
+        cfg.load_partial = True
+    _set_start(cfg, load_from, resume)
+    send_curves_to(cfg, log_to)
+    accumulate(cfg)
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    return _to_use(runner)
+
+
+def evaluate(checkpoint: PathLike, data: PathLike | None = None, *, config: PathLike | None = None,
+             work_dir: PathLike | None = None, cfg_options: Mapping[str, Any] | None = None, precision: str = 'fp32',
+             compile: bool = False, out: PathLike | None = None, show_dir: PathLike | None = None,
+             launcher: str = 'none') -> dict[str, float]:
+    """The COCO metric of a checkpoint.
+
+    Args:
+        checkpoint: a file, or the name of published weights.
+        data: a folder of your own data: its test split, else the validation split, else all of it.
+        config: a config file or a name; default the config inside the checkpoint.
+        work_dir: folder for logs; default the checkpoint's.
+        cfg_options: settings of the config to change.
+        precision, compile: of the network: fp32, bf16 or fp16; with torch.compile.
+        out: write all predictions to this pickle file.
+        show_dir: draw the detections of every image into this folder.
+        launcher: how several processes were started.
+
+    Returns:
+        The metrics by name, such as {'coco/bbox_mAP': 0.45, 'coco/bbox_mAP_50': ...}.
+
+    Raises:
+        UserError: the checkpoint, the config or the data cannot be used.
+
+    Example:
+        >>> import sparse_rcnn_mm
+        >>> sparse_rcnn_mm.evaluate('work_dirs/sparse_rcnn_r50_finetune/inference.pth', 'photos')['coco/bbox_mAP']
+    """
+    if out and not os.fspath(out).endswith(('.pkl', '.pickle')):
+        raise UserError(f'--out {out} must end in .pkl')
+    cfg = testing_config(_arguments(checkpoint=os.fspath(checkpoint), config=config, work_dir=work_dir,
+                                    cfg_options=cfg_options, launcher=launcher, data=data and os.fspath(data)),
+                         precision=precision, compile=compile)
+    if show_dir:
+        cfg.default_hooks.visualization.update(draw=True, test_out_dir=os.fspath(show_dir))
+    if out:
+        dump_predictions(cfg, os.fspath(out))
+    return run_test(cfg).metrics
+
+
+def _arguments(cfg_options: Mapping[str, Any] | None, work_dir: PathLike | None, **others: Any) -> argparse.Namespace:
+    """What `load_config` takes."""
+    return argparse.Namespace(cfg_options=dict(cfg_options or {}), work_dir=work_dir and os.fspath(work_dir), **others)
+
+
+def _set_start(cfg: Config, load_from: PathLike | None, resume: PathLike | bool | None) -> None:
+    """From which weights training starts."""
+    if load_from:
+        cfg.load_from = os.fspath(load_from)
+        cfg.model.backbone.init_cfg = None  # nothing to fetch: the checkpoint has the backbone as well
+    if resume:
+        cfg.resume = True
+        cfg.load_from = None if resume is True or resume == 'auto' else os.fspath(resume)
+
+
+def _to_use(runner: Runner) -> Path | None:
+    compact = [Path(runner.work_dir, hook.name) for hook in runner.hooks if isinstance(hook, InferenceCheckpointHook)]
+    return next((path for path in compact if path.is_file()), None) or saved_checkpoint(runner)

@@ -1,0 +1,57 @@
+"""Detections of one image in the forms that other programs take."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sparse_rcnn_mm.errors import UserError
+
+if TYPE_CHECKING:
+    from .detector import ImageDetections
+
+
+def to_supervision(detections: ImageDetections) -> Any:
+    """`supervision.Detections`, with the class names as `data['class_name']`.
+
+    Raises:
+        UserError: supervision is not installed.
+
+    Example:
+        >>> picture = supervision.BoxAnnotator().annotate(image, detector(image).to_supervision())
+    """
+    try:
+        import supervision
+    except ImportError as error:
+        raise UserError('to_supervision() needs another package: pip install supervision') from error
+    return supervision.Detections(xyxy=detections.boxes, confidence=detections.scores, class_id=detections.labels,
+                                  data={'class_name': np.array(detections.names, dtype=str)})
+
+
+def to_coco(detections: ImageDetections, image_id: int = 1,
+            category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
+    """COCO's result form: one dict a detection, with `bbox` as x, y, width, height.
+
+    Args:
+        detections: n of them.
+        image_id: of the image in the COCO file.
+        category_ids: the id of each class in the COCO file, such as `Detector.category_ids`; default 1, 2, ...
+    """
+    rows = zip(detections.boxes.tolist(), detections.scores.tolist(), detections.labels.tolist(), strict=True)
+    return [{'image_id': image_id, 'category_id': label + 1 if category_ids is None else category_ids[label],
+             'bbox': [x1, y1, x2 - x1, y2 - y1], 'score': score} for (x1, y1, x2, y2), score, label in rows]
+
+
+def to_pandas(detections: ImageDetections) -> Any:
+    """A `pandas.DataFrame` with one row a detection: class, score, x1, y1, x2, y2.
+
+    Raises:
+        UserError: pandas is not installed.
+    """
+    try:
+        import pandas
+    except ImportError as error:
+        raise UserError('to_pandas() needs another package: pip install pandas') from error
+    corners = dict(zip(('x1', 'y1', 'x2', 'y2'), detections.boxes.T, strict=True))
+    return pandas.DataFrame({'class': list(detections.names), 'score': detections.scores, **corners})

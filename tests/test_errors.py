@@ -1,0 +1,97 @@
+"""Sentences for errors that a user can act on, and what they suggest."""
+from __future__ import annotations
+
+import pytest
+from mmengine.registry import DefaultScope, Registry
+
+from sparse_rcnn_mm.engine.settings import all_settings, settings_like
+from sparse_rcnn_mm.errors import UserError, did_you_mean, one_sentence
+from sparse_rcnn_mm.registry import MODELS
+
+
+def said(capsys: pytest.CaptureFixture, **part: object) -> str:
+    """The sentence that building a part of a model ends in."""
+    with pytest.raises(SystemExit), one_sentence(), DefaultScope.overwrite_default_scope('sparse_rcnn_mm'):
+        MODELS.build(part)
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(('name', 'known', 'suggestion'), [
+    ('num_class', ['in_channels', 'num_classes'], " (did you mean 'num_classes'?)"),
+    ('adamw', ['SGD', 'AdamW'], " (did you mean 'AdamW'?)"),
+    ('zebra', ['in_channels', 'num_classes'], ''),
+    ('x', [], ''),
+])
+def test_did_you_mean(name: str, known: list[str], suggestion: str) -> None:
+    assert did_you_mean(name, known) == suggestion
+
+
+def test_an_unknown_argument(capsys: pytest.CaptureFixture) -> None:
+    assert said(capsys, type='DynamicConv', in_channel=3) == (
+        "error: DynamicConv has no argument 'in_channel' (did you mean 'in_channels'?): correct it in the config\n")
+
+
+def test_the_argument_of_a_parent(capsys: pytest.CaptureFixture) -> None:
+    """Python names the class whose __init__ it is, which may not be the one in the config."""
+    registry = Registry('part')
+
+    class Parent:
+        def __init__(self, *, width: int = 1) -> None:
+            pass
+
+    @registry.register_module()
+    class Child(Parent):
+        pass
+
+    with pytest.raises(SystemExit), one_sentence():
+        registry.build({'type': 'Child', 'widht': 2})
+    assert "has no argument 'widht' (did you mean 'width'?)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(('kind', 'suggestion'), [
+    ('SparseRCN', 'SparseRCNN'),  # of this package
+    ('RestNet', 'ResNet'),  # of a parent's registry
+])
+def test_an_unknown_name(kind: str, suggestion: str, capsys: pytest.CaptureFixture) -> None:
+    message = said(capsys, type=kind)
+    assert message == (f"error: the config names the model '{kind}', which does not exist (did you mean "
+                       f"'{suggestion}'?): check it, or import its module by custom_imports\n")
+
+
+def test_an_inner_part_is_looked_up_where_it_would_be(capsys: pytest.CaptureFixture) -> None:
+    """The assigner is built while the criterion is: the suggestion comes from the registry of tasks."""
+    message = said(capsys, type='SetCriterion', assigner=dict(type='HungarianAsigner', match_costs=[]),
+                   loss_cls={}, loss_bbox={}, loss_iou={})
+    assert "'HungarianAsigner', which does not exist (did you mean 'HungarianAssigner'?)" in message
+
+
+def test_other_errors_pass() -> None:
+    for error in (TypeError('unsupported operand'), KeyError('x'), RuntimeError('boom')):
+        with pytest.raises(type(error)), one_sentence():
+            raise error
+    with pytest.raises(SystemExit), one_sentence():
+        raise UserError('x')
+
+
+CONFIG = {'optim_wrapper': {'optimizer': {'type': 'AdamW', 'lr': 1}, 'clip_grad': {'max_norm': 1}},
+          'param_scheduler': [{'type': 'LinearLR', 'end': 5}, {'begin': 5, 'end': 9}],
+          'model': {'roi_head': {'num_stages': 6}, 'scales': [1, 2]}}
+
+
+@pytest.mark.parametrize(('unknown', 'suggestion'), [
+    ('lr', '; did you mean optim_wrapper.optimizer.lr?'),
+    ('optimizer.lr', '; did you mean optim_wrapper.optimizer.lr?'),
+    ('num_stage', '; did you mean model.roi_head.num_stages?'),
+    ('end', '; did you mean param_scheduler.0.end or param_scheduler.1.end?'),
+    ('type', ''),
+    ('zebra', ''),
+])
+def test_settings_of_the_same_or_a_like_end(unknown: str, suggestion: str) -> None:
+    assert settings_like(unknown, CONFIG) == suggestion
+
+
+def test_all_settings() -> None:
+    assert list(all_settings(CONFIG)) == [
+        'optim_wrapper.optimizer.type', 'optim_wrapper.optimizer.lr', 'optim_wrapper.clip_grad.max_norm',
+        'param_scheduler.0.type', 'param_scheduler.0.end', 'param_scheduler.1.begin', 'param_scheduler.1.end',
+        'model.roi_head.num_stages', 'model.scales']
