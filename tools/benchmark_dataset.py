@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import multiprocessing
+import pickle
 import statistics
 import subprocess
 import sys
@@ -32,24 +33,43 @@ def main() -> None:
         print(json.dumps(measured(args.file, args.role, args.kind)))
         return
     kinds = ['ours'] if args.without_mmdet else ['ours', 'mmdet']
-    found: dict[tuple[str, str], list[dict[str, float]]] = {(kind, role): [] for role in ROLES for kind in kinds}
+    found: dict[tuple[str, str], list[dict[str, float]]] = {
+        (kind, role): [] for role in ROLES for kind in kinds if kind == 'ours' or role != 'second process'}
     for _ in range(args.rounds):
         args.file.with_name(f'.{args.file.name}.columns').unlink(missing_ok=True)
         for kind, role in found:
             done = subprocess.run([sys.executable, __file__, str(args.file), '--role', role, '--kind', kind],
                                   capture_output=True, text=True, check=True)
             found[kind, role].append(json.loads(done.stdout.splitlines()[-1]))
-    print('| process | data set | seconds | peak MiB | own MiB |\n|---|---|---|---|---|')
+            print(f'{role}, {kind}: {found[kind, role][-1]}', file=sys.stderr, flush=True)
+    print('| process | data set | seconds | CPU seconds | peak MiB | own MiB |\n|---|---|---|---|---|---|')
     for (kind, role), runs in found.items():
-        seconds, peak, own = (statistics.median(run[key] for run in runs) for key in ('seconds', 'peak', 'own'))
-        print(f'| {role} | {kind} | {seconds:.2f} | {peak:.0f} | {own:.0f} |')
+        seconds, cpu, peak, own = (statistics.median(run[key] for run in runs) for key in runs[0])
+        print(f'| {role} | {kind} | {seconds:.2f} | {cpu:.2f} | {peak:.0f} | {own:.0f} |')
 
 
 def measured(file: Path, role: str, kind: str) -> dict[str, float]:
-    """Seconds, and MiB above what the imported libraries take: the peak, and in the end what no other process shares."""
-    if role.startswith('worker'):
-        return in_worker(build(file, kind), role.split()[-1].removesuffix('ed'))
-    return measure(lambda: build(file, kind))
+    """Seconds, and MiB above what the imported libraries take: the peak, and what no other process shares."""
+    if not role.startswith('worker'):
+        return measure(lambda: build(file, kind))
+    # As a data loader does it: a forked worker has the data set, a spawned one gets it by pickle.
+    dataset, method = build(file, kind), role.split()[-1].removesuffix('ed')
+    context: Any = multiprocessing.get_context(method)
+    result = context.Queue()
+    context.Process(target=work, args=(pickle.dumps(dataset) if method == 'spawn' else dataset, result)).start()
+    return result.get()
+
+
+def work(dataset: Any, result: Any) -> None:
+    """Look some images up, as a worker of a data loader does."""
+
+    def look_up() -> Any:
+        data = pickle.loads(dataset) if isinstance(dataset, bytes) else dataset
+        for index in range(0, len(data), max(len(data) // LOOKS, 1)):
+            data.get_data_info(index)
+        return data
+
+    result.put(measure(look_up))
 
 
 def build(file: Path, kind: str) -> Any:
@@ -68,38 +88,20 @@ def categories(file: Path) -> list[dict[str, Any]]:
     return json.loads('{' + tail[tail.rindex('"categories":'):])['categories']
 
 
-def in_worker(dataset: Any, method: str) -> dict[str, float]:
-    """What a worker of a data loader sees: it gets the data set and looks images up."""
-    context: Any = multiprocessing.get_context(method)
-    result, start = context.Queue(), time.perf_counter()
-    process = context.Process(target=look_up, args=(dataset, result, start))
-    process.start()
-    found = result.get()
-    process.join()
-    return found
-
-
-def look_up(dataset: Any, result: Any, start: float) -> None:
-    before = memory()
-    for index in range(0, len(dataset), max(len(dataset) // LOOKS, 1)):
-        dataset.get_data_info(index)
-    after = memory()
-    result.put({'seconds': time.perf_counter() - start, 'peak': after['VmHWM'] - before['VmRSS'],
-                'own': after['RssAnon'] - before['RssAnon']})
-
-
-def measure(work: Callable[[], object]) -> dict[str, float]:
-    before, start = memory(), time.perf_counter()
-    kept = work()
-    seconds, after = time.perf_counter() - start, memory()
+def measure(job: Callable[[], object]) -> dict[str, float]:
+    before, start, cpu = memory(), time.perf_counter(), time.process_time()
+    kept = job()
+    seconds, cpu, after = time.perf_counter() - start, time.process_time() - cpu, memory()
     assert kept
-    return {'seconds': seconds, 'peak': after['VmHWM'] - before['VmRSS'], 'own': after['RssAnon'] - before['RssAnon']}
+    return {'seconds': seconds, 'cpu': cpu, 'peak': after['VmHWM'] - before['VmRSS'],
+            'own': after['Private_Dirty'] - before['Private_Dirty']}
 
 
 def memory() -> dict[str, float]:
-    """MiB of this process: resident, the most that was resident, and what is not a file."""
-    lines = (line.split() for line in Path('/proc/self/status').read_text().splitlines())
-    return {words[0][:-1]: int(words[1]) / 1024 for words in lines if words[0] in ('VmRSS:', 'VmHWM:', 'RssAnon:')}
+    """MiB of this process: resident, the most that ever was, and what it alone has and no file holds."""
+    text = Path('/proc/self/status').read_text() + Path('/proc/self/smaps_rollup').read_text()
+    return {words[0][:-1]: int(words[1]) / 1024 for words in map(str.split, text.splitlines())
+            if words and words[0] in ('VmRSS:', 'VmHWM:', 'Private_Dirty:')}
 
 
 if __name__ == '__main__':

@@ -25,9 +25,9 @@ def main() -> None:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with args.out.open('w') as file:
         file.write('{"info": {"description": "random"}, "images": [')
-        _write(file, (_image(index) for index in range(images)))
+        file.writelines(_images(images))
         file.write('], "annotations": [')
-        _write(file, _annotations(images, boxes, classes, points))
+        file.writelines(_annotations(images, boxes, classes, points))
         categories = [{'id': index + 1, 'name': f'class {index}'} for index in range(classes)]
         file.write(f'], "categories": {json.dumps(categories)}}}')
     (args.out.parent / 'images').mkdir(exist_ok=True)
@@ -35,31 +35,27 @@ def main() -> None:
     print(f'{args.out}: {images} images, {boxes} boxes, {classes} classes, {args.out.stat().st_size / 2**20:.0f} MiB')
 
 
-def _write(file, entries: Iterator[str]) -> None:  # type: ignore[no-untyped-def]
-    for index, entry in enumerate(entries):
-        file.write(entry if index == 0 else ', ' + entry)
-
-
-def _image(index: int) -> str:
-    width, height = (640, 480) if index % 4 else (427, 640)
-    return (f'{{"license": 1, "file_name": "{index:012d}.jpg", "height": {height}, "width": {width}, '
-            f'"date_captured": "2013-11-14 17:02:52", "id": {index}}}')
+def _images(count: int) -> Iterator[str]:
+    for index in range(count):
+        width, height = (640, 480) if index % 4 else (427, 640)
+        yield (f'{", " if index else ""}{{"license": 1, "file_name": "{index:012d}.jpg", "height": {height}, '
+               f'"width": {width}, "date_captured": "2013-11-14 17:02:52", "id": {index}}}')
 
 
 def _annotations(images: int, boxes: int, classes: int, points: int) -> Iterator[str]:
+    """Parts of the list, each of many entries; every hundredth is a crowd, and few classes have most of the boxes."""
+    polygon = f'"segmentation": [[{", ".join(["%.2f"] * 2 * points)}]], ' if points else ''
+    form = (f'{{{polygon}"area": %.4f, "iscrowd": %d, "image_id": %d, "bbox": [%.2f, %.2f, %.2f, %.2f], '
+            '"category_id": %d, "id": %d}')
     rng = np.random.default_rng(0)
     for start in range(0, boxes, CHUNK):
         count = min(CHUNK, boxes - start)
-        image_ids = rng.integers(images, size=count)
-        labels = (classes * rng.random(count) ** 3).astype(int) + 1
         corners = rng.uniform(0, 300, (count, 4)).round(2)
-        polygons = rng.uniform(0, 427, (count, 2 * points)).round(2).tolist()
-        for index in range(count):
-            x, y, width, height = corners[index].tolist()
-            polygon = f'"segmentation": [{polygons[index]}], ' if points else ''
-            yield (f'{{{polygon}"area": {width * height:.4f}, "iscrowd": {int(rng.random() < 0.01)}, '
-                   f'"image_id": {image_ids[index]}, "bbox": [{x}, {y}, {width}, {height}], '
-                   f'"category_id": {labels[index]}, "id": {start + index + 1}}}')
+        rows = np.concatenate([
+            rng.uniform(0, 427, (count, 2 * points)), corners[:, 2:3] * corners[:, 3:], rng.random((count, 1)) < 0.01,
+            rng.integers(images, size=(count, 1)), corners, classes * rng.random((count, 1)) ** 3 + 1,
+            np.arange(start + 1, start + count + 1)[:, None]], axis=1)
+        yield (', ' if start else '') + ', '.join([form % tuple(row) for row in rows.tolist()])
 
 
 if __name__ == '__main__':
