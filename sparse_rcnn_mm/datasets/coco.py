@@ -72,9 +72,6 @@ class CocoDataset(MMDetCocoDataset):
         """The dicts of all images; nothing here needs them at once."""
         return [self.get_data_info(index) for index in range(len(self))]
 
-    def filter_data(self) -> list[dict]:
-        return self.load_data_list()
-
     def _filtered(self) -> Sequence[int] | np.ndarray:
         """Apply `filter_cfg`; mmdet's own counts crowd boxes and those of other classes as ground truth."""
         everything = range(len(self._columns))
@@ -134,6 +131,7 @@ class CocoDataset(MMDetCocoDataset):
         images, labels = np.divmod(pairs, len(self.cat_ids))
         first, last = (np.searchsorted(images, self._chosen, side) for side in ('left', 'right'))
         counts = last - first
+        # the pairs from first to last of every image, image after image
         places = np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
         return np.stack([np.repeat(np.arange(len(self)), counts), labels[places]], 1)
 

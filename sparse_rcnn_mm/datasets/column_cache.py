@@ -61,21 +61,25 @@ def _shared(path: Path, patiently: _Reader) -> CocoColumns:
     for place in _places(path):
         if (columns := _current(place, path)) is not None:
             return columns
+    parsed = None
     for place in _places(path):
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             with _alone(place):
-                return _current(place, path) or _made(place, path, patiently)
+                if (columns := _current(place, path)) is not None:
+                    return columns
+                parsed = parsed or _parsed(path, patiently)
+                return _written(place, *parsed)
         except OSError as error:
             reason = error
     MMLogger.get_current_instance().warning(
         f'{path}: every process parses it for itself, as its columns cannot be written: {reason}')
-    return _parsed(path, patiently)[0]
+    return (parsed or _parsed(path, patiently))[0]
 
 
 def _places(path: Path) -> tuple[Path, Path]:
     """Beside the annotation file, else in the user's cache folder."""
-    folder = Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'sparse_rcnn_mm'
+    folder = Path(os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache'), 'sparse_rcnn_mm')
     name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
     return path.with_name(f'.{path.name}.columns'), folder / f'{name}.{path.name}.columns'
 
@@ -108,13 +112,13 @@ def _current(place: Path, path: Path) -> CocoColumns | None:
     return columns if source.get('sha256') == _sha256(path) else None
 
 
-def _made(place: Path, path: Path, patiently: _Reader) -> CocoColumns:
-    columns, source = _parsed(path, patiently)
+def _written(place: Path, columns: CocoColumns, source: dict[str, Any]) -> CocoColumns:
     write_arrays(place, {**columns.header, 'source': source}, columns.arrays())
     return open_columns(place, check=False) or columns
 
 
 def _parsed(path: Path, patiently: _Reader) -> tuple[CocoColumns, dict[str, Any]]:
+    """The columns, and what tells later whether they are of the file as it is then."""
     source: dict[str, Any] = {'read': time.time_ns(), 'state': _state(path)}
     source['sha256'] = _sha256(path)
     with path.open('rb') as file:

@@ -212,11 +212,15 @@ def test_where_it_cannot_be_written(tmp_path: Path, large: None, monkeypatch: py
             raise PermissionError('read-only')
         write(place, *content)
 
+    parses: list[int] = []
+    decode = column_cache.decode_columns
+    monkeypatch.setattr(column_cache, 'decode_columns', lambda text: parses.append(1) or decode(text))
     monkeypatch.setattr(column_cache, 'write_arrays', refused)
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
     assert read_columns(str(path), False, '').file == next((tmp_path / 'cache/sparse_rcnn_mm').iterdir())
     monkeypatch.setenv('XDG_CACHE_HOME', str(path))  # no folder
     assert read_columns(str(path), False, '').file is None
+    assert len(parses) == 2  # once each time, however many places refuse
 
 
 def _count_parses(path: Path, log: Path, out: Any) -> None:
