@@ -25,18 +25,22 @@ _MORE_BITS = {'I', 'F', 'I;16', 'I;16L', 'I;16B', 'I;16N'}
 _SEVERAL_FRAMES = {'GIF', 'PNG', 'TIFF', 'WEBP'}  # photographs (MPO) often have a preview besides, which is no frame
 
 
+class TooLargeError(ValueError):
+    """The rest of a sentence that begins with the picture."""
+
+
 @contextmanager
 def opened(source: Any) -> Iterator[Image.Image]:
     """`Image.open` for pictures of up to 178 million pixels, which is Pillow's limit.
 
     Raises:
-        ValueError: the picture is larger.
+        TooLargeError: the picture is larger.
     """
     try:
         image = Image.open(source)
     except Image.DecompressionBombError as error:
-        raise ValueError(f'it has more than the {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels that are '
-                         'read: cut it into tiles') from error
+        raise TooLargeError(f'has more than the {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels that are '
+                            'read: cut it into tiles') from error
     with image:
         yield image
 

@@ -17,7 +17,7 @@ from PIL import Image
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.registry import TRANSFORMS
 
-from .decoding import opened, pixels
+from .decoding import TooLargeError, opened, pixels
 
 
 # The second name is the one that mmdet's inferencer looks for; in this scope it means RGB by Pillow as well.
@@ -53,6 +53,8 @@ class LoadRGBImage(BaseTransform):
         try:
             with opened(io.BytesIO(content)) as image:
                 return pixels(image)
+        except TooLargeError as error:
+            raise UserError(f'image {path} {error}') from error
         except Exception as error:  # Pillow's decoders raise more than OSError on broken files
             raise UserError(f'image {path} is corrupt or in no format that Pillow reads: {error}') from error
 
