@@ -4,16 +4,20 @@ from __future__ import annotations
 import contextlib
 import io
 import os.path as osp
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 from mmengine import fileio
+from mmengine.dataset import force_full_init
 from mmengine.logging import MMLogger
 
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.registry import DATASETS
 
-from .coco_json import full_path, read_coco_json
+from .coco_columns import CocoColumns
+from .coco_json import full_path
+from .column_cache import read_columns
 
 with contextlib.redirect_stdout(io.StringIO()):  # onedl's mmdet prints twice that it goes without OneDL's data sets
     from mmdet.datasets import CocoDataset as MMDetCocoDataset
@@ -28,8 +32,13 @@ class CocoDataset(MMDetCocoDataset):
     ones), and images without any box, unless `filter_cfg` has `filter_empty_gt=True` or a `min_size`.
     Masks are not loaded. Labels number the classes in the order of `metainfo.classes`, whatever the file has.
 
-    Files are checked when the data set is built, so a mistake shows before training: `UserError`.
+    Files are checked when the data set is built, so a mistake shows before training: `UserError`. Annotations stay in
+    the columns of `read_columns`, which all processes share; `get_data_info` makes the dict of one image of them.
     """
+
+    _fully_initialized: bool
+    _columns: CocoColumns
+    _chosen: Sequence[int] | np.ndarray  # images of the columns, after filtering and `indices`
 
     HOW_TO_GET = ("'python tools/download_coco.py' fetches COCO 2017 to data/coco (annotations, train2017, val2017); "
                   'for other data set data_root, ann_file and data_prefix.img of the data set')
@@ -45,35 +54,101 @@ class CocoDataset(MMDetCocoDataset):
             merged.pop('palette', None)
         return merged
 
+    def full_init(self) -> None:
+        if self._fully_initialized:
+            return
+        if self.proposal_file is not None:
+            raise UserError(f'proposal_file of the data set is not read: proposals are learned; remove '
+                            f'{self.proposal_file} from the config')
+        self._columns = read_columns(self.ann_file, self.test_mode, self.HOW_TO_GET, self.backend_args)
+        self._match_classes(self._columns.header['categories'])
+        self._check_images(self._columns.header['first_image'])
+        self._chosen = self._filtered()
+        self._fully_initialized = True
+        if self._indices is not None:
+            self.get_subset_(self._indices)
+
     def load_data_list(self) -> list[dict]:
-        """One dict an image, in the order of the file names.
+        """The dicts of all images; nothing here needs them at once."""
+        return [self.get_data_info(index) for index in range(len(self))]
 
-        COCO's file names are its image ids, by which detectron2 sorts; and the same images are in the same order then
-        whatever form their annotations came in, so that a seed gives the same training.
-        """
-        coco = read_coco_json(self.ann_file, self.test_mode, self.HOW_TO_GET, self.backend_args)
-        self._match_classes(coco['categories'])
-        self._check_images(coco['images'][0]['file_name'])
-        instances = defaultdict(list)
-        for annotation in coco['annotations']:
-            if self._is_kept(annotation):
-                instances[annotation['image_id']].append(self._instance(annotation))
-        return [{
-            'img_path': osp.join(self._image_folder, image['file_name']),
-            'img_id': image['id'],
-            'height': image['height'],
-            'width': image['width'],
-            'instances': instances[image['id']],
-        } for image in sorted(coco['images'], key=lambda image: (image['file_name'], image['id']))]
-
-    def filter_data(self) -> list[dict]:
+    def _filtered(self) -> Sequence[int] | np.ndarray:
         """Apply `filter_cfg`; mmdet's own counts crowd boxes and those of other classes as ground truth."""
+        everything = range(len(self._columns))
         if self.test_mode or not self.filter_cfg:
-            return self.data_list
-        min_size = self.filter_cfg.get('min_size', 0)
-        with_boxes_only = self.filter_cfg.get('filter_empty_gt', False)
-        return [data for data in self.data_list
-                if min(data['width'], data['height']) >= min_size and (data['instances'] or not with_boxes_only)]
+            return everything
+        kept = self._columns.sizes.min(1) >= self.filter_cfg.get('min_size', 0)
+        if self.filter_cfg.get('filter_empty_gt', False):
+            boxes = np.concatenate([[0], np.cumsum(self._labels(slice(None)) >= 0)])
+            kept &= boxes[self._columns.starts[1:]] > boxes[self._columns.starts[:-1]]
+        return np.flatnonzero(kept)
+
+    def _labels(self, rows: slice) -> np.ndarray:
+        """Label of each of these annotations, -1 for those that are dropped."""
+        labels = self._label_of[self._columns.categories[rows]]
+        return np.where(self._columns.flags[rows] == 0, labels, -1)
+
+    @force_full_init
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    @force_full_init
+    def get_data_info(self, idx: int) -> dict[str, Any]:
+        """One image: `img_path`, `img_id`, `height`, `width`, `instances` (boxes are x1, y1, x2, y2), `sample_idx`."""
+        columns, image = self._columns, int(self._chosen[idx])
+        rows = columns.annotations(image)
+        labels = self._labels(rows)
+        boxes = columns.boxes[rows][labels >= 0]
+        boxes[:, 2:] += boxes[:, :2]
+        width, height = columns.sizes[image].tolist()
+        return {
+            'img_path': osp.join(self._image_folder, columns.name(image)),
+            'img_id': int(columns.image_ids[image]),
+            'height': height,
+            'width': width,
+            'instances': [{'bbox': box, 'bbox_label': label, 'ignore_flag': 0}
+                          for box, label in zip(boxes.tolist(), labels[labels >= 0].tolist(), strict=True)],
+            'sample_idx': idx if idx >= 0 else len(self) + idx,
+        }
+
+    @force_full_init
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """The label of every box of an image (mmdet's name for them)."""
+        labels = self._labels(self._columns.annotations(int(self._chosen[idx])))
+        return labels[labels >= 0].tolist()
+
+    @force_full_init
+    def image_sizes(self) -> np.ndarray:
+        """(I, 2) width and height of every image, without its dict."""
+        return self._columns.sizes[np.asarray(self._chosen)]
+
+    @force_full_init
+    def labels_in_images(self) -> np.ndarray:
+        """(P, 2) every pair of an image and a label that is in it, each pair once, in order."""
+        labels = self._labels(slice(None)).astype(np.int64)
+        images = np.repeat(np.arange(len(self._columns)), np.diff(self._columns.starts))
+        pairs = np.unique(images[labels >= 0] * len(self.cat_ids) + labels[labels >= 0])
+        images, labels = np.divmod(pairs, len(self.cat_ids))
+        first, last = (np.searchsorted(images, self._chosen, side) for side in ('left', 'right'))
+        counts = last - first
+        # the pairs from first to last of every image, image after image
+        places = np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+        return np.stack([np.repeat(np.arange(len(self)), counts), labels[places]], 1)
+
+    @force_full_init
+    def get_subset_(self, indices: int | Sequence[int]) -> None:
+        """Keep the first (or, for a negative number, the last) images only, or those of a list."""
+        if isinstance(indices, int):
+            self._chosen = self._chosen[:indices] if indices >= 0 else self._chosen[indices:]
+        else:
+            self._chosen = np.asarray(self._chosen)[np.asarray(indices, dtype=int)]
+
+    @force_full_init
+    def get_subset(self, indices: int | Sequence[int]) -> CocoDataset:
+        """A copy with these images; the annotations are not copied."""
+        subset = self._copy_without_annotation()
+        subset.get_subset_(indices)
+        return subset
 
     @property
     def _image_folder(self) -> str:
@@ -98,6 +173,7 @@ class CocoDataset(MMDetCocoDataset):
         ids = {category['name']: category['id'] for category in categories}
         self.cat_ids = [ids[name] for name in classes]
         self.cat2label = {category_id: label for label, category_id in enumerate(self.cat_ids)}
+        self._label_of = np.array([self.cat2label.get(category['id'], -1) for category in categories])
         # goes into checkpoints with the class names, so that predictions can be written with the file's ids
         self._metainfo['cat_ids'] = tuple(self.cat_ids)
 
@@ -108,21 +184,6 @@ class CocoDataset(MMDetCocoDataset):
         if not fileio.isfile(osp.join(folder, first), backend_args=self.backend_args):
             raise UserError(f'{full_path(self.ann_file)} names the image {first}, which is not in the image folder '
                             f'{folder}: set data_prefix.img of the data set to the folder that it is in')
-
-    def _is_kept(self, annotation: dict) -> bool:
-        polygons = annotation.get('segmentation')
-        invalid = bool(polygons) and isinstance(polygons, list) and all(
-            isinstance(polygon, list) and (len(polygon) < 6 or len(polygon) % 2) for polygon in polygons)
-        return not (annotation.get('iscrowd') or annotation.get('ignore') or invalid
-                    or annotation['category_id'] not in self.cat2label)
-
-    def _instance(self, annotation: dict) -> dict:
-        x, y, width, height = annotation['bbox']
-        return {
-            'bbox': [x, y, x + width, y + height],
-            'bbox_label': self.cat2label[annotation['category_id']],
-            'ignore_flag': 0,
-        }
 
 
 def _shown(names: tuple[str, ...], limit: int = 10) -> str:

@@ -2,8 +2,8 @@
 from __future__ import annotations
 
 import json
-import math
 import os.path as osp
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
@@ -36,6 +36,8 @@ def read_coco_json(path: str, evaluated: bool, missing_hint: str, backend_args: 
         coco = json.loads(fileio.get(path, backend_args=backend_args))
     except json.JSONDecodeError as error:
         raise UserError(f'annotation file {path} is not valid JSON: {error}') from error
+    except RecursionError as error:
+        raise UserError(f'annotation file {path} is not in COCO format: its brackets are nested too deeply') from error
     except UnicodeDecodeError as error:
         raise UserError(f'annotation file {path} is not JSON but binary data') from error
     if evaluated and isinstance(coco, dict) and 'images' in coco:
@@ -102,6 +104,8 @@ def _entry_fault(entry: object, ids: set, fault_of: Callable[[dict], str]) -> st
         return f'is a {type(entry).__name__}, not an object'
     if not isinstance(entry.get('id'), int):
         return f"needs a whole number as 'id', not {entry.get('id')!r}"
+    if abs(entry['id']) >= 2**63:
+        return "needs a whole number of at most 64 bits as 'id'"
     if entry['id'] in ids:
         return 'repeats the id of an entry before it'
     ids.add(entry['id'])
@@ -116,7 +120,7 @@ def _image_fault(image: dict) -> str:
     if not isinstance(image.get('file_name'), str):
         return "has no 'file_name'"
     for key in ('width', 'height'):
-        if not isinstance(image.get(key), (int, float)) or image[key] <= 0:
+        if not _is_number(image.get(key)) or image[key] <= 0:
             return f"needs a positive number of pixels as '{key}', not {image.get(key)!r}"
     return ''
 
@@ -128,14 +132,19 @@ def _annotation_fault(annotation: dict, image_ids: Collection, category_ids: Col
     box = annotation.get('bbox')
     if not _is_box(box):
         return f"needs 'bbox' as [x, y, width, height] with a width and height of at least 0, not {box!r}"
-    if evaluated:
-        for key in ('area', 'iscrowd'):
-            if not isinstance(annotation.get(key), (int, float)):
-                return f"has no '{key}', which the COCO metric needs"
+    for key in ('iscrowd', 'ignore'):
+        if not isinstance(annotation.get(key, 0), (int, float, type(None))):
+            return f"has {annotation[key]!r} as '{key}', which is neither 0 nor 1"
+    for key in ('area', 'iscrowd') if evaluated else ():
+        if not _is_number(annotation.get(key)):
+            return f"has no '{key}', which the COCO metric needs"
     return ''
 
 
+def _is_number(value: object) -> bool:
+    """Finite, and no larger than a double can be."""
+    return isinstance(value, (int, float)) and abs(value) < sys.float_info.max
+
+
 def _is_box(box: object) -> bool:
-    return (isinstance(box, list) and len(box) == 4
-            and all(isinstance(value, (int, float)) and math.isfinite(value) for value in box)
-            and box[2] >= 0 and box[3] >= 0)
+    return isinstance(box, list) and len(box) == 4 and all(map(_is_number, box)) and box[2] >= 0 and box[3] >= 0

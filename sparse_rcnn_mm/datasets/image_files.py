@@ -8,11 +8,14 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image, ImageOps
+from PIL import Image
 
-SUFFIXES = frozenset({'.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.gif', '.ppm'})
+from .decoding import opened, orientation_of, pixels
+
+# For training, testing and inference.
+SUFFIXES = frozenset({'.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.webp', '.tif', '.tiff', '.gif', '.ppm',
+                      '.pgm', '.pnm', '.avif', '.jp2'})
 _END = {'JPEG': b'\xff\xd9', 'MPO': b'\xff\xd9', 'PNG': b'IEND'}
-_EXIF_ORIENTATION = 0x0112
 _TAIL = 4096  # bytes; some cameras write a few after the end of the image
 
 
@@ -50,11 +53,12 @@ def image_size(path: str, decode: bool = False) -> ImageSize:
         decode: decode every file, which also finds damage in its middle.
     """
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
             width, height = image.size
             if decode or not _ends_well(path, image.format or ''):
-                width, height = ImageOps.exif_transpose(image).size
-                image.convert('RGB')
+                height, width = pixels(image).shape[:2]
+                if image.format in ('JPEG', 'MPO') and image.mode in ('RGB', 'L'):
+                    _decode_strictly(path)
             elif _orientation(image) >= 5:
                 width, height = height, width
         return ImageSize(width, height)
@@ -66,9 +70,19 @@ def image_size(path: str, decode: bool = False) -> ImageSize:
 
 def _orientation(image: Image.Image) -> int:
     # Pillow decodes a whole PNG to look for EXIF behind its pixels, where next to no file has it.
-    if image.format == 'PNG' and 'exif' not in image.info:
+    # The size of a TIFF is upright already.
+    if (image.format == 'PNG' and 'exif' not in image.info) or image.format == 'TIFF':
         return 1
-    return image.getexif().get(_EXIF_ORIENTATION, 1)
+    return orientation_of(image)
+
+
+def _decode_strictly(path: str) -> None:
+    """Raise ValueError where data is missing in the middle of a JPEG, which Pillow fills with gray without a word."""
+    try:
+        from simplejpeg import decode_jpeg
+    except ImportError:
+        return
+    decode_jpeg(Path(path).read_bytes(), strict=True)
 
 
 def _ends_well(path: str, kind: str) -> bool:

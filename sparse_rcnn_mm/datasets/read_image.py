@@ -4,10 +4,11 @@ from __future__ import annotations
 import os
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from sparse_rcnn_mm.errors import UserError
 
+from .decoding import pixels
 from .transforms import LoadRGBImage
 
 # A file, a Pillow image, or an array (H, W, 3) uint8 in RGB order.
@@ -21,7 +22,7 @@ def read_image(image: ImageLike) -> np.ndarray:
         UserError: the file cannot be read, or the array is no such image.
     """
     if isinstance(image, Image.Image):
-        return np.array(ImageOps.exif_transpose(image).convert('RGB'))
+        return pixels(image)
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise UserError(f'an image array is (H, W, 3) uint8 in RGB order, not {image.shape} {image.dtype}')

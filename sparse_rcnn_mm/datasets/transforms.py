@@ -12,10 +12,12 @@ from collections.abc import Sequence
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine import fileio
-from PIL import Image, ImageOps
+from PIL import Image
 
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.registry import TRANSFORMS
+
+from .decoding import TooLargeError, opened, pixels
 
 
 # The second name is the one that mmdet's inferencer looks for; in this scope it means RGB by Pillow as well.
@@ -49,8 +51,10 @@ class LoadRGBImage(BaseTransform):
         except OSError as error:
             raise UserError(f'cannot read image {path}: {error.strerror or error}') from error
         try:
-            with Image.open(io.BytesIO(content)) as image:
-                return np.array(ImageOps.exif_transpose(image).convert('RGB'))
+            with opened(io.BytesIO(content)) as image:
+                return pixels(image)
+        except TooLargeError as error:
+            raise UserError(f'image {path} {error}') from error
         except Exception as error:  # Pillow's decoders raise more than OSError on broken files
             raise UserError(f'image {path} is corrupt or in no format that Pillow reads: {error}') from error
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from sparse_rcnn_mm.datasets.image_files import SUFFIXES as IMAGE_SUFFIXES
 from sparse_rcnn_mm.errors import UserError
 
-IMAGE_SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.ppm', '.pgm', '.jfif'}
 VIDEO_SUFFIXES = {'.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv', '.flv', '.ts', '.gifv'}
 DEFAULT_FPS = 25.0
 

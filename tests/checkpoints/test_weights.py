@@ -203,5 +203,6 @@ def test_a_detector_by_name(server: FileServer, contents: dict, monkeypatch: pyt
     monkeypatch.setitem(NAMES, 'digits', weights.Weights('sparse_rcnn_r18_digits', 'x', 'digits.pth', 0.))
     detector = Detector.from_checkpoint('digits', device='cpu', fast=False)
     assert detector.classes == tuple('abcdefghij')
-    assert all(torch.equal(value, contents['state_dict'][name]) for name, value in detector.backend.model.state_dict().items())
+    loaded = detector.backend.model.state_dict()
+    assert all(torch.equal(value, contents['state_dict'][name]) for name, value in loaded.items())
     assert server.asked == [None]

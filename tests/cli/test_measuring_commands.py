@@ -36,7 +36,8 @@ def test_benchmark_of_prediction(capsys: pytest.CaptureFixture) -> None:
     out = capsys.readouterr().out
     assert out.endswith('\n\nwritten to out/benchmark/predict.*\n')
     (row,) = json.loads(Path('out/benchmark/predict.json').read_text())
-    assert set(row['part_seconds']) == {'backbone', 'neck', 'proposals', 'flattening', 'stage 1', 'stage 2', 'stage 3', 'rest'}
+    assert set(row['part_seconds']) == {'backbone', 'neck', 'proposals', 'flattening', 'stage 1', 'stage 2', 'stage 3',
+                                        'rest'}
     first, second, last = (row['flops'][f'stage {i + 1}'] for i in range(3))
     assert first < second < last  # no dynamic kernels in the first, no classifier in all but the last
     assert row['flops']['rest'] == 0

@@ -1,17 +1,23 @@
 """The COCO metric: classes matched by name whatever their order, and mistakes said in one sentence."""
 from __future__ import annotations
 
+import copy
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from mmdet.datasets.api_wrappers import COCO, COCOeval
+from mmdet.evaluation import CocoMetric as MMDetCocoMetric
 
 import sparse_rcnn_mm.registry as registry
+from sparse_rcnn_mm.datasets.column_cache import read_columns
 from sparse_rcnn_mm.errors import UserError
-from sparse_rcnn_mm.evaluation import CocoMetric
+from sparse_rcnn_mm.evaluation import CocoMetric, FasterCocoMetric
+from sparse_rcnn_mm.evaluation.coco_api import coco_api
 
 # File order, id order and name order all differ.
 CATEGORIES = [{'id': 9, 'name': 'dog'}, {'id': 2, 'name': 'fox'}, {'id': 5, 'name': 'cat'}]
@@ -88,3 +94,111 @@ def test_another_data_set_is_said(ann_file: str) -> None:
 def test_an_unknown_option_is_refused(ann_file: str) -> None:
     with pytest.raises(TypeError, match='no_such_option'):
         CocoMetric(ann_file, no_such_option=1)
+
+
+def _random_file(path: Path, images: int = 40, boxes: int = 400, classes: int = 5) -> dict:
+    """Boxes of all sizes, some of them crowds, with images and annotations in no order."""
+    rng = np.random.RandomState(0)
+    corners, sides = rng.uniform(0, 300, (boxes, 2)), rng.choice([10, 50, 200], (boxes, 1)) * rng.rand(boxes, 2)
+    coco = {
+        'images': [{'id': int(number), 'file_name': f'{rng.rand()}.jpg', 'width': 500, 'height': 500}
+                   for number in rng.permutation(images) + 3],
+        'categories': [{'id': int(number), 'name': f'class {number}'} for number in rng.permutation(classes) + 1],
+        'annotations': [{
+            'id': int(index) + 1, 'image_id': int(rng.randint(3, images + 3)),
+            'category_id': int(rng.randint(classes) + 1),
+            'bbox': [*corners[index], *sides[index]], 'area': float(sides[index].prod()) * 0.7,
+            'iscrowd': int(rng.rand() < 0.1)} for index in rng.permutation(boxes)]}
+    path.write_text(json.dumps(coco))
+    return coco
+
+
+def _random_samples(coco: dict, extra: int = 20) -> list[dict[str, Any]]:
+    """Every box, moved a little and some with another label, and others; scores with ties."""
+    rng = np.random.RandomState(1)
+    names = [category['name'] for category in coco['categories']]
+    name_of = {category['id']: category['name'] for category in coco['categories']}
+    samples = []
+    for image in coco['images']:
+        entries = [entry for entry in coco['annotations'] if entry['image_id'] == image['id']]
+        boxes = np.array([entry['bbox'] for entry in entries]).reshape(-1, 4)
+        boxes = boxes + rng.normal(0, 0.08, boxes.shape) * boxes[:, [2, 3, 2, 3]]
+        boxes = np.concatenate([boxes, rng.uniform(1, 300, (extra, 4))])
+        boxes[:, 2:] += boxes[:, :2]
+        labels = [names.index(name_of[entry['category_id']]) for entry in entries]
+        labels = np.where(rng.rand(len(boxes)) < 0.8, [*labels, *rng.randint(len(names), size=extra)], 0)
+        samples.append({'img_id': image['id'], 'ori_shape': (500, 500), 'pred_instances': {
+            'bboxes': torch.tensor(boxes), 'scores': torch.tensor(rng.randint(1, 30, len(boxes)) / 30),
+            'labels': torch.tensor(labels)}})
+    return samples
+
+
+def _measured(metric: MMDetCocoMetric, names: list[str], samples: list[dict]) -> dict[str, float]:
+    metric.dataset_meta = {'classes': tuple(names)}
+    for sample in samples:
+        metric.process({}, [sample])
+    return metric.evaluate(len(samples))
+
+
+def test_ground_truth_from_columns_measures_as_mmdet_does(tmp_path: Path) -> None:
+    coco = _random_file(tmp_path / 'coco.json')
+    samples = _random_samples(coco)
+    options = dict(metric=['bbox', 'proposal'])
+    names = [category['name'] for category in coco['categories']]
+    ours = CocoMetric(str(tmp_path / 'coco.json'), **options)
+    expected = _measured(MMDetCocoMetric(str(tmp_path / 'coco.json'), **options), names, samples)
+    assert len(expected) == 12 and 0.1 < expected['coco/bbox_mAP'] < 0.9
+    for _ in range(2):  # a second validation starts from nothing
+        measured = _measured(ours, names, samples)
+        assert measured == pytest.approx(expected, abs=1e-12, nan_ok=True)
+    assert ours._coco_api is ours._columns  # the index is not kept
+
+
+def test_the_index_from_columns_is_that_of_the_file(tmp_path: Path) -> None:
+    coco = _random_file(tmp_path / 'coco.json')
+    ours = coco_api(read_columns(str(tmp_path / 'coco.json'), True, ''))
+    theirs = COCO(str(tmp_path / 'coco.json'))
+    assert {key: {name: entry[name] for name in theirs.anns[key]} for key, entry in ours.anns.items()} == theirs.anns
+    assert {key: [entry['id'] for entry in value] for key, value in ours.imgToAnns.items()} == {
+        key: [entry['id'] for entry in value] for key, value in theirs.imgToAnns.items()}
+    assert ours.imgs == theirs.imgs and ours.cats == theirs.cats
+    assert ours.get_ann_ids([3]) == theirs.get_ann_ids([3])
+    assert len(coco['annotations']) == len(ours.anns)
+
+
+def test_faster_coco_eval_gives_the_same_numbers(tmp_path: Path) -> None:
+    """Every precision and recall, not only the means that mmdet rounds."""
+    faster = pytest.importorskip('faster_coco_eval')
+    coco = _random_file(tmp_path / 'coco.json')
+    samples = _random_samples(coco)
+    names = [category['name'] for category in coco['categories']]
+    kept: dict[str, Any] = {}
+
+    class Kept(CocoMetric):
+        def results2json(self, results: Any, prefix: str) -> dict:
+            files = super().results2json(results, prefix)
+            kept['found'] = json.loads(Path(files['bbox']).read_text())
+            return files
+
+    plain = _measured(Kept(str(tmp_path / 'coco.json'), classwise=True), names, samples)
+    quick = _measured(FasterCocoMetric(str(tmp_path / 'coco.json'), classwise=True), names, samples)
+    assert quick == pytest.approx(plain, abs=1e-12, nan_ok=True)
+    columns, evaluations = read_columns(str(tmp_path / 'coco.json'), True, ''), []
+    for kind in (COCOeval, faster.COCOeval_faster):
+        truth = coco_api(columns)
+        evaluation = kind(truth, truth.loadRes(copy.deepcopy(kept['found'])), 'bbox')
+        evaluation.params.maxDets = [100, 300, 1000]
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+        evaluations.append(evaluation)
+    for name in ('precision', 'recall', 'scores'):
+        np.testing.assert_allclose(evaluations[1].eval[name], evaluations[0].eval[name], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(evaluations[1].stats[:12], evaluations[0].stats, rtol=0, atol=1e-12)
+
+
+def test_faster_coco_eval_is_asked_for_where_it_is_missing(ann_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, 'faster_coco_eval', None)
+    with pytest.raises(UserError, match='pip install faster-coco-eval, or take CocoMetric'):
+        FasterCocoMetric(ann_file)
+    assert registry.METRICS.get('FasterCocoMetric') is FasterCocoMetric

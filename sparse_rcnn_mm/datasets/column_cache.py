@@ -1,0 +1,142 @@
+"""The columns of an annotation file, parsed by one process and mapped by all others; docs/large_data.md tells where."""
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from mmengine import fileio
+from mmengine.logging import MMLogger
+
+from sparse_rcnn_mm.errors import UserError
+
+from .array_file import write_arrays
+from .coco_columns import CocoColumns, open_columns
+from .coco_decode import NotPlain, columns_of, decode_columns
+from .coco_json import full_path, read_coco_json
+
+SMALL = 2**22  # bytes of JSON: below, parsing takes less time than a file is worth
+# A file system's clock ticks coarsely: what was changed just before it was read may change again at the same time.
+_TICK = 5 * 10**9  # nanoseconds
+_Reader = Callable[[], CocoColumns]
+
+
+def read_columns(path: str, evaluated: bool, missing_hint: str, backend_args: dict | None = None) -> CocoColumns:
+    """The checked content of an annotation file; arguments and errors are those of `read_coco_json`.
+
+    A file that is not small is parsed by the first process that asks; this and all others map what it wrote.
+    """
+    path = full_path(path)
+    if not fileio.isfile(path, backend_args=backend_args):
+        raise UserError(f'annotation file not found: {path}; {missing_hint}')
+
+    def patiently() -> CocoColumns:
+        return columns_of(read_coco_json(path, evaluated, missing_hint, backend_args))
+
+    if backend_args is not None or '://' in path:
+        columns = _decoded(fileio.get(path, backend_args=backend_args), patiently)
+    elif os.path.getsize(path) < SMALL:
+        columns = _decoded(Path(path).read_bytes(), patiently)
+    else:
+        columns = _shared(Path(path), patiently)
+    usable = columns.header['for_metric'] if evaluated else columns.header['annotated']
+    return columns if usable else patiently()
+
+
+def _decoded(text: Any, patiently: _Reader) -> CocoColumns:
+    try:
+        return decode_columns(text)
+    except NotPlain:  # the slow reader takes more forms, and says what is wrong
+        return patiently()
+
+
+def _shared(path: Path, patiently: _Reader) -> CocoColumns:
+    """Mapped from the cache of the annotation file, which is made if there is none that is whole and current."""
+    for place in _places(path):
+        if (columns := _current(place, path)) is not None:
+            return columns
+    parsed = None
+    for place in _places(path):
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with _alone(place):
+                if (columns := _current(place, path)) is not None:
+                    return columns
+                parsed = parsed or _parsed(path, patiently)
+                return _written(place, *parsed)
+        except OSError as error:
+            reason = error
+    MMLogger.get_current_instance().warning(
+        f'{path}: every process parses it for itself, as its columns cannot be written: {reason}')
+    return (parsed or _parsed(path, patiently))[0]
+
+
+def _places(path: Path) -> tuple[Path, Path]:
+    """Beside the annotation file, else in the user's cache folder."""
+    folder = Path(os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache'), 'sparse_rcnn_mm')
+    name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    return path.with_name(f'.{path.name}.columns'), folder / f'{name}.{path.name}.columns'
+
+
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """Let the other processes wait for the one that parses, where the file system has locks."""
+    lock = FileLock(place.with_name(f'{place.name}.lock'))
+    try:
+        lock.acquire()
+    except NotImplementedError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)  # at worst another process parses at the same time
+        lock.release()
+
+
+def _current(place: Path, path: Path) -> CocoColumns | None:
+    """The columns at `place` if they are whole and of the annotation file as it is now."""
+    columns = open_columns(place)
+    if columns is None:
+        return None
+    source = columns.header.get('source', {})
+    if source.get('state') == _state(path) and source['read'] - path.stat().st_ctime_ns > _TICK:
+        return columns
+    # Copied, touched, or written only just now: what it holds decides.
+    return columns if source.get('sha256') == _sha256(path) else None
+
+
+def _written(place: Path, columns: CocoColumns, source: dict[str, Any]) -> CocoColumns:
+    write_arrays(place, {**columns.header, 'source': source}, columns.arrays())
+    return open_columns(place, check=False) or columns
+
+
+def _parsed(path: Path, patiently: _Reader) -> tuple[CocoColumns, dict[str, Any]]:
+    """The columns, and what tells later whether they are of the file as it is then."""
+    source: dict[str, Any] = {'read': time.time_ns(), 'state': _state(path)}
+    source['sha256'] = _sha256(path)
+    with path.open('rb') as file:
+        columns = _decoded(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), patiently)
+    if source['state'] != _state(path):
+        raise UserError(f'annotation file {path} was changed while it was read: start again')
+    return columns, source
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open('rb') as file:
+        while block := file.read(2**23):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _state(path: Path) -> list[int]:
+    """Changes with every change of the file: the change time cannot be set back, as the modification time can."""
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]

@@ -1,0 +1,318 @@
+"""Columns of an annotation file: the same values as its dicts, kept in one file that is never stale nor damaged."""
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import pickle
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sparse_rcnn_mm.datasets import CocoDataset, column_cache
+from sparse_rcnn_mm.datasets.array_file import open_arrays, write_arrays
+from sparse_rcnn_mm.datasets.column_cache import read_columns
+from sparse_rcnn_mm.errors import UserError
+
+SEGMENTATIONS: list[Any] = [
+    None, [], [[]], [[1, 2, 3, 4, 5, 6]], [[1, 2, 3, 4, 5]], [[1, 2, 3, 4, 5, 6, 7]], [[-1.5, 2, 3, 4, 5, 6], [1]],
+    [[1, 2], [1, 2, 3, 4, 5, 6]], [[1, 2], []], [1, 2, 3], {'counts': [1, 2], 'size': [3, 4]}, [[[1, 2, 3, 4, 5, 6]]],
+    [['1,2,3,4,5,6']], [{'a': [1, 2]}], 'text', 0]
+
+
+def _coco(seed: int, images: int = 30, annotations: int = 300) -> dict[str, list[dict]]:
+    rng = random.Random(seed)
+    ids = rng.sample(range(-5, 10**12), images)
+    names = [rng.choice(['b', 'a/ü', '\U0001f600', '', '￿']) + str(rng.randrange(9)) for _ in range(images)]
+    return {
+        'images': [{'id': id_, 'file_name': name, 'width': rng.choice([20, 10**4]), 'height': rng.choice([20, 21]),
+                    'extra': {'nested': ['},{']}} for id_, name in zip(ids, names, strict=True)],
+        'categories': [{'id': 7, 'name': 'cat'}, {'id': 0, 'name': 'dog'}, {'id': 3, 'name': 'fox'}],
+        'annotations': [{
+            'id': index, 'image_id': rng.choice(ids), 'category_id': rng.choice([7, 0, 3]), 'area': rng.random() * 1e3,
+            'bbox': [rng.choice([rng.uniform(-9, 9), 3, 1e-7, 0.1]) for _ in range(2)]
+            + [rng.choice([rng.uniform(0, 9), 3, 1e-7, 0.1]) for _ in range(2)],
+            'iscrowd': rng.choice([0, 0, 0, 1, False]), 'segmentation': rng.choice(SEGMENTATIONS),
+            **rng.choice([{}, {}, {}, {'ignore': 1}, {'ignore': None}])} for index in range(annotations)]}
+
+
+def _expected(coco: dict, classes: tuple[str, ...]) -> list[dict]:
+    """A second implementation, on the dicts of the file."""
+    label_of = {category['id']: classes.index(category['name']) for category in coco['categories']
+                if category['name'] in classes}
+
+    def kept(entry: dict) -> bool:
+        polygons = entry.get('segmentation')
+        invalid = bool(polygons) and isinstance(polygons, list) and all(
+            isinstance(polygon, list) and (len(polygon) < 6 or len(polygon) % 2) for polygon in polygons)
+        return not (entry.get('iscrowd') or entry.get('ignore') or invalid) and entry['category_id'] in label_of
+
+    found = []
+    for image in sorted(coco['images'], key=lambda image: (image['file_name'], image['id'])):
+        entries = [entry for entry in coco['annotations'] if entry['image_id'] == image['id'] and kept(entry)]
+        boxes = [[x, y, x + width, y + height] for x, y, width, height in (entry['bbox'] for entry in entries)]
+        found.append({
+            'img_path': f'/images/{image["file_name"]}', 'img_id': image['id'], 'height': image['height'],
+            'width': image['width'], 'sample_idx': len(found), 'instances': [
+                {'bbox': box, 'bbox_label': label_of[entry['category_id']], 'ignore_flag': 0}
+                for box, entry in zip(boxes, entries, strict=True)]})
+    return found
+
+
+@pytest.fixture(params=['in memory', 'mapped', 'patient'])
+def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param != 'in memory':
+        monkeypatch.setattr(column_cache, 'SMALL', 0)
+    return request.param
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file counts as large."""
+    monkeypatch.setattr(column_cache, 'SMALL', 0)
+
+
+def _dataset(path: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> CocoDataset:
+    monkeypatch.setattr(CocoDataset, '_check_images', lambda self, first: None)
+    return CocoDataset(**{'ann_file': str(path), 'data_prefix': {'img': '/images'},
+                          'metainfo': {'classes': ('fox', 'cat')}, **options})
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_every_value_is_that_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, route: str,
+                                         seed: int) -> None:
+    coco = _coco(seed)
+    path = tmp_path / 'coco.json'
+    # NaN is no JSON, but Python writes it: the patient reader takes it where it does not matter
+    path.write_text(json.dumps({**coco, 'info': float('nan')}, indent=seed % 2) if route == 'patient'
+                    else json.dumps(coco, ensure_ascii=bool(seed % 2)))
+    if route != 'patient':
+        monkeypatch.setattr(column_cache, 'columns_of', lambda coco: pytest.fail('read by the patient reader'))
+    dataset = _dataset(path, monkeypatch)
+    expected = _expected(coco, ('fox', 'cat'))
+    assert [dataset.get_data_info(index) for index in range(len(dataset))] == expected
+    assert dataset.get_data_info(-1) == expected[-1]
+    assert (dataset._columns.file is None) == (route == 'in memory')
+    labels = [[box['bbox_label'] for box in image['instances']] for image in expected]
+    assert [dataset.get_cat_ids(index) for index in range(len(dataset))] == labels
+    assert dataset.labels_in_images().tolist() == [
+        [index, label] for index, present in enumerate(labels) for label in sorted(set(present))]
+    assert dataset.image_sizes().tolist() == [[image['width'], image['height']] for image in expected]
+
+
+def test_subsets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / 'coco.json').write_text(json.dumps(_coco(0)))
+    dataset = _dataset(tmp_path / 'coco.json', monkeypatch)
+    ids = [dataset.get_data_info(index)['img_id'] for index in range(30)]
+
+    def chosen(dataset: CocoDataset) -> list[int]:
+        return [dataset.get_data_info(index)['img_id'] for index in range(len(dataset))]
+
+    assert chosen(dataset.get_subset(4)) == ids[:4]
+    assert chosen(dataset.get_subset(-4)) == ids[-4:]
+    picked = dataset.get_subset([5, 2, 5, -1])
+    assert chosen(picked) == [ids[5], ids[2], ids[5], ids[29]]
+    assert picked.labels_in_images().tolist() == [
+        [index, label] for index in range(4) for label in sorted(set(picked.get_cat_ids(index)))]
+    assert chosen(dataset) == ids
+    assert chosen(_dataset(tmp_path / 'coco.json', monkeypatch, indices=[3, 1])) == [ids[3], ids[1]]
+    with_boxes = _dataset(tmp_path / 'coco.json', monkeypatch, filter_cfg={'filter_empty_gt': True, 'min_size': 21})
+    assert chosen(with_boxes) == [image['img_id'] for image in _expected(_coco(0), ('fox', 'cat'))
+                                  if image['instances'] and min(image['width'], image['height']) >= 21]
+    assert 0 < len(with_boxes) < 30
+
+
+def test_proposals_from_a_file_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r'proposal_file of the data set is not read.*remove p\.pkl'):
+        _dataset(tmp_path, monkeypatch, proposal_file='p.pkl')
+
+
+def _read(path: Path) -> list[int]:
+    return read_columns(str(path), False, '').annotation_ids.tolist()
+
+
+@pytest.fixture
+def written(tmp_path: Path, large: None) -> Path:
+    path = tmp_path / 'coco.json'
+    path.write_text(json.dumps(_coco(1, annotations=9)))
+    assert _read(path)
+    return path
+
+
+def _cache(path: Path) -> Path:
+    return path.with_name('.coco.json.columns')
+
+
+def test_one_file_beside_the_json_and_nothing_else(written: Path) -> None:
+    assert sorted(os.listdir(written.parent)) == ['.coco.json.columns', 'coco.json']
+
+
+def test_a_change_that_hides_is_seen(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same size and modification time, and so soon that the file system's clock may not have moved."""
+    monkeypatch.setattr(column_cache, '_state', lambda path: [0])  # as if no time or number ever changed
+    _cache(written).unlink()
+    first = _read(written)
+    before = written.stat()
+    text = written.read_text()
+    assert text.count('"id": 8,') == 1
+    written.write_text(text.replace('"id": 8,', '"id": 9,'))
+    os.utime(written, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert sorted(_read(written)) == sorted([9 if number == 8 else number for number in first])
+
+
+def test_a_copy_is_recognized_by_its_content(written: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    first = _read(written)
+    os.utime(written, ns=(0, 0))
+    monkeypatch.setattr(column_cache, 'decode_columns', lambda text: pytest.fail('parsed again'))
+    assert _read(written) == first
+    monkeypatch.setattr(column_cache, '_TICK', -10**12)
+    assert _read(written) == first
+
+
+def test_old_and_unchanged_is_not_read_again(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(column_cache, '_TICK', -10**12)
+    monkeypatch.setattr(column_cache, '_sha256', lambda path: pytest.fail('the annotation file was read'))
+    assert _read(written)
+
+
+def test_any_damage_is_found(written: Path) -> None:
+    """One bit flipped anywhere, the file cut off anywhere, empty or something else: it is made again."""
+    first, whole = _read(written), _cache(written).read_bytes()
+    rng = random.Random(0)
+    padding = 0
+    for position in [*rng.sample(range(len(whole)), 60), 0, len(whole) - 1]:
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << rng.randrange(8)
+        _cache(written).write_bytes(damaged)
+        padding += open_arrays(_cache(written)) is not None  # between two arrays, where nothing is
+        assert _read(written) == first
+    assert padding < 15
+    for content in (whole[:length] for length in (0, 10, 30, 500, len(whole) - 1)):
+        _cache(written).write_bytes(content)
+        assert open_arrays(_cache(written)) is None
+        assert _read(written) == first
+    assert open_arrays(_cache(written)) is not None
+    write_arrays(_cache(written), {}, {'other': np.zeros(3)})
+    assert _read(written) == first
+
+
+def test_where_it_cannot_be_written(tmp_path: Path, large: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the annotation file, else in the user's cache, else nowhere."""
+    path = tmp_path / 'read_only' / 'coco.json'
+    path.parent.mkdir()
+    path.write_text(json.dumps(_coco(1)))
+    write = column_cache.write_arrays
+
+    def refused(place: Path, *content: Any) -> None:
+        if place.parent == path.parent:
+            raise PermissionError('read-only')
+        write(place, *content)
+
+    parses: list[int] = []
+    decode = column_cache.decode_columns
+    monkeypatch.setattr(column_cache, 'decode_columns', lambda text: parses.append(1) or decode(text))
+    monkeypatch.setattr(column_cache, 'write_arrays', refused)
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    assert read_columns(str(path), False, '').file == next((tmp_path / 'cache/sparse_rcnn_mm').iterdir())
+    monkeypatch.setenv('XDG_CACHE_HOME', str(path))  # no folder
+    assert read_columns(str(path), False, '').file is None
+    assert len(parses) == 2  # once each time, however many places refuse
+
+
+def _count_parses(path: Path, log: Path, out: Any) -> None:
+    decode = column_cache.decode_columns
+
+    def counted(text: Any) -> Any:
+        with log.open('a') as file:
+            file.write('x')
+        return decode(text)
+
+    column_cache.decode_columns = counted  # type: ignore[assignment]
+    out.put(len(_read(path)))
+
+
+@pytest.fixture
+def context() -> Iterator[Any]:
+    yield multiprocessing.get_context('fork')
+
+
+def test_the_first_process_parses_for_all(tmp_path: Path, large: None, context: Any) -> None:
+    path = tmp_path / 'coco.json'
+    path.write_text(json.dumps(_coco(2, annotations=3000)))
+    results = context.Queue()
+    processes = [context.Process(target=_count_parses, args=(path, tmp_path / 'log', results)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    assert [results.get(timeout=60) for _ in processes] == [3000] * 4
+    for process in processes:
+        process.join()
+    assert (tmp_path / 'log').read_text() == 'x'
+
+
+def test_a_spawned_worker_maps_the_file(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = read_columns(str(written), False, '')
+    state = pickle.dumps(columns)
+    assert len(state) < 500
+    again = pickle.loads(state)
+    for name, array in columns.arrays().items():
+        np.testing.assert_array_equal(again.arrays()[name], array)
+    assert not again.boxes.flags.owndata and not again.boxes.flags.writeable
+    written.write_text(json.dumps(_coco(3)))
+    _read(written)
+    with pytest.raises(UserError, match='was replaced while it was in use'):
+        pickle.loads(state)
+
+
+def test_the_columns_in_memory_travel_whole(tmp_path: Path) -> None:
+    (tmp_path / 'coco.json').write_text(json.dumps(_coco(1)))
+    columns = read_columns(str(tmp_path / 'coco.json'), False, '')
+    again = pickle.loads(pickle.dumps(columns))
+    assert again.boxes.tolist() == columns.boxes.tolist() and again.header == columns.header
+
+
+def test_the_metric_is_asked_for_more(tmp_path: Path, route: str) -> None:
+    coco = _coco(1, annotations=3)
+    del coco['annotations'][2]['area']
+    (tmp_path / 'coco.json').write_text(json.dumps(coco))
+    assert np.isnan(read_columns(str(tmp_path / 'coco.json'), False, '').areas).sum() == 1
+    with pytest.raises(UserError, match=r"entry 2 of 'annotations' .* has no 'area'"):
+        read_columns(str(tmp_path / 'coco.json'), True, '')
+
+
+@pytest.mark.parametrize(('change', 'sentence'), [
+    ({'iscrowd': 'no'}, r"has 'no' as 'iscrowd', which is neither 0 nor 1"),
+    ({'id': 2**70}, r"whole number of at most 64 bits as 'id'"),
+    ({'bbox': [10**400, 0, 1, 1]}, r"needs 'bbox' as"),
+    ({'bbox': [0, 0, float('inf'), 1]}, r"needs 'bbox' as"),
+])
+def test_odd_numbers_are_refused(tmp_path: Path, route: str, change: dict, sentence: str) -> None:
+    coco = _coco(1, annotations=3)
+    coco['annotations'][2].update(change)
+    (tmp_path / 'coco.json').write_text(json.dumps(coco))
+    with pytest.raises(UserError, match=sentence):
+        read_columns(str(tmp_path / 'coco.json'), False, '')
+
+
+def test_deep_brackets_and_a_width_of_nan(tmp_path: Path) -> None:
+    (tmp_path / 'coco.json').write_text('{"images": ' + '[' * 100_000)
+    with pytest.raises(UserError, match='nested too deeply'):
+        read_columns(str(tmp_path / 'coco.json'), False, '')
+    coco = _coco(1)
+    coco['images'][4]['width'] = float('nan')
+    (tmp_path / 'coco.json').write_text(json.dumps(coco))
+    with pytest.raises(UserError, match=r"entry 4 of 'images' .* positive number of pixels as 'width', not nan"):
+        read_columns(str(tmp_path / 'coco.json'), False, '')
+
+
+def test_no_dict_is_kept(tmp_path: Path, large: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a worker gets does not grow with the file."""
+    sizes = []
+    for count in (10, 1000):
+        path = tmp_path / f'{count}.json'
+        path.write_text(json.dumps(_coco(1, annotations=count)))
+        sizes.append(len(pickle.dumps(_dataset(path, monkeypatch))))
+    assert abs(sizes[1] - sizes[0]) < 50
