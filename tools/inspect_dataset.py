@@ -10,8 +10,8 @@ from mmengine.hub import get_config
 
 from sparse_rcnn_mm.errors import UserError, one_sentence
 from sparse_rcnn_mm.own_data.inspection import inspect_data
-from sparse_rcnn_mm.own_data.layouts import read_data
 from sparse_rcnn_mm.own_data.overview import ModelSettings, overview
+from sparse_rcnn_mm.own_data.reading import read_data
 from sparse_rcnn_mm.own_data.report import data_of, draw, report
 
 CONFIG = 'sparse_rcnn_mm::configs/sparse_rcnn_r50_finetune.py'

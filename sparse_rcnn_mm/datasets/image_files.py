@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from PIL import Image, ImageOps
 
-SUFFIXES = frozenset({'.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.gif', '.ppm'})
+SUFFIXES = frozenset({'.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.webp', '.tif', '.tiff', '.gif', '.ppm',
+                      '.pgm'})
 _END = {'JPEG': b'\xff\xd9', 'MPO': b'\xff\xd9', 'PNG': b'IEND'}
 _EXIF_ORIENTATION = 0x0112
 _TAIL = 4096  # bytes; some cameras write a few after the end of the image

@@ -14,7 +14,8 @@ from pycocotools.cocoeval import COCOeval
 
 from sparse_rcnn_mm.datasets import CocoDataset
 from sparse_rcnn_mm.errors import UserError
-from sparse_rcnn_mm.own_data.layouts import PreparedData, prepare, read_data
+from sparse_rcnn_mm.own_data.preparing import PreparedData, prepare
+from sparse_rcnn_mm.own_data.reading import read_data
 from sparse_rcnn_mm.registry import TRANSFORMS
 from tests.kit import data_sets
 from tests.kit.data_sets import (
@@ -187,7 +188,7 @@ def test_boxes_of_no_area_are_left_out(tmp_path: Path) -> None:
     content['annotations'][0]['bbox'][2] = 0
     write_json(tmp_path / 'train.json', content)
     data = prepare(read_data(tmp_path))
-    assert '1 boxes of no area are left out' in data.said
+    assert '1 box of no area left out' in data.said
     assert len(data.splits['train']['annotations']) == 4
 
 
@@ -213,7 +214,7 @@ def test_voc_corners_are_edges_unless_the_challenge_wrote_them(tmp_path: Path) -
 def test_difficult_boxes_of_voc_are_not_counted(tmp_path: Path) -> None:
     data = _voc(tmp_path, difficult=1)
     assert [box['iscrowd'] for box in data.splits['']['annotations']] == [0, 1]
-    assert '1 boxes are marked difficult: neither training nor evaluation counts them' in data.said
+    assert '1 box marked difficult: neither training nor evaluation counts them' in data.said
 
 
 def test_yolo_outlines_and_upright_images(tmp_path: Path) -> None:
@@ -251,7 +252,7 @@ def test_faulty_xml_is_named_and_left_out(tmp_path: Path) -> None:
     raw = read_data(tmp_path)
     assert [fault.where for fault in raw.faults] == ['VOC2012/Annotations/a.xml', 'VOC2012/Annotations/d.xml: object 2']
     assert raw.splits['train'].counts == '3 images, 2 boxes'
-    assert '1 XML files are in none of the image sets (ImageSets/Main) and are left out' in raw.notes
+    assert 'not used: 1 XML file (in none of the image sets): VOC2012/Annotations/unused.xml' in raw.notes
 
 
 def test_faulty_entries_of_json_are_named_and_left_out(tmp_path: Path) -> None:
