@@ -9,10 +9,12 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 
 from sparse_rcnn_mm.errors import UserError, one_sentence
+from sparse_rcnn_mm.own_data.forms import form_names
 from sparse_rcnn_mm.own_data.inspection import inspect_data
 from sparse_rcnn_mm.own_data.overview import ModelSettings, overview
 from sparse_rcnn_mm.own_data.reading import read_data
 from sparse_rcnn_mm.own_data.report import data_of, draw, report
+from sparse_rcnn_mm.own_outputs import mark
 
 CONFIG = 'sparse_rcnn_mm::configs/sparse_rcnn_r50_finetune.py'
 MOST = 10  # findings of a kind that are printed
@@ -21,7 +23,7 @@ MOST = 10  # findings of a kind that are printed
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Count, check and draw a data set before training on it.')
     parser.add_argument('data', metavar='FOLDER_OR_CONFIG',
-                        help='a folder with COCO JSON, Pascal VOC XML or YOLO txt, a COCO JSON file, or a config (.py)')
+                        help=f'a folder with {form_names()}, one of their files, or a config (.py)')
     parser.add_argument('--config', help='the config to be trained with; default sparse_rcnn_r50_finetune.py')
     parser.add_argument('--decode', action='store_true',
                         help='decode every image, which finds damage in the middle of files too, but takes minutes')
@@ -37,7 +39,7 @@ def main() -> int:
     raw = data_of(cfg) if args.data.endswith('.py') else read_data(args.data)
     settings = ModelSettings.of(cfg)
     out = Path(args.out or f'work_dirs/inspect_{Path(args.data).resolve().stem}')
-    out.mkdir(parents=True, exist_ok=True)
+    mark(out)
     head = '\n\n'.join(['\n'.join([f'{raw.root}: {raw.form}', *raw.notes]), overview(raw, settings)])
     print(head, flush=True)
     found = inspect_data(raw, settings.num_proposals, args.decode)

@@ -2,10 +2,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from sparse_rcnn_mm.acceleration.prediction import PRECISIONS
 from sparse_rcnn_mm.engine import add_common_arguments, dump_predictions, run_test, testing_config
 from sparse_rcnn_mm.errors import UserError, one_sentence
+from sparse_rcnn_mm.own_outputs import mark
 
 
 def parse_args() -> argparse.Namespace:
@@ -28,7 +30,9 @@ def main() -> None:
     args = parse_args()
     cfg = testing_config(args, precision=args.precision, compile=args.compile)
     if args.show_dir:
-        cfg.default_hooks.visualization.update(draw=True, test_out_dir=args.show_dir)
+        folder = Path(args.show_dir).expanduser().absolute()  # the hook puts a relative one below the work dir
+        mark(folder)
+        cfg.default_hooks.visualization.update(draw=True, test_out_dir=str(folder))
     if args.out:
         if not args.out.endswith(('.pkl', '.pickle')):
             raise UserError(f'--out {args.out} must end in .pkl')

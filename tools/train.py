@@ -16,13 +16,14 @@ from sparse_rcnn_mm.engine import (
     set_training_data,
 )
 from sparse_rcnn_mm.errors import UserError, one_sentence
+from sparse_rcnn_mm.own_data.forms import form_names
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a detector.')
     parser.add_argument('config', help='config file')
-    parser.add_argument('--data', metavar='FOLDER', help='train on your own data: a folder with COCO JSON, Pascal VOC '
-                        'XML or YOLO txt, or one COCO JSON file')
+    parser.add_argument('--data', metavar='FOLDER', help=f'train on your own data: a folder with {form_names()}, or '
+                        'one of their files')
     parser.add_argument('--load-from', metavar='CHECKPOINT', help='start from the weights of CHECKPOINT')
     parser.add_argument('--load-partial', action='store_true',
                         help='leave out the weights that do not fit, e.g. the classifiers of other classes')

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.own_outputs import INFO, mark
 
 from .detector import Detector, ImageDetections
 from .sources import Frame
@@ -31,7 +32,8 @@ class CocoWriter:
         categories = [{'id': i, 'name': name} for i, name in zip(category_ids, classes, strict=True)]
         self._category_ids = category_ids
         self._file = path.open('w', encoding='utf-8')
-        self._file.write(f'{{"categories": {json.dumps(categories, ensure_ascii=False)},\n"annotations": [')
+        self._file.write(f'{{"info": {json.dumps(INFO)},\n"categories": {json.dumps(categories, ensure_ascii=False)},\n'
+                         '"annotations": [')
         self._images = tempfile.TemporaryFile('w+', encoding='utf-8')  # a file holds one list at a time
         self._image_id = 0
         self._annotation_id = 0
@@ -96,7 +98,7 @@ class PictureWriter:
         elif path.suffix.lower() == '.png':
             picture.save(path, compress_level=1)  # the default takes as long as a small network
         else:
-            picture.save(path if path.suffix.lower() in ('.jpg', '.jpeg') else f'{path}.jpg', quality=90)
+            picture.save(path, quality=90)
 
     def _add_to_video(self, frame: Frame, path: Path, picture: Image.Image) -> None:
         if self._video is None or self._video_name != frame.source.name:
@@ -120,7 +122,7 @@ class Outputs:
 
     def __init__(self, folder: Path, detector: Detector, pictures: bool) -> None:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            mark(folder)
             self.coco = CocoWriter(folder / 'detections.json', detector.classes, detector.category_ids)
             self.table = TableWriter(folder / 'detections.csv')
         except OSError as error:

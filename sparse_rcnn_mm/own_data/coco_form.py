@@ -10,12 +10,12 @@ from typing import Any
 
 from sparse_rcnn_mm.datasets.coco_json import entry_faults, structure_fault
 from sparse_rcnn_mm.datasets.image_files import image_size, image_sizes
+from sparse_rcnn_mm.datasets.scan import Scan
 from sparse_rcnn_mm.errors import UserError
 
 from .coco_entries import doubtful_boxes, same_names, tidy
 from .locate import Images, parts_of
 from .raw_data import UNSPLIT, Fault, RawData, Split, relative, split_of
-from .scan import Scan
 from .text import decode, read_bytes
 
 NAME = 'COCO JSON'

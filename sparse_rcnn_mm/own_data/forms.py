@@ -5,12 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from sparse_rcnn_mm.datasets.scan import Scan
 from sparse_rcnn_mm.errors import UserError
 
 from . import coco_form, lvis_form, open_images_form, voc_form, yolo_form
 from .other_forms import other_form
 from .raw_data import RawData, relative
-from .scan import Scan
 
 
 class Form(NamedTuple):

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sparse_rcnn_mm.datasets.image_files import SUFFIXES, is_image
+from sparse_rcnn_mm.datasets.scan import Scan
 from sparse_rcnn_mm.errors import UserError
 
 from .raw_data import counted, relative, split_of
-from .scan import Scan
 
 _IMAGE_FOLDERS = {'images', 'image', 'imgs', 'img', 'jpegimages', 'pictures', 'photos', 'rgb'}
 
@@ -98,7 +98,7 @@ class Images:
         return split_of(Path(relative(path, self.root)).parent)
 
     def without_losers(self, file_name: str) -> str:
-        """For a file in a folder that lost ties, the one in the folder that won: a mask is no substitute for an image."""
+        """For a file in a folder that lost ties, the one in the folder that won: no mask replaces an image."""
         folder = (self.root / file_name).parent
         winner = next((winner for winner, loser in self._beside if loser == folder), folder)
         return file_name if winner == folder else relative(winner / Path(file_name).name, self.root)

@@ -4,9 +4,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sparse_rcnn_mm.datasets.scan import Scan
+
 from . import coco_form
 from .raw_data import RawData
-from .scan import Scan
 
 NAME = 'LVIS JSON'
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sparse_rcnn_mm.datasets.image_files import image_size, image_sizes
+from sparse_rcnn_mm.datasets.scan import Scan
 from sparse_rcnn_mm.errors import UserError
 
 from .locate import Images
 from .raw_data import Box, Fault, RawData, Record, Split, coco_of, relative, split_of
-from .scan import Scan
 from .text import name_fault, read_bytes, read_text
 
 NAME = 'Open Images CSV'

@@ -4,7 +4,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from .scan import Scan
+from sparse_rcnn_mm.datasets.scan import Scan
+
 from .text import read_bytes
 
 

@@ -6,14 +6,12 @@ from collections import defaultdict
 from pathlib import Path
 
 from sparse_rcnn_mm.datasets.image_files import is_image
+from sparse_rcnn_mm.datasets.scan import Scan, names_of, scan
 from sparse_rcnn_mm.errors import UserError
 
 from .forms import recognize
-from .raw_data import UNSPLIT, RawData, counted, relative
-from .scan import Scan, scan
+from .raw_data import UNSPLIT, RawData, counted
 from .yolo_form import is_label_file
-
-_SHOWN = 3  # names in a line
 
 
 def read_data(path: str | os.PathLike) -> RawData:
@@ -51,10 +49,9 @@ def _account(data: RawData, found: Scan) -> list[str]:
     for path in found.files:
         if path not in used and (kind := _kind(path)):
             unused[kind, data.unused.get(path, _GENERAL[kind])].append(path)
-    lines = [f'not used: {counted(len(paths), kind)} ({reason}): {_names(paths, data.root)}'
+    lines = [f'not used: {counted(len(paths), kind)} ({reason}): {names_of(paths, data.root)}'
              for (kind, reason), paths in unused.items()]
-    return lines + [f'not read: {_names(paths, data.root)} ({reason})' for reason, paths in found.skipped.items()
-                    if paths]
+    return lines + found.skipped_lines
 
 
 _GENERAL = {'image': 'no annotation is about them', 'JSON file': 'not in this form', 'XML file': 'not in this form',
@@ -66,8 +63,3 @@ def _kind(path: Path) -> str:
         return 'image'
     by_suffix = {'.json': 'JSON file', '.xml': 'XML file', '.csv': 'CSV file'}
     return by_suffix.get(path.suffix.lower()) or ('label file' if is_label_file(path) else '')
-
-
-def _names(paths: list[Path], root: Path) -> str:
-    more = f', ... ({len(paths) - _SHOWN} more)' if len(paths) > _SHOWN else ''
-    return ', '.join(relative(path, root) for path in paths[:_SHOWN]) + more

@@ -13,11 +13,11 @@ from xml.etree import ElementTree
 
 from sparse_rcnn_mm.datasets.coco_json import is_number
 from sparse_rcnn_mm.datasets.image_files import image_size
+from sparse_rcnn_mm.datasets.scan import Scan
 from sparse_rcnn_mm.errors import UserError
 
 from .locate import Images
 from .raw_data import Box, Fault, RawData, Record, Split, coco_of, counted, import_globox, relative, split_of
-from .scan import Scan
 from .text import name_fault, read_bytes, read_text
 from .voc_sets import image_sets
 

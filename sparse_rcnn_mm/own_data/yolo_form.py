@@ -13,12 +13,12 @@ from pathlib import Path
 
 from sparse_rcnn_mm.datasets.coco_json import is_number
 from sparse_rcnn_mm.datasets.image_files import image_size, image_sizes
+from sparse_rcnn_mm.datasets.scan import Scan
+from sparse_rcnn_mm.datasets.scan import scan as scan_folder
 from sparse_rcnn_mm.errors import UserError
 
 from .locate import Images, parts_of
 from .raw_data import Box, Fault, RawData, Record, Split, coco_of, import_globox, relative, split_of
-from .scan import Scan
-from .scan import scan as scan_folder
 from .text import read_text
 from .yolo_names import NAME_FILES, YAML, DataYaml, Names, is_data_yaml, read_data_yaml
 

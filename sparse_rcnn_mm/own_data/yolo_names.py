@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
+from sparse_rcnn_mm.datasets.scan import Scan
 from sparse_rcnn_mm.errors import UserError
 
 from .raw_data import relative
-from .scan import Scan
 from .text import name_fault, read_text
 
 NAME_FILES = {'classes.txt', 'obj.names', 'labels.txt', '_darknet.labels'}

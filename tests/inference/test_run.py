@@ -78,7 +78,8 @@ def test_only_chosen_classes_and_no_pictures(checkpoint: Path, folder: Path, tmp
     chosen = sorted(names)[0]
     assert len(names) > 1 and infer(*common, '--classes', chosen) == 0
     assert {row['class'] for row in csv.DictReader((tmp_path / 'out' / 'detections.csv').open())} == {chosen}
-    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['detections.csv', 'detections.json']
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == [
+        'detections.csv', 'detections.json', 'written_by_sparse_rcnn_mm.txt']
     with pytest.raises(UserError, match='--classes zebra: the model knows zero, one'):
         infer(*common, '--classes', 'zebra')
     with pytest.raises(UserError, match='--batch-size 0'):

@@ -62,7 +62,7 @@ def test_video_frames_come_in_order_and_in_rgb(tmp_path: Path) -> None:
     images = [np.full((48, 64, 3), (40 * index, 128, 250), np.uint8) for index in range(5)]
     write_video(tmp_path / 'clip.avi', images)
     (source,) = find_sources([str(tmp_path / 'clip.avi')])
-    assert (source.kind, source.length, source.fps, source.name) == ('video', 5, 10, 'clip.mp4')
+    assert (source.kind, source.length, source.fps, source.name) == ('video', 5, 10, 'clip.avi.mp4')
     frames = list(frames_of([source]))
     assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
     for frame, image in zip(frames, images, strict=True):

@@ -4,15 +4,17 @@ from __future__ import annotations
 import os
 import stat
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sparse_rcnn_mm.datasets.image_files import is_image
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.own_outputs import is_own_folder, is_own_json
 
+from .image_files import is_image
+
 OWN = 'written by sparse_rcnn_mm'
+_SHOWN = 3  # names in a line
 
 
 @dataclass
@@ -34,9 +36,20 @@ class Scan:
     def images(self) -> list[Path]:
         return [path for path in self.files if is_image(path)]
 
+    @property
+    def skipped_lines(self) -> list[str]:
+        """What is not read, for the user."""
+        return [f'not read: {names_of(paths, self.root)} ({reason})' for reason, paths in self.skipped.items() if paths]
+
     def with_suffix(self, *suffixes: str) -> Iterator[Path]:
         """The possible annotations with one of these suffixes."""
         return (path for path in self.chosen if path.suffix.lower() in suffixes)
+
+
+def names_of(paths: Sequence[Path], root: Path) -> str:
+    """The first few paths as seen from `root`, and how many more there are."""
+    more = f', ... ({len(paths) - _SHOWN} more)' if len(paths) > _SHOWN else ''
+    return ', '.join(os.path.relpath(path, root) for path in paths[:_SHOWN]) + more
 
 
 def scan(path: str | os.PathLike) -> Scan:
@@ -79,8 +92,8 @@ def _walk(folder: Path, above: tuple[tuple[int, int], ...], found: Scan) -> None
         return
     if is_own_folder({entry.name for entry in entries}):
         if not above:
-            raise UserError(f'{folder} was written by sparse_rcnn_mm, which does not train on its own outputs: name '
-                            'the folder of the data')
+            raise UserError(f'{folder} was written by sparse_rcnn_mm, whose outputs are never its input: name the '
+                            'folder of the data')
         found.skipped[OWN].append(folder)
         return
     here = os.stat(folder)
