@@ -97,7 +97,7 @@ def test_a_video_becomes_a_video(detector: Detector, tmp_path: Path, colored: Ca
         source.write(colored(index, 487, 501))
     source.release()
     report = process(detector, find_sources([str(tmp_path / 'clip.avi')]), tmp_path / 'out', score_thr=0)
-    video = cv2.VideoCapture(str(tmp_path / 'out' / 'clip.mp4'))
+    video = cv2.VideoCapture(str(tmp_path / 'out' / 'clip.avi.mp4'))
     assert report.images == 6 and video.get(cv2.CAP_PROP_FRAME_COUNT) == 6 and video.get(cv2.CAP_PROP_FPS) == 12
     shown, frame = video.read()
     assert shown and frame.shape[0] in (486, 487, 488) and frame.shape[1] in (500, 501, 502)
