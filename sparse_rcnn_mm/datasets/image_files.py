@@ -60,7 +60,8 @@ def _orientation(image: Image.Image) -> int:
     # Pillow decodes a whole PNG to look for EXIF behind its pixels, where next to no file has it.
     if image.format == 'PNG' and 'exif' not in image.info:
         return 1
-    return image.getexif().get(_EXIF_ORIENTATION, 1)
+    orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    return orientation if isinstance(orientation, int) else 1  # a text turns nothing
 
 
 def _ends_well(path: str, kind: str) -> bool:

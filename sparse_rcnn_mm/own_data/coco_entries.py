@@ -4,6 +4,7 @@ What makes no sense stays as it is: `entry_faults` names it.
 """
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
@@ -82,6 +83,11 @@ def _box_of_mask(runs: dict, image: dict) -> list[float] | None:
     if size != [image.get('height'), image.get('width')] or not all(type(side) is int for side in size):
         return None
     counts = runs['counts']
+    if isinstance(counts, list) and not (all(type(count) is int and count >= 0 for count in counts)
+                                         and sum(counts) == size[0] * size[1]):
+        return None
+    if isinstance(counts, str) and not re.fullmatch('[0-o]+', counts):  # six bits a character, from '0' on
+        return None
     try:
         coded = mask.frPyObjects(runs, *size) if isinstance(counts, list) else {**runs, 'counts': counts.encode()}
         return mask.toBbox(coded).tolist() if int(mask.area(coded)) <= size[0] * size[1] else None

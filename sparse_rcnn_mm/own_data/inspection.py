@@ -5,6 +5,7 @@ Errors make training stop, or teach something wrong; warnings may be meant so.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -202,7 +203,7 @@ def _same_images(raw: RawData) -> Iterator[Finding]:
 
 def _same_contents(paths: Iterable[Path]) -> Iterator[list[Path]]:
     """Groups of files of equal bytes, single ones included; only files of equal size are read."""
-    for group in _grouped(paths, lambda path: path.stat().st_size if path.is_file() else str(path)):
+    for group in _grouped(paths, lambda path: os.path.getsize(path) if os.path.isfile(path) else str(path)):
         if len(group) == 1:
             yield group
         else:

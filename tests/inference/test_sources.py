@@ -1,6 +1,7 @@
 """Inputs as a user names them."""
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from PIL import Image
 
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.inference.sources import find_sources, frames_of
+from sparse_rcnn_mm.own_outputs import mark
+from tests.kit import ROOT
 
 
 @pytest.fixture
@@ -42,6 +45,25 @@ def test_folders_patterns_and_files_name_each_image_once(tree: Path) -> None:
 
 def test_earlier_results_inside_the_folder_are_no_input(tree: Path) -> None:
     assert len(find_sources([str(tree)], tree / 'sub')) == 5
+
+
+def test_inputs_as_users_have_them(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Two videos of one stem, a linked folder, odd pictures: each once under its own name, the others named."""
+    with zipfile.ZipFile(ROOT / 'tests/data/cases.zip') as archive:
+        archive.extractall(tmp_path, [name for name in archive.namelist() if name.startswith('infer_in')])
+    folder = tmp_path / 'infer_in'
+    (folder / 'day2').symlink_to(tmp_path / 'infer_in_linked')
+    (folder / 'again').symlink_to(folder)
+    mark(folder / 'results')
+    Image.new('RGB', (5, 5)).save(folder / 'results/plain.JPG')
+    sources = find_sources([str(folder), str(tmp_path / 'infer_in_linked')])
+    assert [source.name for source in sources] == [
+        'a.bmp.jpg', 'a.webp.jpg', 'alpha.png', 'anim.gif.jpg', 'clip.avi.mp4', 'clip.mp4', 'cmyk.jpg', 'photo.jpe.jpg',
+        'plain.JPG', 'thin.png', 'wrongext.jpg', 'zero.jpg', 'day2/0.jpg', 'day2/1.jpg']
+    assert capsys.readouterr().out.splitlines() == [
+        'not read: day1, notes.txt (neither images nor videos)',
+        'not read: again (links to a folder that it is in)',
+        'not read: results (written by sparse_rcnn_mm)']
 
 
 def test_an_input_that_names_nothing_is_told(tree: Path) -> None:

@@ -23,11 +23,13 @@ from tests.kit import data_sets
 from tests.kit.data_sets import FORMS
 
 EXAMPLES = int(os.environ.get('FUZZ_EXAMPLES', 25))
-TOKENS = [b'', b'\0', b'\xff\xfe', b'\xef\xbb\xbf', b'NaN', b'Infinity', b'-1', b'1e999', b'9' * 400, b'null', b'[]', b'{}',
-          b'""', b'true', b'"\\ud800"', b'\xe9', b'\xba\xec', b'&a;', b'*a', b'<object>', b'/', b'../', b'..\\', b',', b'\n',
-          b'[' * 3000, b'names:', b'"id": 1,', b'0 .5 .5 .2 .2\n', b'%', b'\r', b'\x1b[31m', b'-', b':', b'1.5']
-VALUES = st.sampled_from([None, True, 0, -1, 0.5, 2 ** 70, 1e300, float('nan'), float('inf'), '', '1', 'a', '\0', '\ud800', [],
-                          {}, [1], [None], [[1, 2]], {'counts': [1, 2], 'size': [3, 4]}, {'counts': 'x', 'size': [9, 9]}])
+TOKENS = [
+    b'', b'\0', b'\xff\xfe', b'\xef\xbb\xbf', b'NaN', b'Infinity', b'-1', b'1e999', b'9' * 400, b'null', b'[]', b'{}',
+    b'""', b'true', b'"\\ud800"', b'\xe9', b'\xba\xec', b'&a;', b'*a', b'<object>', b'/', b'../', b'..\\', b',', b'\n',
+    b'[' * 3000, b'x' * 5000, b'names:', b'"id": 1,', b'0 .5 .5 .2 .2\n', b'%', b'\r', b'\x1b[31m', b'-', b':', b'1.5']
+VALUES = st.sampled_from([
+    None, True, 0, -1, 0.5, 2 ** 70, 1e300, float('nan'), float('inf'), '', '1', 'a', '\0', '\ud800', [], {}, [1],
+    [None], [[1, 2]], {'counts': [1, 2], 'size': [3, 4]}, {'counts': 'x', 'size': [9, 9]}])
 
 
 def train_on(root: Path, out: Path) -> None:
