@@ -1,4 +1,4 @@
-"""One data set in eight layouts of three forms gives the same boxes; splits, ids, classes; what is said of bad ones."""
+"""One data set in ten layouts of five forms gives the same boxes; splits, ids, classes; what is said of bad ones."""
 from __future__ import annotations
 
 import json
@@ -22,6 +22,7 @@ from tests.kit.data_sets import (
     FORMS,
     TRUTH,
     coco,
+    like_open_images,
     like_ultralytics,
     like_vocdevkit,
     one_image_folder,
@@ -51,7 +52,8 @@ def test_every_layout_gives_the_same_boxes(write: Callable[[Path], None], tmp_pa
     assert sorted(data.splits) == ['train', 'val']
     for split in data.splits:
         found = boxes_of(data, split, tmp_path / 'out')
-        expected = {stem: boxes for stem, (part, _, _, boxes) in TRUTH.items() if part == split}
+        expected = {stem: boxes for stem, (part, _, _, boxes) in TRUTH.items() if part == split
+                    and (boxes or write is not like_open_images)}  # which has no row for an image without boxes
         assert sorted(found) == sorted(expected)
         for stem, boxes in expected.items():
             assert [name for name, _ in found[stem]] == [name for name, *_ in boxes]
