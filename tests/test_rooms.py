@@ -23,7 +23,7 @@ FLOORS = [
     {'visualization'},
     {'ops'},
     {'registry', 'terminal', 'config_files', 'downloads'},
-    {'errors', 'versions', 'mmcv_ops', 'runtime'},
+    {'errors', 'versions', 'mmcv_ops', 'own_outputs', 'runtime'},
 ]
 HEIGHT = {room: height for height, floor in enumerate(reversed(FLOORS)) for room in floor}
 FILES = sorted(path for path in PACKAGE.rglob('*.py') if '.mim' not in path.parts and path.parent != PACKAGE)

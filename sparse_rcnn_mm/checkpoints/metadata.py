@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ class Metadata:
         classes: the name of every label, or None where the checkpoint does not say.
         category_ids: the id of every class in the COCO file of the training, or None.
         palette: an RGB color for every class, or None.
+        held_out: (digest, file name) of the images that training took from its data for validation.
         config_text: the config as mmengine stores it; `config` reads it.
     """
     path: str
@@ -27,6 +29,7 @@ class Metadata:
     category_ids: tuple[int, ...] | None = None
     palette: tuple[tuple[int, int, int], ...] | None = None
     config_text: Any = None
+    held_out: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(cls, checkpoint: Mapping[str, Any], path: str | os.PathLike) -> Metadata:
@@ -48,7 +51,8 @@ class Metadata:
             return cls(os.fspath(path), config_text=meta.get('cfg'))
         classes = class_names(names, path)
         return cls(os.fspath(path), classes, _ids(dataset.get('cat_ids'), len(classes), path),
-                   _colors(dataset.get('palette'), len(classes)), meta.get('cfg'))
+                   _colors(dataset.get('palette'), len(classes)), meta.get('cfg'),
+                   _held_out(dataset.get('held_out'), path))
 
     def config(self) -> StoredConfig:
         """The config that the checkpoint was trained with.
@@ -57,13 +61,6 @@ class Metadata:
             UserError: there is none, or it is more than data.
         """
         return StoredConfig.of(self.config_text, self.path)
-
-    def training_images(self) -> str | None:
-        """The folder of the training images, where a readable config inside names one."""
-        try:
-            return self.config().training_images()
-        except UserError:
-            return None
 
     def ids_by_class(self) -> dict[str, int] | None:
         """The category id of every class by its name, from 0 where the checkpoint has no ids; None without names.
@@ -86,6 +83,17 @@ def _ids(ids: Any, number: int, path: str | os.PathLike) -> tuple[int, ...] | No
             or any(type(one) is not int for one in ids)):
         raise UserError(f'the category ids inside {path} are not {number} different whole numbers, one for each class')
     return tuple(ids)
+
+
+def _held_out(lines: Any, path: str | os.PathLike) -> tuple[tuple[str, str], ...]:
+    """Lines 'DIGEST NAME'. A text is the name of a file that mmengine did not find: nothing is known then."""
+    if lines is None or isinstance(lines, str):
+        return ()
+    found = [re.fullmatch('([0-9a-f]{16}) (.+)', line) if isinstance(line, str) else None
+             for line in (lines if isinstance(lines, (list, tuple)) else [None])]
+    if not all(found):
+        raise UserError(f'the held-out images inside {path} are not a list of lines of a digest and a name')
+    return tuple((match[1], match[2]) for match in found if match)
 
 
 def _colors(palette: Any, number: int) -> tuple[tuple[int, int, int], ...] | None:

@@ -126,13 +126,6 @@ class StoredConfig:
         rules = _Rules((METRICS,), text=_METRIC_TEXT, places=('ann_file',))
         return [self._part('test_evaluator', metric, rules) for metric in metrics]
 
-    def training_images(self) -> str | None:
-        """The image folder of the training data set, as it is written."""
-        folder = self.values.get('train_dataloader')
-        for key in ('dataset', 'data_prefix', 'img'):
-            folder = folder.get(key) if isinstance(folder, Mapping) else None
-        return folder if isinstance(folder, str) else None
-
     def _loader(self) -> Mapping[str, Any]:
         loader = self.values.get('test_dataloader') or self.values.get('val_dataloader')
         if not isinstance(loader, Mapping):

@@ -20,6 +20,7 @@ from sparse_rcnn_mm.engine import (
 from sparse_rcnn_mm.evaluation.analysis import Analysis, as_numbers
 from sparse_rcnn_mm.evaluation.page import write_page
 from sparse_rcnn_mm.evaluation.records import by_image, evaluated_data, read_predictions, write_json
+from sparse_rcnn_mm.own_outputs import mark
 
 from .processes import add_gpus_argument, in_processes
 
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     in_processes('analyze', argv, args)
     cfg = testing_config(args)
     folder = args.out_dir or Path(cfg.work_dir, 'analysis')
-    folder.mkdir(parents=True, exist_ok=True)
+    mark(folder)
     if args.results:
         dataset, predictions = build_test_dataset(cfg), read_predictions(args.results)
     else:

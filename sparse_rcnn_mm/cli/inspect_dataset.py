@@ -8,10 +8,12 @@ from pathlib import Path
 from mmengine.config import Config
 
 from sparse_rcnn_mm.config_files import config_names, find_config
+from sparse_rcnn_mm.own_data.forms import form_names
 from sparse_rcnn_mm.own_data.inspection import inspect_data
-from sparse_rcnn_mm.own_data.layouts import read_data
 from sparse_rcnn_mm.own_data.overview import ModelSettings, overview
+from sparse_rcnn_mm.own_data.reading import read_data
 from sparse_rcnn_mm.own_data.report import data_of, draw, report
+from sparse_rcnn_mm.own_outputs import mark
 
 CONFIG = 'sparse_rcnn_r50_finetune'
 MOST = 10  # findings of a kind that are printed
@@ -20,7 +22,7 @@ MOST = 10  # findings of a kind that are printed
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Count, check and draw a data set before training on it.')
     parser.add_argument('data', metavar='FOLDER_OR_CONFIG',
-                        help='a folder with COCO JSON, Pascal VOC XML or YOLO txt, a COCO JSON file, or a config')
+                        help=f'a folder with {form_names()}, one of their files, or a config')
     parser.add_argument('--config', default=CONFIG,
                         help='the config to be trained with (default: %(default)s)')
     parser.add_argument('--decode', action='store_true',
@@ -37,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     raw = data_of(cfg) if of_config else read_data(args.data)
     settings = ModelSettings.of(cfg)
     out = Path(args.out or f'work_dirs/inspect_{Path(args.data).resolve().stem}')
-    out.mkdir(parents=True, exist_ok=True)
+    mark(out)
     head = '\n\n'.join(['\n'.join([f'{raw.root}: {raw.form}', *raw.notes]), overview(raw, settings)])
     print(head, flush=True)
     found = inspect_data(raw, settings.num_proposals, args.decode)

@@ -5,6 +5,7 @@ import argparse
 from collections.abc import Sequence
 
 from sparse_rcnn_mm.engine import TRACKERS, add_common_arguments, train
+from sparse_rcnn_mm.own_data.forms import form_names
 
 from .processes import add_gpus_argument, in_processes
 
@@ -12,8 +13,8 @@ from .processes import add_gpus_argument, in_processes
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a detector.')
     parser.add_argument('config', help='config file, or the name of a published one, e.g. sparse_rcnn_r50_3x')
-    parser.add_argument('--data', metavar='FOLDER', help='train on your own data: a folder with COCO JSON, Pascal VOC '
-                        'XML or YOLO txt, or one COCO JSON file')
+    parser.add_argument('--data', metavar='FOLDER', help=f'train on your own data: a folder with {form_names()}, or '
+                        'one of their files')
     parser.add_argument('--load-from', metavar='CHECKPOINT', help='start from the weights of CHECKPOINT: '
                         'a file, an address, or the name of published weights')
     parser.add_argument('--load-partial', action='store_true',

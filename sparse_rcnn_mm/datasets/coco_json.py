@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import json
 import os.path as osp
-import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
@@ -11,6 +10,8 @@ from typing import NamedTuple
 from mmengine import fileio
 
 from sparse_rcnn_mm.errors import UserError
+
+_LARGEST = 1e9  # pixels
 
 
 def full_path(path: str) -> str:
@@ -102,10 +103,8 @@ def _entry_fault(entry: object, ids: set, fault_of: Callable[[dict], str]) -> st
     """Check one entry, and that its id is new; the id is added to `ids`."""
     if not isinstance(entry, dict):
         return f'is a {type(entry).__name__}, not an object'
-    if not isinstance(entry.get('id'), int):
+    if not isinstance(entry.get('id'), int) or abs(entry['id']) >= 2 ** 53:
         return f"needs a whole number as 'id', not {entry.get('id')!r}"
-    if abs(entry['id']) >= 2**63:
-        return "needs a whole number of at most 64 bits as 'id'"
     if entry['id'] in ids:
         return 'repeats the id of an entry before it'
     ids.add(entry['id'])
@@ -120,7 +119,7 @@ def _image_fault(image: dict) -> str:
     if not isinstance(image.get('file_name'), str):
         return "has no 'file_name'"
     for key in ('width', 'height'):
-        if not _is_number(image.get(key)) or image[key] <= 0:
+        if not is_number(image.get(key)) or image[key] <= 0:
             return f"needs a positive number of pixels as '{key}', not {image.get(key)!r}"
     return ''
 
@@ -136,15 +135,15 @@ def _annotation_fault(annotation: dict, image_ids: Collection, category_ids: Col
         if not isinstance(annotation.get(key, 0), (int, float, type(None))):
             return f"has {annotation[key]!r} as '{key}', which is neither 0 nor 1"
     for key in ('area', 'iscrowd') if evaluated else ():
-        if not _is_number(annotation.get(key)):
+        if not is_number(annotation.get(key)):
             return f"has no '{key}', which the COCO metric needs"
     return ''
 
 
-def _is_number(value: object) -> bool:
-    """Finite, and no larger than a double can be."""
-    return isinstance(value, (int, float)) and abs(value) < sys.float_info.max
-
-
 def _is_box(box: object) -> bool:
-    return isinstance(box, list) and len(box) == 4 and all(map(_is_number, box)) and box[2] >= 0 and box[3] >= 0
+    return isinstance(box, list) and len(box) == 4 and all(map(is_number, box)) and box[2] >= 0 and box[3] >= 0
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a number of pixels: neither NaN nor infinite, nor so large that float32 cannot hold it."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST

@@ -1,4 +1,4 @@
-"""Image files of a data set: finding them, and their size without decoding them."""
+"""Image files: which they are, and their size without decoding them."""
 from __future__ import annotations
 
 import os
@@ -24,15 +24,6 @@ class ImageSize(NamedTuple):
     width: int = 0
     height: int = 0
     fault: str = ''
-
-
-def find_files(root: Path) -> list[Path]:
-    """All files below `root` in alphabetical order, without those in hidden folders; links are followed."""
-    found = []
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith('.'))
-        found += [Path(folder, name) for name in sorted(names) if not name.startswith('.')]
-    return found
 
 
 def is_image(path: Path) -> bool:

@@ -12,6 +12,7 @@ from mmengine.config import Config
 
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.own_data.config import set_training_data
+from sparse_rcnn_mm.own_outputs import mark
 
 from .batch import accumulate
 from .config import load_config
@@ -105,7 +106,9 @@ def evaluate(checkpoint: PathLike, data: PathLike | None = None, *, config: Path
                                     cfg_options=cfg_options, launcher=launcher, data=data and os.fspath(data)),
                          precision=precision, compile=compile)
     if show_dir:
-        cfg.default_hooks.visualization.update(draw=True, test_out_dir=os.fspath(show_dir))
+        folder = Path(show_dir).expanduser().absolute()  # the hook puts a relative one below the work dir
+        mark(folder)
+        cfg.default_hooks.visualization.update(draw=True, test_out_dir=str(folder))
     if out:
         dump_predictions(cfg, os.fspath(out))
     return run_test(cfg).metrics

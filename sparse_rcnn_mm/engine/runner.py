@@ -12,6 +12,7 @@ from sparse_rcnn_mm.acceleration.training import fast_training
 from sparse_rcnn_mm.checkpoints import load_contents, read_checkpoint
 from sparse_rcnn_mm.downloads import DownloadError
 from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.own_outputs import mark
 
 # Said by mmdet at every start, for every box at an edge and with `with_cp`; a user can do nothing about any.
 warnings.filterwarnings('ignore', message='faster_coco_eval is not installed')
@@ -32,6 +33,7 @@ class Runner(MMEngineRunner):
         if saved and not self._resume:
             raise UserError(f'{saved[-1]} is of an earlier training: go on from it with --resume, or give another '
                             '--work-dir, or delete it')
+        mark(self.work_dir)  # never read as training data
         try:
             return super().train()
         except (UserError, KeyboardInterrupt):

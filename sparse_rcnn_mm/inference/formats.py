@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
+from sparse_rcnn_mm.own_outputs import INFO
+
 from .records import Record
 
-MAKER = 'sparse_rcnn_mm infer'  # by which own results are recognized where a data set is looked for
 # A cell of a table that starts so is a formula to spreadsheet programs.
 _FORMULA = ('=', '+', '-', '@', '\t', '\r')
 
@@ -25,7 +26,7 @@ def write_coco(path: Path, records: Records, classes: Sequence[str], category_id
     """
     categories = [{'id': i, 'name': name} for i, name in zip(category_ids, classes, strict=True)]
     with path.open('w', encoding='utf-8') as file:
-        file.write(f'{{"info": {json.dumps({"maker": MAKER})},\n"categories": {json.dumps(categories)},\n"images": [')
+        file.write(f'{{"info": {json.dumps(INFO)},\n"categories": {json.dumps(categories)},\n"images": [')
         for number, record in enumerate(records(), start=1):
             image: dict[str, Any] = {'id': number, 'file_name': record.path, 'height': record.height,
                                      'width': record.width}
@@ -97,7 +98,7 @@ def write_label_studio(path: Path, records: Records, classes: Sequence[str], cat
                                  'rotation': 0, 'rectanglelabels': [classes[label]]}}
                       for (x1, y1, x2, y2), score, label in found]
             image = f'/data/local-files/?d={Path(record.path).absolute().as_posix().lstrip("/")}'
-            task = {'data': {'image': image}, 'predictions': [{'model_version': MAKER, 'result': result}]}
+            task = {'data': {'image': image}, 'predictions': [{'model_version': INFO['maker'], 'result': result}]}
             file.write((',\n' if number else '\n') + json.dumps(task))
         file.write('\n]\n')
 

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.own_outputs import mark
 
 from .detector import Detector, ImageDetections
 from .formats import FORMATS
@@ -36,7 +37,7 @@ class PictureWriter:
         elif path.suffix.lower() == '.png':
             picture.save(path, compress_level=1)  # the default takes as long as a small network
         else:
-            picture.save(path if path.suffix.lower() in ('.jpg', '.jpeg') else f'{path}.jpg', quality=90)
+            picture.save(path, quality=90)
 
     def _add_to_video(self, frame: Frame, path: Path, picture: Image.Image) -> None:
         if self._video is None or self._video_name != frame.source.name:
@@ -71,7 +72,7 @@ class Outputs:
                  resume: bool = False, shard: Shard = (1, 1)) -> None:
         self.folder, self.detector, self.formats, self.shard = folder, detector, formats, shard
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            mark(folder)
         except OSError as error:
             raise UserError(f'cannot write to {folder}: {error.strerror or error}') from error
         self.records = RecordFile(self._records_path(shard[0]), resume)

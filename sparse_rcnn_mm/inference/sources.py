@@ -11,7 +11,9 @@ import cv2
 import numpy as np
 
 from sparse_rcnn_mm.datasets.image_files import SUFFIXES as IMAGE_SUFFIXES
+from sparse_rcnn_mm.datasets.scan import names_of, scan
 from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.terminal import say
 
 VIDEO_SUFFIXES = {'.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv', '.flv', '.ts', '.gifv'}
 DEFAULT_FPS = 25.0
@@ -54,7 +56,8 @@ class Frame:
 def find_sources(inputs: Sequence[str], out_dir: str | os.PathLike | None = None) -> list[Source]:
     """Every file and camera that the inputs name, in their order, each once.
 
-    Folders are searched with everything below them, except for `out_dir`: results are no inputs.
+    Folders are searched with everything below them, except for `out_dir` and earlier results, which are no inputs. What
+    else is passed over there is said.
 
     Raises:
         UserError: an input names nothing.
@@ -67,8 +70,8 @@ def find_sources(inputs: Sequence[str], out_dir: str | os.PathLike | None = None
         if not found:
             raise UserError(f'{text} names no image, folder with images, video or camera number')
         for path, name in found:
-            if path not in sources:
-                sources[path] = _source(path, name, names)
+            if (real := os.path.realpath(path)) not in sources:
+                sources[real] = _source(path, _unused(_picture_name(name), names))
     return list(sources.values())
 
 
@@ -76,9 +79,7 @@ def _expand(text: str, out: Path | None) -> list[tuple[str, str]]:
     """(path, name) of everything that one input names."""
     path = Path(text).expanduser()
     if path.is_dir():
-        files = sorted(file for file in path.rglob('*') if _is_media(file) and not (out and out in
-                                                                                   file.resolve().parents))
-        return [(str(file), str(file.relative_to(path))) for file in files]
+        return _in_folder(path, out)
     if path.is_file():
         return [(str(path), path.name)]
     if text.isdecimal():
@@ -87,9 +88,28 @@ def _expand(text: str, out: Path | None) -> list[tuple[str, str]]:
     return [pair for match in matches for pair in _expand(match, out) if os.path.isdir(match) or _is_media(Path(match))]
 
 
+def _in_folder(folder: Path, out: Path | None) -> list[tuple[str, str]]:
+    found = scan(folder)
+    files = [file for file in found.files if not (out and file.resolve().is_relative_to(out))]
+    others = [file for file in files if not _is_media(file)]
+    lines = [f'not read: {names_of(others, found.root)} (neither images nor videos)'] if others else []
+    if lines + found.skipped_lines:
+        say(*lines, *found.skipped_lines)
+    names = [os.path.relpath(file, found.root) for file in files if _is_media(file)]
+    return [(str(folder / name), name) for name in names]
+
+
 def _is_media(file: Path) -> bool:
     hidden = file.name.startswith('.')  # as macOS leaves them beside real images
     return not hidden and file.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES and file.is_file()
+
+
+def _picture_name(name: str) -> str:
+    """Under its own name: two videos clip.avi and clip.mp4 stay two."""
+    stem, suffix = os.path.splitext(name)
+    if suffix.lower() in VIDEO_SUFFIXES:
+        return f'{stem}.mp4' if suffix.lower() == '.mp4' else f'{name}.mp4'
+    return name if suffix.lower() in ('.jpg', '.jpeg', '.png', '.mp4') else f'{name}.jpg'
 
 
 def _unused(name: str, names: set[str]) -> str:
@@ -103,16 +123,15 @@ def _unused(name: str, names: set[str]) -> str:
     return name
 
 
-def _source(path: str, name: str, names: set[str]) -> Source:
+def _source(path: str, name: str) -> Source:
     if path.isdecimal() and not Path(path).exists():
-        return Source(path, _unused(name, names), 'camera', 0)
+        return Source(path, name, 'camera', 0)
     if Path(path).suffix.lower() not in VIDEO_SUFFIXES:
-        return Source(path, _unused(name, names))
+        return Source(path, name)
     capture = cv2.VideoCapture(path)
     length, fps = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), capture.get(cv2.CAP_PROP_FPS)
     capture.release()
-    return Source(path, _unused(str(Path(name).with_suffix('.mp4')), names), 'video', max(length, 0),
-                  fps if fps > 0 else DEFAULT_FPS)
+    return Source(path, name, 'video', max(length, 0), fps if fps > 0 else DEFAULT_FPS)
 
 
 def frames_of(sources: Sequence[Source]) -> Iterator[Frame]:

@@ -1,130 +1,174 @@
-"""Data sets in COCO JSON: which files hold boxes, and in which folder their images are."""
+"""Data sets in COCO JSON: which files hold boxes, and where their images are."""
 from __future__ import annotations
 
 import json
-import os
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from sparse_rcnn_mm.datasets.coco_json import entry_faults, structure_fault
-from sparse_rcnn_mm.datasets.image_files import image_size, is_image
+from sparse_rcnn_mm.datasets.image_files import image_size, image_sizes
+from sparse_rcnn_mm.datasets.scan import Scan
 from sparse_rcnn_mm.errors import UserError
 
+from .coco_entries import doubtful_boxes, same_names, tidy
+from .locate import Images, parts_of
 from .raw_data import UNSPLIT, Fault, RawData, Split, relative, split_of
+from .text import decode, read_bytes
 
-_SAMPLE = 50  # images that are looked for in every folder
+NAME = 'COCO JSON'
 _SINGULAR = {'categories': 'category', 'images': 'image', 'annotations': 'annotation'}
+Change = Callable[[dict], None]
 
 
-def is_coco_json(path: Path) -> bool:
-    """Whether a JSON file may hold boxes in COCO form, by the keys that its text names."""
-    if path.suffix.lower() != '.json':
-        return False
-    text = path.read_bytes()
-    return b'"images"' in text and b'"annotations"' in text
+def recognize(scan: Scan) -> list[Path]:
+    """JSON files that name the lists of COCO."""
+    return [path for path in scan.with_suffix('.json') if _names(path, b'images', b'annotations')
+            and not is_lvis(path)]
 
 
-def read_coco_form(root: Path, files: list[Path], paths: list[Path]) -> RawData:
+def is_lvis(path: Path) -> bool:
+    """LVIS is COCO with other keys for its images."""
+    return _names(path, b'images', b'annotations', b'neg_category_ids')
+
+
+def _names(path: Path, *keys: bytes) -> bool:
+    data = read_bytes(path)
+    if data[:2] in (b'\xff\xfe', b'\xfe\xff'):
+        data = data.replace(b'\0', b'')  # UTF-16: the keys are ASCII
+    return all(b'"%s"' % key in data for key in keys)
+
+
+def read(scan: Scan, paths: list[Path], form: str = NAME, change: Change | None = None) -> RawData:
     """Read a data set of one JSON file a split.
 
     Args:
-        files: all files below `root`; images are looked for among them.
         paths: the JSON files.
+        change: applied to the contents of each, of a form that is like COCO.
     """
-    data = RawData(root, 'COCO JSON', {})
-    images = [path for path in files if is_image(path)]
-    for name, path in _one_a_split(root, paths).items():
-        split = read_coco_split(path, root, partial(_image_folder, name, path, root, images), data.faults)
+    data = RawData(scan.root, form, {})
+    images = Images(scan)
+    for name, path in _one_a_split(scan.root, paths, data.unused).items():
+        split = _read_split(path, data, partial(images.find, near=path, split=name), change)
+        for image in split.coco['images']:
+            image['file_name'] = images.without_losers(image['file_name'])
         if split.coco['annotations']:
             data.splits[name] = split
         else:
             data.notes.append(f'{split.source} has no boxes and is left out')
+            data.unused.update({scan.root / image['file_name']: 'its split has no boxes'
+                                for image in split.coco['images']})
     if not data.splits:
-        raise UserError(f'no JSON file in {root} has any box')
+        raise UserError(f'no JSON file in {scan.root} has any box' + (
+            f': {data.faults[0].where} {data.faults[0].what}' if data.faults else ''))
+    data.notes += images.notes
     return data
 
 
-def read_coco_split(path: Path, root: Path, folder: Path | Callable[[list[str]], Path], faults: list[Fault]) -> Split:
-    """Read one JSON file; entries with faults are left out and added to `faults`.
-
-    Args:
-        folder: that of the images, or how to find it by their names.
-    """
-    coco = _parse(path)
-    named = [image for image in coco['images'] if isinstance(image, dict) and isinstance(image.get('file_name'), str)]
-    if not isinstance(folder, Path):
-        folder = folder([image['file_name'] for image in named])
-    for image in named:
-        found = folder / image['file_name']
-        image['file_name'] = relative(found, root)
-        if not (image.get('width') or image.get('height')):
-            size = image_size(str(found))
-            image.update({} if size.fault else {'width': size.width, 'height': size.height})
-    source = relative(path, root)
-    return Split(source, _without_faults(coco, source, faults))
+def read_coco_split(path: Path, root: Path, folder: Path, faults: list[Fault]) -> Split:
+    """Read one JSON file whose images are in `folder`; entries with faults are left out and added to `faults`."""
+    data = RawData(root, NAME, {}, faults)
+    return _read_split(path, data, lambda name: folder / name)
 
 
-def _one_a_split(root: Path, paths: list[Path]) -> dict[str, Path]:
-    """Choose `instances_*` where COCO's other kinds lie beside, and those with a split over those without."""
-    instances = [path for path in paths if path.stem.startswith('instances')]
-    chosen: dict[str, list[Path]] = {}
-    for path in instances or paths:
-        chosen.setdefault(split_of(Path(relative(path, root))), []).append(path)
-    if len(chosen) > 1:
-        chosen.pop(UNSPLIT, None)
-    for name, several in chosen.items():
-        if len(several) > 1:
-            shown = ', '.join(relative(path, root) for path in several[:3])
-            raise UserError(f'{len(several)} JSON files in {root} could hold the {name or "only"} split ({shown}): '
+def _read_split(path: Path, data: RawData, find: Callable[[str], Path | None], change: Change | None = None) -> Split:
+    coco = parse(path)
+    if change:
+        change(coco)
+    source = relative(path, data.root)
+    wrong = [*tidy(coco)]
+    for sentence in same_names(coco):
+        raise UserError(f'{source} in {data.root} {sentence}')
+    _locate(coco['images'], path, data.root, find)
+    split = Split(source, _without_faults(coco, source, wrong, data.faults))
+    if doubt := doubtful_boxes(split.coco):
+        first = next(box for box in split.coco['annotations'] if any(box['bbox']))
+        raise UserError(f'the boxes of {source} in {data.root} {doubt}; the first is {first["bbox"]} '
+                        f'(annotation {first["id"]})')
+    data.used.add(path)
+    return split
+
+
+def _one_a_split(root: Path, paths: list[Path], unused: dict[Path, str]) -> dict[str, Path]:
+    """The file of every split: of several, `instances_*`, beside which COCO's other kinds lie."""
+    by_split: dict[str, list[Path]] = {}
+    for path in paths:
+        by_split.setdefault(split_of(Path(relative(path, root))), []).append(path)
+    if len(by_split) > 1:
+        unused.update(dict.fromkeys(by_split.pop(UNSPLIT, []), 'its name tells no split: train, val or test'))
+    chosen = {}
+    for name, several in by_split.items():
+        instances = [path for path in several if path.stem.startswith('instances')] or several
+        if len(instances) > 1:
+            shown = ', '.join(relative(path, root) for path in instances[:3])
+            raise UserError(f'{len(instances)} JSON files in {root} could hold the {name or "only"} split ({shown}): '
                             'name them by their split (train, val, test), or give one file instead of the folder')
-    return {name: several[0] for name, several in chosen.items()}
+        chosen[name] = instances[0]
+        unused.update({path: f'{relative(instances[0], root)} has the boxes of its split'
+                       for path in several if path not in instances})
+    return chosen
 
 
-def _parse(path: Path) -> dict:
+def parse(path: Path) -> dict[str, Any]:
+    """The contents of a JSON file with the lists of COCO.
+
+    Raises:
+        UserError: it is none.
+    """
+    data = read_bytes(path)
     try:
-        coco = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise UserError(f'annotation file {path} is not valid JSON: {error}') from error
+        coco = json.loads(data if data[:1] == b'{' and data.isascii() else decode(data, path)[0])
+    except (ValueError, RecursionError) as error:
+        what = 'nested too deeply' if isinstance(error, RecursionError) else error
+        raise UserError(f'annotation file {path} is not valid JSON: {what}') from error
     fault = structure_fault(coco)
     if fault:
         raise UserError(f'annotation file {path} {fault}')
     return coco
 
 
-def _image_folder(split: str, path: Path, root: Path, images: list[Path], names: list[str]) -> Path:
-    """The folder in which most of a sample of the images are: of several, that of the split, or the JSON file's."""
-    if not names:
-        return root
-    sample = names[::max(len(names) // _SAMPLE, 1)]
-    known = set(map(str, images))
-    folders = {root, path.parent}.union(*(image.parents for image in images))
+def _locate(images: list[Any], path: Path, root: Path, find: Callable[[str], Path | None]) -> None:
+    """Set the file names relative to `root`, and sizes that are not given."""
+    named = [image for image in images if isinstance(image, dict) and isinstance(image.get('file_name'), str)]
+    found = [find(image['file_name']) for image in named]
+    if named and not any(found):
+        raise UserError(f'the images of {path} are not below {root}: the first, {named[0]["file_name"]}, is in none of '
+                        'its folders')
+    usual = Counter(place.parent for place in found if place).most_common(1)
+    seen: dict[Path, Any] = {}
+    for image, place in zip(named, found, strict=True):
+        if place and place in seen:
+            raise UserError(f'images {seen[place]} and {image.get("id")} of {path} are both {relative(place, root)}: '
+                            'give every image one entry')
+        if place:
+            seen[place] = image.get('id')
+        elif usual:  # where it is missing
+            place = usual[0][0] / (parts_of(image['file_name']) or ['?'])[-1]
+        if place:
+            image['file_name'] = relative(place, root)
+    unsized = [(image, place) for image, place in zip(named, found, strict=True)
+               if place and not (image.get('width') or image.get('height'))]
+    image_sizes([place for _, place in unsized])  # several at a time; `image_size` finds them in its memory
+    for image, place in unsized:
+        size = image_size(str(place))
+        image.update({} if size.fault else {'width': size.width, 'height': size.height})
 
-    def fit(folder: Path) -> tuple[int, bool, bool]:
-        places = [os.path.normpath(folder / name) for name in sample]
-        found = sum(place in known or os.path.isabs(name) and os.path.isfile(place)
-                    for place, name in zip(places, sample, strict=True))
-        return found, split_of(Path(relative(folder, root), 'x')) == split, folder == path.parent
 
-    best = max(sorted(folders), key=fit)
-    if not fit(best)[0]:
-        raise UserError(f'the images of {path} are not below {root}: the first, {names[0]}, is in none of its folders')
-    return best
-
-
-def _without_faults(coco: dict, source: str, faults: list[Fault]) -> dict:
+def _without_faults(coco: dict, source: str, wrong: list[tuple[str, int, str]], faults: list[Fault]) -> dict:
     """The entries that make sense, annotations with their `source`; the others are added to `faults`."""
-    wrong: dict[str, set[int]] = {'categories': set(), 'images': set(), 'annotations': set()}
-    for key, index, what in entry_faults(coco, evaluated=False):
-        wrong[key].add(index)
+    positions: dict[str, set[int]] = {'categories': set(), 'images': set(), 'annotations': set()}
+    for key, index, what in [*wrong, *entry_faults(coco, evaluated=False)]:
+        positions[key].add(index)
         entry = coco[key][index]
         known = isinstance(entry, dict) and isinstance(entry.get('id'), int)
         faults.append(Fault(f'{source}: {_SINGULAR[key]} {entry["id"]}' if known
-                            else f"{source}: entry {index} of '{key}'", what))
-    kept = {key: [entry for index, entry in enumerate(coco[key]) if index not in wrong[key]] for key in wrong}
+                            else f"{source}: entry {index} of '{key}'", what[:300]))
+    kept = {key: [entry for index, entry in enumerate(coco[key]) if index not in positions[key]] for key in positions}
     image_ids = {image['id'] for image in kept['images']}
     category_ids = {category['id'] for category in kept['categories']}
-    kept['annotations'] = [{'area': annotation['bbox'][2] * annotation['bbox'][3], 'iscrowd': 0, **annotation,
+    kept['annotations'] = [{'area': annotation['bbox'][2] * annotation['bbox'][3], **annotation,
                             'source': f'{source}: annotation {annotation["id"]}'}
                            for annotation in kept['annotations']
                            if annotation['image_id'] in image_ids and annotation['category_id'] in category_ids]

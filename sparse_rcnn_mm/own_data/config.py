@@ -1,6 +1,7 @@
 """A config made to train or test on a folder of one's own data."""
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,15 @@ from mmengine.config import Config
 
 from sparse_rcnn_mm.checkpoints import Metadata
 from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.own_outputs import mark
 from sparse_rcnn_mm.registry import innermost_dataset
 from sparse_rcnn_mm.terminal import say
 
-from .inspection import image_faults
-from .layouts import PreparedData, prepare, read_data
+from .held_out import find_held_out, held_out_lines
+from .inspection import data_errors
+from .preparing import PreparedData, check_left, images_of, prepare
 from .raw_data import UNSPLIT, RawData
+from .reading import read_data
 
 
 def set_training_data(cfg: Config, folder: str) -> None:
@@ -23,13 +27,19 @@ def set_training_data(cfg: Config, folder: str) -> None:
     Writes WORK_DIR/data/{train,val}.json, and test.json where there is a test split.
 
     Raises:
-        UserError: the data are in no known form, or training would stop at some of them.
+        UserError: the data are in no known form, have errors, or nothing of them is left to train on.
     """
-    data = prepare(_usable(folder))
-    paths = data.write(Path(cfg.work_dir, 'data'))
-    say(*data.said, f'written as COCO JSON: {", ".join(paths.values())}')
+    raw = _usable(folder, leakage=True)
+    _keep_apart(raw, cfg.work_dir)
+    data = prepare(raw)
+    paths = _write(data, Path(cfg.work_dir, 'data'))
     for part, split in _splits(paths).items():
         set_dataset(cfg, part, paths[split], data)
+    if data.held_out:
+        path = Path(cfg.work_dir, 'data', 'held_out.txt').absolute()
+        path.write_text('\n'.join(held_out_lines(data.root, data.held_out)) + '\n')
+        # mmengine reads the file into the data set's `metainfo`, which goes into every checkpoint
+        innermost_dataset(cfg.train_dataloader.dataset).metainfo['held_out'] = str(path)
     _set_num_classes(cfg, len(data.classes))
 
 
@@ -37,28 +47,52 @@ def set_test_data(cfg: Config, folder: str, metadata: Metadata) -> None:
     """Point a config at the test split of the data in `folder`, else the validation split, else all of it.
 
     Class names and ids are those in the checkpoint, whatever the order and ids in the folder. Where training made the
-    validation split of this folder by itself, that is what is tested on. Writes WORK_DIR/test_data/SPLIT.json.
+    validation split by itself, that is what is tested on. Writes WORK_DIR/test_data/SPLIT.json.
 
     Raises:
         UserError: the data are in no known form, or have none of the classes.
     """
-    raw = _usable(folder)
-    trained_here = metadata.training_images() == str(raw.root)
-    data = prepare(raw, metadata.ids_by_class(), split=trained_here and set(raw.splits) <= {UNSPLIT, 'train'})
+    raw = _usable(folder, leakage=False)
+    _keep_apart(raw, cfg.work_dir)
+    data = prepare(raw, metadata.ids_by_class(), split=False)
+    if metadata.held_out and set(data.splits) <= {UNSPLIT, 'train'}:
+        _hold_out(data, raw, metadata)
     split = next(name for name in ('test', 'val', UNSPLIT, 'train') if name in data.splits)
     data.splits = {split or 'all': data.splits[split]}
-    paths = data.write(Path(cfg.work_dir, 'test_data'))
-    say(*data.said, f'written as COCO JSON: {", ".join(paths.values())}')
+    paths = _write(data, Path(cfg.work_dir, 'test_data'))
     set_dataset(cfg, 'test', paths[split or 'all'], data)
     _set_num_classes(cfg, len(data.classes))
 
 
-def _usable(folder: str) -> RawData:
+def _write(data: PreparedData, folder: Path) -> dict[str, str]:
+    check_left(data)
+    mark(folder.parent)
+    mark(folder)
+    paths = data.write(folder)
+    say(*data.said, f'written as COCO JSON: {", ".join(paths.values())}')
+    return paths
+
+
+def _hold_out(data: PreparedData, raw: RawData, metadata: Metadata) -> None:
+    """Leave only the images on which the model was validated: the others may be those that it was trained on."""
+    found = find_held_out(raw, metadata.held_out)
+    coco, = data.splits.values()
+    if found:
+        data.said.append(f'testing on {len(found)} of the {len(coco["images"])} images: those that training held out')
+        data.splits = {'val': images_of(coco, found)}
+
+
+def _keep_apart(raw: RawData, work_dir: str) -> None:
+    if Path(work_dir).resolve() == raw.root:
+        raise UserError(f'the work dir {raw.root} is the folder of the data: give another one by --work-dir')
+
+
+def _usable(folder: str, leakage: bool) -> RawData:
     raw = read_data(folder)
-    faults = [*raw.faults, *image_faults(raw)]
-    if faults:
-        raise UserError(f'{len(faults)} entries of the data in {raw.root} cannot be used, the first: {faults[0].where} '
-                        f"{faults[0].what}; 'python tools/inspect_dataset.py {folder}' lists them")
+    errors = data_errors(raw, leakage=leakage)
+    if errors:
+        raise UserError(f'{len(errors)} {"error" if len(errors) == 1 else "errors"} in the data in {raw.root}, the '
+                        f"first: {errors[0]}; 'python tools/inspect_dataset.py {shlex.quote(folder)}' lists them")
     return raw
 
 

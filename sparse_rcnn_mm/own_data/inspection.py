@@ -5,6 +5,7 @@ Errors make training stop, or teach something wrong; warnings may be meant so.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from sparse_rcnn_mm.datasets.image_files import image_sizes
 from .raw_data import Fault, RawData, Split
 
 _REACH = 1.0  # pixels that a box may reach beyond its image: tools round differently
+_LEAKAGE = 'leakage'
 _SAME = 0.5  # pixels between two boxes of the same class that are one
 
 
@@ -82,45 +84,68 @@ def inspect_data(raw: RawData, num_proposals: int, decode: bool = False) -> Find
         num_proposals: of the model: more boxes in an image cannot all be found.
         decode: see `image_faults`.
     """
-    found = Findings()
-    found.errors += [Finding('entry', *_parts(fault)) for fault in raw.faults]
-    found.errors += [Finding('image', *_parts(fault)) for fault in image_faults(raw, decode)]
+    found = Findings(data_errors(raw, decode))
     for split in raw.splits.values():
-        for error, finding in _box_findings(split):
-            (found.errors if error else found.warnings).append(finding)
+        found.warnings += _box_warnings(split)
         found.warnings += _image_findings(split, num_proposals)
     found.warnings += _class_findings(raw)
-    for error, finding in _same_images(raw):
-        (found.errors if error else found.warnings).append(finding)
+    found.warnings += [finding for finding in _same_images(raw) if finding.kind != _LEAKAGE]
     return found
+
+
+def data_errors(raw: RawData, decode: bool = False, leakage: bool = True) -> list[Finding]:
+    """What training refuses.
+
+    Args:
+        decode: see `image_faults`.
+        leakage: whether images in two splits are among it.
+    """
+    errors = [Finding('entry', *_parts(fault)) for fault in raw.faults]
+    errors += [Finding('image', *_parts(fault)) for fault in image_faults(raw, decode)]
+    for split in raw.splits.values():
+        errors += _boxes_outside(split)
+    return errors + [finding for finding in _same_images(raw) if leakage and finding.kind == _LEAKAGE]
 
 
 def _parts(fault: Fault) -> tuple[str, str]:
     return fault.where, fault.what
 
 
-def _box_findings(split: Split) -> Iterator[tuple[bool, Finding]]:
-    """(Whether it is an error, finding) of boxes of no area, outside, or given twice."""
-    images = {image['id']: image for image in split.coco['images']}
+def _boxes_outside(split: Split) -> Iterator[Finding]:
+    for box, image in _boxes(split):
+        x, y, width, height = box['bbox']
+        if width and height and (x >= image['width'] or y >= image['height'] or x + width <= 0 or y + height <= 0):
+            yield Finding('outside', box['source'], f'{_box(box, image)} is outside of the image, '
+                          f'{image["width"]} x {image["height"]}')
+
+
+def _box_warnings(split: Split) -> Iterator[Finding]:
+    """Boxes of no area, that reach beyond their image, or are given twice."""
     seen: dict[tuple, str] = {}
-    for box in split.coco['annotations']:
-        image = images[box['image_id']]
+    for box, image in _boxes(split):
         x, y, width, height = box['bbox']
         beyond = max(-x, -y, x + width - image['width'], y + height - image['height'])
-        corners = ', '.join(f'{value:g}' for value in (x, y, x + width, y + height))
-        what = f'box ({corners}) in {image["file_name"]}'
         if width <= 0 or height <= 0:
-            yield True, Finding('no area', box['source'], f'{what} has no area')
-        elif x >= image['width'] or y >= image['height'] or x + width <= 0 or y + height <= 0:
-            yield True, Finding('outside', box['source'],
-                                f'{what} is outside of the image, {image["width"]} x {image["height"]}')
-        elif beyond > _REACH:
-            yield False, Finding('beyond', box['source'],
-                                 f'{what} reaches {beyond:.1f} pixels beyond the image and is clipped')
+            yield Finding('no area', box['source'], f'{_box(box, image)} has no area and is left out')
+        elif _REACH < beyond and x < image['width'] and y < image['height'] and x + width > 0 and y + height > 0:
+            yield Finding('beyond', box['source'],
+                          f'{_box(box, image)} reaches {beyond:.1f} pixels beyond the image and is clipped')
         key = (box['image_id'], box['category_id'], *(round(value / _SAME) for value in box['bbox']))
         if key in seen:
-            yield False, Finding('same box', box['source'], f'{what} is the same as that of {seen[key]}')
+            yield Finding('same box', box['source'], f'{_box(box, image)} is the same as that of {seen[key]}')
         seen.setdefault(key, box['source'])
+
+
+def _boxes(split: Split) -> Iterator[tuple[dict, dict]]:
+    """Every box with its image."""
+    images = {image['id']: image for image in split.coco['images']}
+    return ((box, images[box['image_id']]) for box in split.coco['annotations'])
+
+
+def _box(box: dict, image: dict) -> str:
+    x, y, width, height = box['bbox']
+    corners = ', '.join(f'{value:g}' for value in (x, y, x + width, y + height))
+    return f'box ({corners}) in {image["file_name"]}'
 
 
 def _image_findings(split: Split, num_proposals: int) -> Iterator[Finding]:
@@ -156,26 +181,29 @@ def class_counts(raw: RawData) -> dict[str, dict[str, int]]:
     return dict(sorted(counts.items(), key=lambda item: -sum(item[1].values())))
 
 
-def _same_images(raw: RawData) -> Iterator[tuple[bool, Finding]]:
-    """(Whether it is an error, finding) of images given twice; across splits it is one, as AP is too good then."""
+def _same_images(raw: RawData) -> Iterator[Finding]:
+    """Images given twice. Copies in two splits are an error, as AP is too good then; one file in two is meant so."""
     entries = [(name, image['file_name']) for name, split in raw.splits.items() for image in split.coco['images']]
     by_file: dict[Path, list[tuple[str, str]]] = defaultdict(list)
     for entry in entries:
         by_file[(raw.root / entry[1]).resolve()].append(entry)
     for paths in _same_contents(by_file):
-        same = [entry for path in paths for entry in by_file[path]]
-        for index, (split, file_name) in enumerate(same[1:], start=1):
-            earlier_split, earlier = next((entry for entry in same[:index] if entry[0] != split), same[0])
-            if earlier_split != split:
-                yield True, Finding('leakage', file_name, f'of the {split} split is the same image as {earlier} of the '
-                                    f'{earlier_split} split')
+        same = [(*entry, path) for path in paths for entry in by_file[path]]
+        for index, (split, file_name, path) in enumerate(same[1:], start=1):
+            others = (entry for entry in same[:index] if entry[0] != split and entry[2] != path)
+            earlier_split, earlier, _ = next(others, same[0])
+            if earlier_split != split and len(paths) > 1:
+                yield Finding(_LEAKAGE, file_name, f'of the {split} split is the same image as {earlier} of the '
+                              f'{earlier_split} split')
+            elif earlier_split != split:
+                yield Finding('two splits', file_name, f'is in the {earlier_split} split and in the {split} split')
             else:
-                yield False, Finding('same image', file_name, f'is the same image as {earlier}')
+                yield Finding('same image', file_name, f'is the same image as {earlier}')
 
 
 def _same_contents(paths: Iterable[Path]) -> Iterator[list[Path]]:
     """Groups of files of equal bytes, single ones included; only files of equal size are read."""
-    for group in _grouped(paths, lambda path: path.stat().st_size if path.is_file() else str(path)):
+    for group in _grouped(paths, lambda path: os.path.getsize(path) if os.path.isfile(path) else str(path)):
         if len(group) == 1:
             yield group
         else:

@@ -1,4 +1,4 @@
-"""What the readers of the three forms hand over: COCO dicts of what the files hold, and what is wrong with them."""
+"""What the readers of all forms hand over: COCO dicts of what the files hold, and what is wrong with them."""
 from __future__ import annotations
 
 import os
@@ -11,9 +11,11 @@ from typing import NamedTuple
 from sparse_rcnn_mm.errors import UserError
 
 UNSPLIT = ''  # the name of the split of data that has none
-_SPLITS = {'train': 'train', 'training': 'train', 'trainval': 'train',
-           'val': 'val', 'valid': 'val', 'validation': 'val', 'dev': 'val',
-           'test': 'test', 'testing': 'test'}
+SPLIT_WORDS = {
+    'train': 'train', 'training': 'train', 'trainval': 'train',
+    'val': 'val', 'valid': 'val', 'validation': 'val', 'minival': 'val', 'eval': 'val', 'evaluation': 'val',
+    'dev': 'val',
+    'test': 'test', 'testing': 'test'}
 
 
 @dataclass(frozen=True)
@@ -45,25 +47,38 @@ class RawData:
     """A data set as it lies on the disk: nothing is corrected or left out, but for entries that make no sense.
 
     Attributes:
-        form: 'COCO JSON', 'Pascal VOC XML' or 'YOLO txt'.
+        form: the name of one of `FORMS`.
         splits: by the names train, val, test; or one of the name `UNSPLIT`.
         faults: entries that make no sense.
         notes: what else a user should know, a sentence each.
+        used: annotation files that were read, and images with faults. Those of the splits count as used anyway.
+        unused: why a file was not used, where the reader knows.
     """
     root: Path
     form: str
     splits: dict[str, Split]
     faults: list[Fault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    used: set[Path] = field(default_factory=set)
+    unused: dict[Path, str] = field(default_factory=dict)
 
 
 def split_of(path: Path) -> str:
-    """The split that a path is of by the words of its name, or of its folders': 'instances_val2017.json' is val."""
+    """The split of a path by the words in its name, else in its folders: 'instances_val2017.json' is val.
+
+    For the path of an annotation file, a list or a folder. The name of an image tells no split.
+    """
     for part in (path.stem, *reversed(path.parts[:-1])):
-        names = {_SPLITS[word] for word in re.split(r'[^a-z]+', part.lower()) if word in _SPLITS}
+        names = {SPLIT_WORDS[word] for word in re.split(r'[^a-z]+', part.lower()) if word in SPLIT_WORDS}
         if len(names) == 1:
             return names.pop()
     return UNSPLIT
+
+
+def counted(number: int, noun: str) -> str:
+    """'1 box', '2 boxes'."""
+    plural = f'{noun}es' if noun.endswith(('x', 's')) else f'{noun}s'
+    return f'{number} {noun if number == 1 else plural}'
 
 
 class Box(NamedTuple):

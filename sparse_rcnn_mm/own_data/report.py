@@ -15,7 +15,7 @@ from sparse_rcnn_mm.visualization.contact_sheet import contact_sheet
 from .coco_form import read_coco_split
 from .config import set_dataset
 from .inspection import Finding, Findings, without_faulty_images
-from .layouts import prepare
+from .preparing import prepare
 from .raw_data import RawData
 
 

@@ -11,105 +11,117 @@ from collections import defaultdict
 from pathlib import Path
 from xml.etree import ElementTree
 
-from sparse_rcnn_mm.datasets.image_files import image_size, is_image
+from sparse_rcnn_mm.datasets.coco_json import is_number
+from sparse_rcnn_mm.datasets.image_files import image_size
+from sparse_rcnn_mm.datasets.scan import Scan
 from sparse_rcnn_mm.errors import UserError
 
-from .raw_data import Box, Fault, RawData, Record, Split, coco_of, import_globox, relative, split_of
+from .locate import Images
+from .raw_data import Box, Fault, RawData, Record, Split, coco_of, counted, import_globox, relative, split_of
+from .text import name_fault, read_bytes, read_text
+from .voc_sets import image_sets
 
-_SETS = ('trainval', 'train', 'val', 'test')  # later ones prevail
+NAME = 'Pascal VOC XML'
+_ROOT = re.compile(rb'<\0?a\0?n\0?n\0?o\0?t\0?a\0?t\0?i\0?o\0?n\0?[\s>/]', re.IGNORECASE)  # also in UTF-16
 
 
-def is_voc_xml(path: Path) -> bool:
-    return path.suffix.lower() == '.xml' and b'<annotation' in path.read_bytes()[:500]
+def recognize(scan: Scan) -> list[Path]:
+    """XML files of an `annotation`, which CVAT's own `annotations` are not."""
+    return [path for path in scan.with_suffix('.xml') if _ROOT.search(read_bytes(path))]
 
 
-def read_voc_form(root: Path, files: list[Path], paths: list[Path]) -> RawData:
-    """Read a data set of one XML file an image.
-
-    Args:
-        files: all files below `root`: the images, and `ImageSets/Main/*.txt` that tell the splits.
-        paths: the XML files. Those that no image set names are left out where there are image sets.
-    """
-    data = RawData(root, 'Pascal VOC XML', {})
-    images = defaultdict(list)
-    for path in files:
-        if is_image(path):
-            images[path.stem].append(path)
-    sets = _image_sets(files)
+def read(scan: Scan, paths: list[Path]) -> RawData:
+    """Read a data set of one XML file an image. Where there are image sets, those that none names are left out."""
+    data = RawData(scan.root, NAME, {})
+    images = Images(scan)
+    sets = image_sets(scan.root, scan.files, paths, data.notes, data.used)
     records: dict[str, list[Record]] = defaultdict(list)
-    left_out = 0
+    owners: dict[str, Path] = {}
+    unnamed: list[str] = []
     for path in paths:
-        split = sets.get((path.parent.parent, path.stem)) if sets else split_of(Path(relative(path, root)))
-        if split is None:
-            left_out += 1
-        elif record := _read(path, root, images, data.faults):
-            records[split].append(record)
-    if left_out:
-        data.notes.append(f'{left_out} XML files are in none of the image sets (ImageSets/Main) and are left out')
+        if sets and path not in sets:
+            data.unused[path] = 'in none of the image sets'
+            continue
+        split = sets.get(path) or split_of(Path(relative(path.parent, scan.root)))
+        if record := _read(path, split, images, unnamed, data):
+            if record.file_name in owners:
+                raise UserError(f'{relative(owners[record.file_name], scan.root)} and {relative(path, scan.root)} in '
+                                f'{scan.root} are both of the image {record.file_name}: remove one, or mend <filename>')
+            owners[record.file_name] = path
+            records[split or split_of(Path(record.file_name).parent)].append(record)
     if not records:
-        raise UserError(f'the image sets in {root} (ImageSets/Main/*.txt) name none of the XML files' if sets else
-                        f'no XML file in {root} can be read: {data.faults[0].where} {data.faults[0].what}')
-    _note_difficult(data, records)
-    names = sorted({box.name for split_records in records.values() for record in split_records for box in record.boxes})
+        raise UserError(f'no XML file in {scan.root} can be read: ' + (
+            f'{data.faults[0].where} {data.faults[0].what}' if data.faults else 'the image sets name none of them'))
+    _note(data, records, unnamed)
+    data.notes += images.notes
+    names = sorted({box.name for several in records.values() for record in several for box in record.boxes})
     ids = {name: index for index, name in enumerate(names)}
     data.splits = {split: Split(f'XML files of {split or "all"}', coco_of(records[split], ids)) for split in records}
     return data
 
 
-def _image_sets(files: list[Path]) -> dict[tuple[Path, str], str]:
-    """The split of every (folder that holds ImageSets, name of an image)."""
-    sets = {}
-    lists = [path for path in files if path.stem in _SETS and path.suffix == '.txt' and 'ImageSets' in path.parts[-3:]]
-    for path in sorted(lists, key=lambda path: _SETS.index(path.stem)):
-        folder = path.parent if path.parent.name == 'ImageSets' else path.parent.parent
-        for line in path.read_text().splitlines():
-            if line.strip():
-                sets[folder.parent, Path(line.split()[0]).stem] = split_of(Path(path.name))
-    return sets
-
-
-def _read(path: Path, root: Path, images: dict[str, list[Path]], faults: list[Fault]) -> Record | None:
-    globox = import_globox()
-    source = relative(path, root)
+def _read(path: Path, split: str, images: Images, unnamed: list[str], data: RawData) -> Record | None:
+    source = relative(path, data.root)
+    data.used.add(path)
     try:
-        tree = ElementTree.parse(path).getroot()
-    except (OSError, ElementTree.ParseError, LookupError, ValueError) as error:
-        faults.append(Fault(source, f'is no XML: {error}'))
+        tree = ElementTree.fromstring(read_text(path, data.notes))
+    except (ElementTree.ParseError, ValueError, RecursionError) as error:
+        data.faults.append(Fault(source, f'is no XML: {error}'))
         return None
+    image = _image_of(path, tree, split, images, unnamed)
+    width, height = (_whole(tree.findtext(f'size/{side}')) for side in ('width', 'height'))
+    if not (width and height):
+        width, height, fault = image_size(str(image))
+        if fault:
+            data.faults.append(Fault(f'{relative(image, data.root)} (the image of {source})', fault))
+            data.used.add(image)
+            return None
+    return Record(relative(image, data.root), width, height, _boxes(tree, source, data.faults))
+
+
+def _boxes(tree: ElementTree.Element, source: str, faults: list[Fault]) -> list[Box]:
+    globox = import_globox()
     first = 1 if re.search(r'VOC\s?20\d\d', tree.findtext('source/database') or '') else 0
     boxes = []
     for number, node in enumerate(tree.iter('object'), start=1):
         where = f'{source}: object {number}'
         try:
             box = globox.BoundingBox.from_xml(node)
+            x1, y1, x2, y2 = box.ltrb
         except (globox.ParsingError, ValueError, AssertionError) as error:
             faults.append(Fault(where, f'has no name or no proper bndbox ({error})'))
             continue
-        x1, y1, x2, y2 = box.ltrb
+        name = box.label.strip()
+        if fault := name_fault(name) or ('' if all(map(is_number, box.ltrb)) else 'has corners that are no pixels'):
+            faults.append(Fault(where, fault if 'corners' in fault else f'has a name that {fault}'))
+            continue
         difficult = (node.findtext('difficult') or '').strip() == '1'
-        boxes.append(Box(box.label.strip(), (x1 - first, y1 - first, x2, y2), where, difficult))
-    image = _image_of(path, tree, images)
-    width, height = (_whole(tree.findtext(f'size/{side}')) for side in ('width', 'height'))
-    if not (width and height):
-        width, height, _ = image_size(str(image))
-    return Record(relative(image, root), width, height, boxes)
+        boxes.append(Box(name, (x1 - first, y1 - first, x2, y2), where, difficult))
+    return boxes
 
 
-def _image_of(path: Path, tree: ElementTree.Element, images: dict[str, list[Path]]) -> Path:
-    """The image of the XML file's name, or of the name in it: of several, the one that shares most folders with it."""
-    named = Path((tree.findtext('filename') or '').replace('\\', '/'))
-    candidates = images.get(path.stem) or images.get(named.stem) or [path.with_name(named.name or path.stem)]
-    return max(candidates, key=lambda image: len({*image.parent.parts} & {*path.parent.parts}))
+def _image_of(path: Path, tree: ElementTree.Element, split: str, images: Images, unnamed: list[str]) -> Path:
+    """The image that <filename> names, else the one of the XML file's own name."""
+    named = (tree.findtext('filename') or '').strip()
+    stem = path.name[:-len(path.suffix)]
+    found = images.find(named, path, split) or images.of_stem(named, path, split) if named else None
+    if found is None and (found := images.of_stem(stem, path, split)) and named:
+        unnamed.append(relative(path, images.root))
+    return found or path.with_name(Path(named.replace('\\', '/')).name.replace('\0', '') or stem)
 
 
 def _whole(text: str | None) -> int:
     try:
-        return int(float(text or 0))
+        value = float(text or 0)
     except ValueError:
         return 0
+    return int(value) if is_number(value) and value > 0 else 0
 
 
-def _note_difficult(data: RawData, records: dict[str, list[Record]]) -> None:
+def _note(data: RawData, records: dict[str, list[Record]], unnamed: list[str]) -> None:
     count = sum(box.ignored for split in records.values() for record in split for box in record.boxes)
     if count:
-        data.notes.append(f'{count} boxes are marked difficult: neither training nor evaluation counts them')
+        data.notes.append(f'{counted(count, "box")} marked difficult: neither training nor evaluation counts them')
+    if unnamed:
+        data.notes.append(f'{counted(len(unnamed), "XML file")} with the name of an image that is not there, the '
+                          f'first: {unnamed[0]}; the image with the name of the XML file is taken')

@@ -1,148 +1,249 @@
 """Data sets in YOLO txt, in the layout of Ultralytics, Roboflow or darknet: one file of lines an image, read by globox.
 
 A line is `class x y width height`, relative to the image's size, or `class x1 y1 x2 y2 x3 y3 ...` for an outline,
-of which the bounding box is taken. Images without a file have no boxes.
+of which the bounding box is taken. With `kpt_shape` in data.yaml, keypoints follow the box. Images without a file have
+no boxes.
 """
 from __future__ import annotations
 
+import os
+import re
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from sparse_rcnn_mm.datasets.image_files import find_files, image_size, image_sizes, is_image
+from sparse_rcnn_mm.datasets.coco_json import is_number
+from sparse_rcnn_mm.datasets.image_files import image_size, image_sizes
+from sparse_rcnn_mm.datasets.scan import Scan
+from sparse_rcnn_mm.datasets.scan import scan as scan_folder
 from sparse_rcnn_mm.errors import UserError
 
+from .locate import Images, parts_of
 from .raw_data import Box, Fault, RawData, Record, Split, coco_of, import_globox, relative, split_of
+from .text import read_text
+from .yolo_names import NAME_FILES, YAML, DataYaml, Names, is_data_yaml, read_data_yaml
 
-_NAME_FILES = {'classes.txt', 'obj.names', 'labels.txt', '_darknet.labels'}
-_KEYS = {'train': 'train', 'val': 'val', 'valid': 'val', 'test': 'test'}
-
-
-def is_yolo_names(path: Path) -> bool:
-    """Whether a file tells the class names: a YAML file with `names`, or a list of a usual name."""
-    if path.suffix.lower() in {'.yaml', '.yml'}:
-        return any(line.startswith('names') for line in path.read_text(errors='replace').splitlines())
-    return path.name.lower() in _NAME_FILES
+NAME = 'YOLO txt'
+_NUMBER = r'[-+]?[\d.]+(?:[eE][-+]?\d+)?'
+_LINE = re.compile(rf'\ufeff?\s*\d+(?:\.0*)?(?:\s+{_NUMBER}){{4,}}\s*$')
 
 
-def read_yolo_form(root: Path, files: list[Path], names_file: Path) -> RawData:
+def recognize(scan: Scan) -> list[Path]:
+    """Files of class names: a YAML file with `names`, or lists of usual names where there are label files as well."""
+    yamls = [path for path in scan.with_suffix(*YAML) if is_data_yaml(path)]
+    lists = [path for path in scan.chosen if path.name.lower() in NAME_FILES]
+    if yamls and any(read_data_yaml(path, []).splits for path in yamls):
+        return yamls + lists
+    return yamls + lists if (yamls or lists) and any(map(is_label_file, scan.files)) else []
+
+
+def is_label_file(path: Path) -> bool:
+    """Whether a txt file has lines of boxes."""
+    if path.suffix.lower() != '.txt' or path.name.lower() in NAME_FILES:
+        return False
+    try:
+        lines = read_text(path, []).split('\n', 5)[:5]
+    except UserError:
+        return False
+    return any(_LINE.match(line) for line in lines)
+
+
+def read(scan: Scan, paths: list[Path]) -> RawData:
     """Read a data set of one txt file an image.
 
     Args:
-        files: all files below `root`.
-        names_file: a YAML file with `names` and, if it has them, the splits; or a list of names, one a line.
+        paths: files with the class names; a YAML file among them may tell the splits.
     """
-    data = RawData(root, 'YOLO txt', {})
-    if names_file.suffix.lower() in {'.yaml', '.yml'}:
-        content = _parse(names_file)
-        names = _names(content['names'], names_file)
-        images = {split: _images(content[key], names_file, content.get('path'))
-                  for key, split in _KEYS.items() if content.get(key)}
-    else:
-        names = [line.strip() for line in names_file.read_text().splitlines() if line.strip()]
-        images = {}
-    if not images:
-        images = defaultdict(list)
-        for path in filter(is_image, files):
-            images[split_of(Path(relative(path, root)))].append(path)
-    ids = {name: index for index, name in enumerate(names)}
-    for split, paths in images.items():
-        image_sizes(paths)  # several at a time; `_read` finds them in its memory
-        records = [record for path in paths if (record := _read(path, root, names, data.faults))]
+    data = RawData(scan.root, NAME, {})
+    names = Names(scan, paths, data.notes)
+    data.used.update(names.used)
+    told = names.yaml and names.yaml.splits
+    images = _images_of_yaml(names.yaml, scan, data) if names.yaml and told else _images_by_folder(scan, data)
+    reader = _Reader(data, names)
+    ids = {name: index for index, name in enumerate(names.all)}
+    for split, several in images.items():
+        image_sizes(several)  # several at a time; `_Reader` finds them in its memory
+        records = [record for path in several if (record := reader.read(path))]
         if any(record.boxes for record in records):
             data.splits[split] = Split(f'txt files of {split or "all"}', coco_of(records, ids))
         else:
             data.notes.append(f'the {split or "only"} split has no boxes and is left out')
+    reader.check()
     if not data.splits:
-        raise UserError(f'the images in {root} have no boxes: a label file lies beside its image, or in a folder '
-                        'labels where the image is in a folder images')
+        raise UserError(f'the images in {scan.root} have no boxes: a label file lies beside its image, or in a folder '
+                        'labels where the image is in a folder images' + (
+                            f'; {data.faults[0].where} {data.faults[0].what}' if data.faults else ''))
     return data
 
 
-def _parse(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise UserError(f'{path} is not valid YAML: {" ".join(str(error).split())}') from error
-    if not isinstance(content, dict) or not isinstance(content.get('names'), (list, dict)):
-        raise UserError(f"{path} needs the class names as a list 'names'")
-    return content
-
-
-def _names(names: list | dict, path: Path) -> list[str]:
-    if isinstance(names, dict):
-        if sorted(names) != list(range(len(names))):
-            raise UserError(f"the numbers of 'names' in {path} must be 0 to {len(names) - 1} without gaps")
-        names = [names[number] for number in range(len(names))]
-    if len(set(map(str, names))) < len(names):
-        raise UserError(f"{path} has a name twice in 'names'")
-    return [str(name) for name in names]
-
-
-def _images(entries: str | list[str], names_file: Path, base: str | None) -> list[Path]:
-    """The images of a split: of folders, or of txt files that list them."""
-    paths: list[Path] = []
-    for entry in [entries] if isinstance(entries, str) else entries:
-        place = _existing(entry, names_file, base)
-        if place.is_dir():
-            paths += filter(is_image, find_files(place))
+def _images_by_folder(scan: Scan, data: RawData) -> dict[str, list[Path]]:
+    """Split -> images, by the words in their folders. A folder without any label file holds other pictures."""
+    folders: dict[Path, list[Path]] = defaultdict(list)
+    for path in scan.images:
+        folders[path.parent].append(path)
+    images: dict[str, list[Path]] = defaultdict(list)
+    for folder, several in folders.items():
+        if any(label_file(path).is_file() for path in several):
+            images[split_of(Path(relative(folder, scan.root)))] += several
         else:
-            lines = [line.strip() for line in place.read_text().splitlines() if line.strip()]
-            paths += [Path(line) if Path(line).is_absolute() else place.parent / line for line in lines]
-    return paths
+            data.unused.update(dict.fromkeys(several, 'no image of the folder has a label file'))
+    return images
 
 
-def _existing(entry: str, names_file: Path, base: str | None) -> Path:
-    """`path` of a YAML file may be of another machine, and Roboflow writes `../train/images` for `train/images`."""
-    folder = names_file.parent
-    places = [*([folder / base / entry] if base else []), folder / entry, folder / entry.removeprefix('../')]
-    for place in places:
-        if place.exists():
-            return place.absolute()
-    raise UserError(f'{names_file} names {entry}, which is not in {folder}')
+def _images_of_yaml(content: DataYaml, scan: Scan, data: RawData) -> dict[str, list[Path]]:
+    """Split -> images, of folders or of txt files that list them. Only the test split may be missing."""
+    finder = Images(scan)
+    images: dict[str, list[Path]] = {}
+    for split, entries in content.splits.items():
+        found: list[Path] = []
+        for entry in entries:
+            place = _place(entry, content, scan.root, data.notes)
+            if place is None and split == 'test':
+                data.notes.append(f'{relative(content.path, scan.root)} names {entry} for the test split, which is '
+                                  'not there')
+            elif place is None:
+                raise UserError(f'{content.path} names {entry}, which is not in {content.path.parent}')
+            else:
+                found += _images_in(place, finder, scan, data)
+                if not found:
+                    raise UserError(f'{content.path} names {entry} for the {split} split, which holds no image')
+        if found:
+            images[split] = list(dict.fromkeys(found))
+    data.notes += finder.notes
+    return images
 
 
-def _label_file(image: Path) -> Path:
-    """The folder `images` nearest to the image becomes `labels`; otherwise the file is beside it."""
-    parts = list(image.with_suffix('.txt').parts)
-    if 'images' in parts[:-1]:
-        index = len(parts) - 2 - parts[-2::-1].index('images')
-        path = Path(*parts[:index], 'labels', *parts[index + 1:])
-        if path.is_file():
-            return path
-    return image.with_suffix('.txt')
+def _place(entry: str, content: DataYaml, root: Path, notes: list[str]) -> Path | None:
+    """The folder or list that an entry means: as it is written, else the end of its path below the YAML file.
+
+    `path` may be of another machine, and Roboflow writes `../train/images` for `train/images`.
+    """
+    folder, parts = content.path.parent, parts_of(entry)
+    bases = [folder / os.path.expanduser(content.base), folder] if content.base else [folder]
+    written = _first_existing([base / os.path.expanduser(entry) for base in bases])
+    end = _first_existing([folder.joinpath(*parts[start:]) for start in range(len(parts))])
+    place = written or end
+    if place and root.is_relative_to(place) and root != place:
+        raise UserError(f'{content.path} names {entry}, a folder that holds the whole data set and more: name the '
+                        'folder of the images')
+    if written and end and '..' in entry and not written.is_relative_to(folder) and written.resolve() != end.resolve():
+        raise UserError(f'{content.path} names {entry}, which could be {written} or {end}: write an absolute path')
+    if end and not written:
+        notes.append(f'{entry} of {content.path.name} is taken for {relative(end, folder)}')
+    return place
 
 
-def _read(image: Path, root: Path, names: list[str], faults: list[Fault]) -> Record | None:
-    width, height, fault = image_size(str(image))
-    if fault:
-        faults.append(Fault(relative(image, root), fault))
-        return None
-    path = _label_file(image)
-    boxes = []
-    for number, line in enumerate(path.read_text(errors='replace').splitlines() if path.is_file() else [], start=1):
-        if line.strip():
-            where = f'{relative(path, root)}:{number}'
-            try:
-                boxes.append(_box(line, (width, height), names, where))
-            except ValueError as error:
-                faults.append(Fault(where, str(error)))
-    return Record(relative(image, root), width, height, boxes)
+def _first_existing(places: list[Path]) -> Path | None:
+    return next((Path(os.path.abspath(place)) for place in places if _exists(place)), None)
 
 
-def _box(line: str, size: tuple[int, int], names: list[str], where: str) -> Box:
-    globox = import_globox()
-    count = len(line.split())
-    if count != 5 and (count < 7 or count % 2 == 0):
-        raise ValueError(f'has {count} numbers: a box has 5, an outline an odd number from 7 on')
-    read = globox.BoundingBox.from_yolo_v5 if count == 5 else globox.BoundingBox.from_yolo_seg
+def _exists(place: Path) -> bool:
     try:
-        box = read(line, image_size=size)
-        number = float(box.label)
-    except (globox.ParsingError, ValueError, AssertionError) as error:
-        raise ValueError(f'is no box ({error}): {line.strip()[:100]}') from error
-    if not (number.is_integer() and 0 <= number < len(names)):
-        raise ValueError(f'has the class {box.label}, but there are {len(names)} names, counted from 0')
-    return Box(names[int(number)], box.ltrb, where)
+        return place.is_dir() or place.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _images_in(place: Path, finder: Images, scan: Scan, data: RawData) -> list[Path]:
+    if place.is_dir():
+        below = scan if place.resolve().is_relative_to(scan.root) else scan_folder(place)
+        return [path for path in below.images if path.is_relative_to(place) or path.is_relative_to(place.resolve())]
+    data.used.add(place)
+    lines = [line.strip() for line in read_text(place, data.notes).splitlines() if line.strip()]
+    found = [finder.find(line, place, '') for line in lines]
+    for line, path in zip(lines, found, strict=True):
+        if path is None:
+            raise UserError(f'{place} names the image {line}, which is not below {scan.root}')
+    return [path for path in found if path]
+
+
+def label_file(image: Path) -> Path:
+    """The folder `images` nearest to the image becomes `labels`; otherwise the file is beside it.
+
+    Raises:
+        UserError: there are both, and they differ.
+    """
+    beside = image.with_suffix('.txt')
+    parts = list(beside.parts)
+    index = next((index for index in range(len(parts) - 2, -1, -1) if parts[index].lower() == 'images'), None)
+    if index is None:
+        return beside
+    for word in ('labels', 'Labels', 'LABELS'):
+        path = Path(*parts[:index], word, *parts[index + 1:])
+        if path.is_file():
+            if beside.is_file() and is_label_file(beside) and beside.read_bytes() != path.read_bytes():
+                raise UserError(f'{path} and {beside} could both be the label file of {image.name}: remove one')
+            return path
+    return beside
+
+
+class _Reader:
+    """Reads label files, and keeps an eye on what only all of them together tell."""
+
+    def __init__(self, data: RawData, names: Names) -> None:
+        self._data = data
+        self._names = names
+        self._owners: dict[Path, Path] = {}
+        self._pixels: list[str] = []
+        self._boxes = 0
+
+    def read(self, image: Path) -> Record | None:
+        width, height, fault = image_size(str(image))
+        root = self._data.root
+        if fault:
+            self._data.faults.append(Fault(relative(image, root), fault))
+            self._data.used.add(image)
+            return None
+        path = label_file(image)
+        boxes = []
+        if path.is_file():
+            owner = self._owners.setdefault(path, image)
+            if owner != image:
+                raise UserError(f'{relative(path, root)} in {root} could be of {relative(owner, root)} or of '
+                                f'{relative(image, root)}: give every image a name of its own')
+            self._data.used.add(path)
+            boxes = self._lines(path, (width, height))
+        return Record(relative(image, root), width, height, boxes)
+
+    def _lines(self, path: Path, size: tuple[int, int]) -> list[Box]:
+        boxes = []
+        names = self._names.of(path)
+        for number, line in enumerate(read_text(path, self._data.notes).splitlines(), start=1):
+            if not line.strip():
+                continue
+            where = f'{relative(path, self._data.root)}:{number}'
+            self._boxes += 1
+            try:
+                boxes.append(self._box(line, size, names, where))
+            except ValueError as error:
+                self._data.faults.append(Fault(where, str(error)[:300]))
+        return boxes
+
+    def _box(self, line: str, size: tuple[int, int], names: list[str], where: str) -> Box:
+        globox = import_globox()
+        numbers = line.split()
+        keypoints = self._names.yaml.keypoint_numbers if self._names.yaml else 0
+        if keypoints and len(numbers) not in (5, 5 + keypoints):
+            raise ValueError(f'has {len(numbers)} numbers: by kpt_shape, a box with its keypoints has {5 + keypoints}')
+        numbers = numbers[:5] if keypoints else numbers
+        if len(numbers) != 5 and (len(numbers) < 7 or len(numbers) % 2 == 0):
+            raise ValueError(f'has {len(numbers)} numbers: a box has 5, an outline an odd number from 7 on')
+        read = globox.BoundingBox.from_yolo_v5 if len(numbers) == 5 else globox.BoundingBox.from_yolo_seg
+        try:
+            box = read(' '.join(numbers), image_size=size)
+            number = float(box.label)
+            corners = box.ltrb
+        except (globox.ParsingError, ValueError, AssertionError, OverflowError) as error:
+            raise ValueError(f'is no box ({error}): {line.strip()[:100]}') from error
+        if not all(map(is_number, corners)):
+            raise ValueError(f'is no box: {line.strip()[:100]}')
+        if not (number.is_integer() and 0 <= number < len(names)):
+            raise ValueError(f'has the class {box.label}, but there are {len(names)} names, counted from 0')
+        if max(map(abs, map(float, numbers[1:]))) > 2:
+            self._pixels.append(f'{where} is {line.strip()[:100]}')
+        return Box(names[int(number)], corners, where)
+
+    def check(self) -> None:
+        """Raise a `UserError` where most boxes are in pixels."""
+        if len(self._pixels) * 2 > self._boxes:
+            raise UserError(f'the boxes in {self._data.root} are in pixels, the first: {self._pixels[0]}; YOLO needs '
+                            'them divided by the width and height of the image')

@@ -4,7 +4,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ from sparse_rcnn_mm.errors import UserError
 class Images:
     """The labels in each image, and sizes: every third is a portrait, every seventh a square."""
 
-    metainfo: dict = {}
+    metainfo: ClassVar[dict] = {}
 
     def __init__(self, labels: list[list[int]]) -> None:
         self.labels = labels

@@ -34,7 +34,7 @@ def written(name: str, folder: Path) -> Path:
 
 def test_coco(tmp_path: Path) -> None:
     coco = json.loads(written('coco', tmp_path).read_text())
-    assert coco['info']['maker'] == 'sparse_rcnn_mm infer'
+    assert coco['info']['maker'] == 'sparse_rcnn_mm'
     assert coco['images'][2] == {'id': 3, 'file_name': 'clip.mp4', 'height': 48, 'width': 64, 'frame': 3}
     assert coco['annotations'][0] == {'id': 1, 'image_id': 1, 'category_id': 9, 'bbox': [20, 10, 100, 50], 'area': 5000,
                                       'iscrowd': 0, 'score': 0.75}
@@ -111,4 +111,4 @@ def test_two_videos_of_one_stem_stay_two(tmp_path: Path, colored: Callable[..., 
         video = cv2.VideoWriter(str(tmp_path / name), cv2.VideoWriter.fourcc(*'MJPG'), 12, (64, 48))
         video.write(colored(0, 48, 64))
         video.release()
-    assert sorted(source.name for source in find_sources([str(tmp_path)])) == ['clip.mp4', 'clip_2.mp4']
+    assert sorted(source.name for source in find_sources([str(tmp_path)])) == ['clip.avi.mp4', 'clip.mov.mp4']

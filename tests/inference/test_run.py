@@ -79,7 +79,7 @@ def test_only_chosen_classes_and_no_pictures(checkpoint: Path, folder: Path, tmp
     assert len(names) > 1 and infer(*common, '--classes', chosen) == 0
     assert {row['class'] for row in csv.DictReader((tmp_path / 'out' / 'detections.csv').open())} == {chosen}
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == [
-        'detections.csv', 'detections.json', 'detections.jsonl']
+        'detections.csv', 'detections.json', 'detections.jsonl', 'written_by_sparse_rcnn_mm.txt']
     with pytest.raises(UserError, match='--classes zebra.*: the model knows zero, one'):
         infer(*common, '--classes', 'zebra')
     with pytest.raises(UserError, match='--batch-size 0'):
@@ -97,7 +97,7 @@ def test_a_video_becomes_a_video(detector: Detector, tmp_path: Path, colored: Ca
         source.write(colored(index, 487, 501))
     source.release()
     report = process(detector, find_sources([str(tmp_path / 'clip.avi')]), tmp_path / 'out', score_thr=0)
-    video = cv2.VideoCapture(str(tmp_path / 'out' / 'clip.mp4'))
+    video = cv2.VideoCapture(str(tmp_path / 'out' / 'clip.avi.mp4'))
     assert report.images == 6 and video.get(cv2.CAP_PROP_FRAME_COUNT) == 6 and video.get(cv2.CAP_PROP_FPS) == 12
     shown, frame = video.read()
     assert shown and frame.shape[0] in (486, 487, 488) and frame.shape[1] in (500, 501, 502)

@@ -1,6 +1,7 @@
 """Inputs as a user names them."""
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from PIL import Image
 
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.inference.sources import find_sources, frames_of
+from sparse_rcnn_mm.own_outputs import mark
+from tests.kit import ROOT
 
 
 @pytest.fixture
@@ -44,6 +47,25 @@ def test_earlier_results_inside_the_folder_are_no_input(tree: Path) -> None:
     assert len(find_sources([str(tree)], tree / 'sub')) == 5
 
 
+def test_inputs_as_users_have_them(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Two videos of one stem, a linked folder, odd pictures: each once under its own name, the others named."""
+    with zipfile.ZipFile(ROOT / 'tests/data/cases.zip') as archive:
+        archive.extractall(tmp_path, [name for name in archive.namelist() if name.startswith('infer_in')])
+    folder = tmp_path / 'infer_in'
+    (folder / 'day2').symlink_to(tmp_path / 'infer_in_linked')
+    (folder / 'again').symlink_to(folder)
+    mark(folder / 'results')
+    Image.new('RGB', (5, 5)).save(folder / 'results/plain.JPG')
+    sources = find_sources([str(folder), str(tmp_path / 'infer_in_linked')])
+    assert [source.name for source in sources] == [
+        'a.bmp.jpg', 'a.webp.jpg', 'alpha.png', 'anim.gif.jpg', 'clip.avi.mp4', 'clip.mp4', 'cmyk.jpg', 'photo.jpe.jpg',
+        'plain.JPG', 'thin.png', 'wrongext.jpg', 'zero.jpg', 'day2/0.jpg', 'day2/1.jpg']
+    assert capsys.readouterr().out.splitlines() == [
+        'not read: day1, notes.txt (neither images nor videos)',
+        'not read: again (links to a folder that it is in)',
+        'not read: results (written by sparse_rcnn_mm)']
+
+
 def test_an_input_that_names_nothing_is_told(tree: Path) -> None:
     (tree / 'empty').mkdir()
     for text in (f'{tree}/gone.jpg', f'{tree}/*.jpg', f'{tree}/empty'):
@@ -62,7 +84,7 @@ def test_video_frames_come_in_order_and_in_rgb(tmp_path: Path) -> None:
     images = [np.full((48, 64, 3), (40 * index, 128, 250), np.uint8) for index in range(5)]
     write_video(tmp_path / 'clip.avi', images)
     (source,) = find_sources([str(tmp_path / 'clip.avi')])
-    assert (source.kind, source.length, source.fps, source.name) == ('video', 5, 10, 'clip.mp4')
+    assert (source.kind, source.length, source.fps, source.name) == ('video', 5, 10, 'clip.avi.mp4')
     frames = list(frames_of([source]))
     assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
     for frame, image in zip(frames, images, strict=True):

@@ -142,8 +142,36 @@ def like_darknet(root: Path) -> None:
         (root / split / f'{stem}.txt').write_text(_lines(stem, ['cat', 'dog', 'ant']))
 
 
+def like_lvis(root: Path) -> None:
+    """lvis_v1_train.json, whose images are named by `coco_url` and have no `file_name`."""
+    for split in ('train', 'val'):
+        content = coco(split)
+        for image in content['images']:
+            image.update(coco_url=f'http://images.cocodataset.org/{split}2017/{image.pop("file_name")}',
+                         neg_category_ids=[], not_exhaustive_category_ids=[])
+        for box in content['annotations']:
+            del box['iscrowd']
+        write_json(root / f'lvis_v1_{split}.json', content)
+    for stem, (split, width, height, _) in TRUTH.items():
+        write_image(root / f'{split}2017' / f'{stem}.png', width, height)
+
+
+def like_open_images(root: Path) -> None:
+    """train-annotations-bbox.csv, class-descriptions-boxable.csv, train/; an image without boxes has no row."""
+    labels = {'cat': '/m/01yrx', 'dog': '/m/0bt9lr', 'ant': '/m/0_k2'}
+    for split in ('train', 'validation'):
+        rows = ['ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf']
+        for stem, (part, width, height, boxes) in TRUTH.items():
+            if split.startswith(part):
+                write_image(root / split / f'{stem}.png', width, height)
+                rows += [f'{stem},xclick,{labels[name]},1,{x1 / width:.9f},{x2 / width:.9f},{y1 / height:.9f},'
+                         f'{y2 / height:.9f},0,0,0' for name, x1, y1, x2, y2 in boxes]
+        (root / f'{split}-annotations-bbox.csv').write_text('\n'.join(rows) + '\n')
+    (root / 'class-descriptions-boxable.csv').write_text(''.join(f'{label},{name}\n' for name, label in labels.items()))
+
+
 FORMS: list[Callable[[Path], None]] = [one_image_folder, like_coco, like_roboflow, like_vocdevkit, xml_beside_images,
-                                       like_ultralytics, like_roboflow_yolo, like_darknet]
+                                       like_ultralytics, like_roboflow_yolo, like_darknet, like_lvis, like_open_images]
 
 
 def write_squares(root: Path, names: list[str], splits: tuple[str, ...] = ('train', 'val')) -> Path:

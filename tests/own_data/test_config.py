@@ -70,7 +70,7 @@ def test_data_that_stop_training_are_told_before_it(tool: Tool, tmp_path: Path, 
     (data / 'train/3.png').write_bytes((data / 'train/3.png').read_bytes()[:200])
     assert tool('train', FINETUNE, '--data', str(data), *TINY) == 1
     error = capsys.readouterr().err.splitlines()[-1]
-    assert 'train/3.png (image 3 of train.json) cannot be decoded' in error
+    assert 'train/3.png (image 3 of train.json): cannot be decoded' in error
     assert "'python tools/inspect_dataset.py" in error
 
 

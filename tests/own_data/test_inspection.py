@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from sparse_rcnn_mm.own_data.inspection import Findings, inspect_data, without_faulty_images
-from sparse_rcnn_mm.own_data.layouts import read_data
 from sparse_rcnn_mm.own_data.overview import ModelSettings, overview
+from sparse_rcnn_mm.own_data.reading import read_data
 from sparse_rcnn_mm.visualization.contact_sheet import contact_sheet
 
 PROPOSALS = 20
@@ -90,11 +90,11 @@ def test_every_planted_fault_is_found_and_named(tmp_path: Path) -> None:
         ('image', 'images/train1.jpg (image 1 of train.json)'),
         ('image', 'images/train2.jpg (image 2 of train.json)'),
         ('image', 'images/train3.jpg (image 3 of train.json)'),
-        ('no area', 'train.json: annotation 101'),
         ('outside', 'train.json: annotation 102'),
         ('leakage', 'images/val1.jpg'),
     ]
     assert [(finding.kind, finding.where) for finding in found.warnings] == [
+        ('no area', 'train.json: annotation 101'),
         ('beyond', 'train.json: annotation 103'),
         ('same box', 'train.json: annotation 104'),
         ('many boxes', 'images/train5.jpg (image 5 of train.json)'),

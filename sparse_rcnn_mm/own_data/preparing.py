@@ -1,54 +1,25 @@
-"""From a folder of images with annotations, in any of three forms, to COCO files that `CocoDataset` reads.
+"""From `RawData` to COCO files that `CocoDataset` reads.
 
-`read_data` recognises the form and reads everything there is; `prepare` makes it fit for training: classes that are in
-use, a training and a validation split, ids that the COCO metric can work with.
+`prepare` makes data fit for training: classes that are in use, a training and a validation split, ids that the COCO
+metric can work with.
 """
 from __future__ import annotations
 
 import json
 import os
 import random
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from sparse_rcnn_mm.datasets.image_files import find_files, is_image
 from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.own_outputs import INFO
 
-from .coco_form import is_coco_json, read_coco_form
-from .raw_data import UNSPLIT, RawData, Split
-from .voc_form import is_voc_xml, read_voc_form
-from .yolo_form import is_yolo_names, read_yolo_form
+from .raw_data import UNSPLIT, RawData, Split, counted
 
 SEED = 0  # of the split that is made where the data have none
 VAL_SHARE = 0.2
-
-
-def read_data(path: str | os.PathLike) -> RawData:
-    """Read a data set in COCO JSON, Pascal VOC XML or YOLO txt.
-
-    Args:
-        path: its folder; or one COCO JSON file, or the YAML file of YOLO data.
-    Raises:
-        UserError: there is nothing of these, or it cannot be read at all.
-    """
-    path = Path(path).absolute()
-    if not path.exists():
-        raise UserError(f'there is no folder {path}')
-    root = path if path.is_dir() else path.parent
-    if path.is_file() and root.name.startswith('annotations'):
-        root = root.parent  # COCO's own layout: the images are beside the folder of the JSON files
-    files = find_files(root)
-    chosen = files if path.is_dir() else [path]
-    if jsons := [file for file in chosen if is_coco_json(file)]:
-        return read_coco_form(root, files, jsons)
-    if names := sorted(filter(is_yolo_names, chosen), key=lambda file: (len(file.parts), file.suffix == '.txt')):
-        return read_yolo_form(root, files, names[0])
-    if xmls := [file for file in chosen if is_voc_xml(file)]:
-        return read_voc_form(root, files, xmls)
-    count = sum(map(is_image, files))
-    raise UserError(f'{path} holds {count} images, but no annotations in a form known here: COCO JSON files, Pascal '
-                    'VOC XML files, or YOLO txt files with a data.yaml or classes.txt that has the class names')
 
 
 @dataclass
@@ -60,11 +31,13 @@ class PreparedData:
         classes: name -> category id, in the order of the labels.
         splits: COCO dicts; `train` and `val`, and `test` where there is one.
         said: what was recognised and decided, in lines for the user.
+        held_out: the file names of the validation split, where it was taken from the training images here.
     """
     root: Path
     classes: dict[str, int]
     splits: dict[str, dict]
     said: list[str]
+    held_out: list[str] = field(default_factory=list)
 
     def write(self, folder: Path) -> dict[str, str]:
         """Write FOLDER/SPLIT.json for every split; returns their absolute paths."""
@@ -74,7 +47,7 @@ class PreparedData:
             paths[name] = str((folder / f'{name}.json').absolute())
             # Several processes may write the same: each renames a file of its own.
             own = Path(f'{paths[name]}.{os.getpid()}')
-            own.write_text(json.dumps(coco))
+            own.write_text(json.dumps({'info': INFO, **coco}))
             own.replace(paths[name])
         return paths
 
@@ -93,16 +66,53 @@ def prepare(raw: RawData, classes: Mapping[str, int] | None = None, split: bool 
     said += raw.notes
     kept, without_area = _without_area(raw.splits)
     if without_area:
-        said.append(f'{without_area} boxes of no area are left out')
+        said.append(f'{counted(without_area, "box")} of no area left out')
     found = _used_classes(kept)
     unused = [name for part in kept.values() for name in map(_name, part['categories']) if name not in found]
+    alike = Counter(name.lower() for name in found)
+    if several := [name for name in found if alike[name.lower()] > 1]:
+        said.append(f'classes that differ in capital letters only are kept apart: {_listed(several)}')
     if unused and classes is None:
         said.append(f'categories without any box are left out: {_listed(list(dict.fromkeys(unused)))}')
     if classes is not None:
         found = _known_classes(found, classes, raw.root, said)
     said.append(f'{len(found)} {"class" if len(found) == 1 else "classes"}: {_listed(list(found))}')
-    splits = {name: _with_ids(part, found) for name, part in kept.items()}
-    return PreparedData(raw.root, dict(found), _split(splits, raw.root, said) if split else splits, said)
+    data = PreparedData(raw.root, dict(found), {name: _with_ids(part, found) for name, part in kept.items()}, said)
+    if split:
+        _split(data)
+    return data
+
+
+def check_left(data: PreparedData) -> None:
+    """Say what is left of every split after the filters of `CocoDataset`, by class, and what they drop.
+
+    Raises:
+        UserError: nothing is left of a split.
+    """
+    names = {category_id: name for name, category_id in data.classes.items()}
+    for split, coco in data.splits.items():
+        reasons = Counter(map(dropped_as, coco['annotations']))
+        counts = Counter(names[box['category_id']] for box in coco['annotations'] if not dropped_as(box))
+        dropped = _listed([f'{count} {reason}' for reason, count in reasons.items() if reason])
+        if not counts:
+            raise UserError(f'no box of the {split} split of {data.root} can be used: ' + (
+                f'all are left out ({dropped})' if dropped else 'it has none of these classes'))
+        by_class = [f'{name} {count}' for name, count in counts.most_common()]
+        data.said.append(f'{split}: {len(coco["images"])} images, {counted(counts.total(), "box")} to use: '
+                         f'{_listed(by_class)}' + (f'; left out: {dropped}' if dropped else ''))
+
+
+def dropped_as(box: dict) -> str:
+    """Why `CocoDataset` does not train on an annotation; empty if it does."""
+    outline = box.get('segmentation')
+    if box.get('iscrowd'):
+        return 'crowd or difficult'
+    if box.get('ignore'):
+        return 'marked as ignore'
+    if outline and isinstance(outline, list) and all(
+            isinstance(polygon, list) and (len(polygon) < 6 or len(polygon) % 2) for polygon in outline):
+        return 'outlines of less than three points'
+    return ''
 
 
 def _name(category: dict) -> str:
@@ -160,29 +170,34 @@ def _area(box: dict) -> float:
     return box['bbox'][2] * box['bbox'][3]
 
 
-def _split(splits: dict[str, dict], root: Path, said: list[str]) -> dict[str, dict]:
+def _split(data: PreparedData) -> None:
     """Have a training and a validation split, and say how."""
-    splits = dict(splits)
+    splits = data.splits
     if UNSPLIT in splits:
         splits['train'] = splits.pop(UNSPLIT)
     if 'train' not in splits:
-        raise UserError(f'{root} has no training split, only {" and ".join(splits)}')
+        raise UserError(f'{data.root} has no training split, only {" and ".join(splits)}')
     if 'val' not in splits and 'test' in splits:
-        said.append('no validation split: validating on the test split')
+        data.said.append('no validation split: validating on the test split')
         splits['val'] = splits['test']
     if 'val' not in splits:
         names = sorted(image['file_name'] for image in splits['train']['images'])
         if len(names) < 2:
-            raise UserError(f'{root} has one image only: training and validation need one each at least')
+            raise UserError(f'{data.root} has one image only: training and validation need one each at least')
         random.Random(SEED).shuffle(names)
-        chosen = set(names[:max(round(len(names) * VAL_SHARE), 1)])
-        said.append(f'no validation split: {len(chosen)} of the {len(names)} images are taken for it, by seed {SEED}')
-        splits['val'] = _images_of(splits['train'], chosen)
-        splits['train'] = _images_of(splits['train'], set(names) - chosen)
-    return splits
+        data.held_out = sorted(names[:max(round(len(names) * VAL_SHARE), 1)])
+        data.said.append(f'no validation split: {len(data.held_out)} of the {len(names)} images are taken for it, by '
+                         f'seed {SEED}')
+        splits['val'] = images_of(splits['train'], set(data.held_out))
+        splits['train'] = images_of(splits['train'], set(names) - set(data.held_out))
+    train, val = ({image['file_name'] for image in splits[name]['images']} for name in ('train', 'val'))
+    if train & val:
+        data.said.append(f'{len(train & val)} of the {len(val)} validation images are training images: AP will tell '
+                         'little about other images')
 
 
-def _images_of(coco: dict, file_names: set[str]) -> dict:
+def images_of(coco: dict, file_names: set[str]) -> dict:
+    """The part of a COCO dict that is about some of its images."""
     images = [image for image in coco['images'] if image['file_name'] in file_names]
     ids = {image['id'] for image in images}
     return {**coco, 'images': images, 'annotations': [box for box in coco['annotations'] if box['image_id'] in ids]}

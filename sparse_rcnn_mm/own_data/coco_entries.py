@@ -1,0 +1,136 @@
+"""Entries of COCO JSON as tools write them, made what COCO defines: whole ids, a box each, 0 or 1 for `iscrowd`.
+
+What makes no sense stays as it is: `entry_faults` names it.
+"""
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from pycocotools import mask
+
+from sparse_rcnn_mm.datasets.coco_json import is_number
+
+from .text import name_fault
+
+_KEYS = {'categories': ('id',), 'images': ('id', 'width', 'height'), 'annotations': ('id', 'image_id', 'category_id')}
+_WORDS: dict[Any, int] = {None: 0, '': 0, '0': 0, '1': 1, 'false': 0, 'true': 1, 0: 0, 1: 1}
+
+
+def tidy(coco: dict) -> Iterator[tuple[str, int, str]]:
+    """Tidy the entries in place; yields (list, position, what is wrong) of what `entry_faults` does not check."""
+    for key, names in _KEYS.items():
+        for entry in filter(_is_entry, coco[key]):
+            entry.update({name: whole(entry[name]) for name in names if name in entry})
+    sizes = {image['id']: image for image in coco['images'] if _is_entry(image) and isinstance(image.get('id'), int)}
+    for position, annotation in enumerate(coco['annotations']):
+        if _is_entry(annotation):
+            yield from (('annotations', position, fault) for fault in _tidy_annotation(annotation, sizes))
+    for key in ('categories', 'images'):
+        for position, entry in enumerate(coco[key]):
+            name = entry.get('name' if key == 'categories' else 'file_name') if _is_entry(entry) else None
+            if isinstance(name, str) and (fault := name_fault(name)):
+                yield key, position, f'has a name that {fault}'
+
+
+def _tidy_annotation(annotation: dict, images: dict[int, dict]) -> Iterator[str]:
+    for key in ('iscrowd', 'ignore'):
+        value = annotation.get(key)
+        known = isinstance(value, (str, int, float, type(None)))
+        flag = _WORDS.get(value.lower() if isinstance(value, str) else value) if known else None
+        if flag is None:
+            yield f"needs 0 or 1 as '{key}', not {str(value)[:50]!r}"
+        annotation[key] = flag or 0
+    if not is_number(annotation.get('area')):
+        annotation.pop('area', None)
+    if not annotation.get('bbox'):
+        image_id = annotation.get('image_id')
+        image = images.get(image_id, {}) if isinstance(image_id, int) else {}
+        annotation['bbox'] = box_of(annotation.get('segmentation'), image)
+
+
+def _is_entry(entry: object) -> bool:
+    return isinstance(entry, dict)
+
+
+def whole(value: Any) -> Any:
+    """1 for 1.0 and '1'; anything else as it is."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 16:
+        return int(value)
+    return int(value) if isinstance(value, float) and is_number(value) and value.is_integer() else value
+
+
+def box_of(outline: Any, image: dict) -> list[float] | None:
+    """The box around polygons, or around a mask in run lengths; None where there is neither."""
+    if isinstance(outline, list):
+        numbers = [value for polygon in outline if isinstance(polygon, list) and len(polygon) % 2 == 0
+                   for value in polygon]
+        if not numbers or not all(map(is_number, numbers)):
+            return None
+        low, high = (choose(np.reshape(numbers, (-1, 2)), axis=0).tolist() for choose in (np.min, np.max))
+        return [*low, high[0] - low[0], high[1] - low[1]]
+    if isinstance(outline, dict) and isinstance(outline.get('counts'), (str, list)):
+        return _box_of_mask(outline, image)
+    return None
+
+
+def _box_of_mask(runs: dict, image: dict) -> list[float] | None:
+    """Run lengths are as long as the picture: anything else would make pycocotools read beyond its memory."""
+    size = runs.get('size')
+    if size != [image.get('height'), image.get('width')] or not all(type(side) is int for side in size):
+        return None
+    counts = runs['counts']
+    if isinstance(counts, list) and not (all(type(count) is int and count >= 0 for count in counts)
+                                         and sum(counts) == size[0] * size[1]):
+        return None
+    if isinstance(counts, str) and not re.fullmatch('[0-o]+', counts):  # six bits a character, from '0' on
+        return None
+    try:
+        coded = mask.frPyObjects(runs, *size) if isinstance(counts, list) else {**runs, 'counts': counts.encode()}
+        return mask.toBbox(coded).tolist() if int(mask.area(coded)) <= size[0] * size[1] else None
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def doubtful_boxes(coco: dict) -> str:
+    """Why the boxes as a whole are not x, y, width, height in pixels, as the rest of a sentence; empty if they may be.
+
+    A few odd boxes do not count: half of them must be smaller than a pixel, or a tenth reach beyond their images while
+    nearly all fit when read as two corners.
+    """
+    sizes = {image['id']: (image['width'], image['height']) for image in coco['images']}
+    boxes = [(*annotation['bbox'], *sizes[annotation['image_id']]) for annotation in coco['annotations']
+             if any(annotation['bbox'])]
+    if not boxes:
+        return ''
+    x, y, w, h, width, height = np.array(boxes, dtype=float).T
+    small = (np.maximum(x + w, w) <= 1.001) & (np.maximum(y + h, h) <= 1.001) & (np.minimum(width, height) > 2)
+    if small.mean() >= 0.5:
+        return 'are all between 0 and 1, relative to the image: COCO needs pixels'
+    beyond = (x + w > width + 1) | (y + h > height + 1)
+    corners = (w > x) & (h > y) & (w <= width + 1) & (h <= height + 1)
+    if beyond.mean() >= 0.1 and corners.mean() >= 0.95:
+        return ('look like x1, y1, x2, y2: read as x, y, width, height, as COCO has them, '
+                f'{int(beyond.sum())} of {len(beyond)} reach beyond their images')
+    return ''
+
+
+def same_names(coco: dict) -> Iterator[str]:
+    """What two categories in use or two images of one name are, as the rest of a sentence."""
+    used = {annotation.get('category_id') for annotation in coco['annotations'] if _is_entry(annotation)
+            and isinstance(annotation.get('category_id'), int)}
+    categories = [(entry.get('name'), entry['id']) for entry in filter(_is_entry, coco['categories'])
+                  if isinstance(entry.get('id'), int) and entry['id'] in used]
+    images = [(entry.get('file_name'), entry.get('id')) for entry in filter(_is_entry, coco['images'])]
+    for what, pairs in (('categories', categories), ('images', images)):
+        ids: dict[str, list[Any]] = defaultdict(list)
+        for name, number in pairs:
+            if isinstance(name, str):
+                ids[name].append(number)
+        for name, several in ids.items():
+            if len(several) > 1:
+                yield (f'has {len(several)} {what} called {name!r} (ids {", ".join(map(str, several[:5]))}): '
+                       'it cannot be told which boxes are of which')

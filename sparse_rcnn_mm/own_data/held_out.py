@@ -1,0 +1,51 @@
+"""The images that training held out for validation, remembered by content: found again in a moved or renamed folder."""
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from .raw_data import RawData
+
+_PART = 2 ** 16  # bytes at the beginning and the end of a file that are hashed, with its size
+
+
+def digest(path: Path) -> str:
+    """16 hexadecimal digits for the content of an image file, empty if it cannot be read."""
+    try:
+        with path.open('rb') as file:
+            start = file.read(_PART)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - _PART, 0))
+            return hashlib.sha256(b'%d ' % size + start + file.read()).hexdigest()[:16]
+    except OSError:
+        return ''
+
+
+def held_out_lines(root: Path, file_names: Sequence[str]) -> list[str]:
+    """A line 'DIGEST NAME' for each image, as checkpoints keep them in `dataset_meta['held_out']`."""
+    names = (ascii(name)[1:-1] for name in file_names)
+    return [f'{one} {name}' for one, name in zip(_digests(root, file_names), names, strict=True)]
+
+
+def find_held_out(raw: RawData, held_out: Sequence[tuple[str, str]]) -> set[str]:
+    """The file names of the images of a data set that training held out.
+
+    Images of the same names are looked at first: where all are found, the others are not read.
+    """
+    wanted = {one for one, _ in held_out}
+    base_names = {name.rpartition('/')[2] for _, name in held_out}
+    names = [image['file_name'] for split in raw.splits.values() for image in split.coco['images']]
+    likely = [name for name in names if ascii(name)[1:-1].rpartition('/')[2] in base_names]
+    found = dict(zip(likely, _digests(raw.root, likely), strict=True))
+    if not wanted <= set(found.values()):
+        others = [name for name in names if name not in found]
+        found.update(zip(others, _digests(raw.root, others), strict=True))
+    return {name for name, one in found.items() if one in wanted}
+
+
+def _digests(root: Path, file_names: Iterable[str]) -> list[str]:
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(lambda name: digest(root / name), file_names))

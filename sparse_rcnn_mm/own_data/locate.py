@@ -1,0 +1,137 @@
+"""Which image a name in an annotation file means.
+
+The name as it is written decides. Where it is of another machine, the end of its path does. Where several images fit,
+the structure of the folders does. What then is still a tie is an error that names both.
+"""
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+from sparse_rcnn_mm.datasets.image_files import SUFFIXES, is_image
+from sparse_rcnn_mm.datasets.scan import Scan
+from sparse_rcnn_mm.errors import UserError
+
+from .raw_data import counted, relative, split_of
+
+_IMAGE_FOLDERS = {'images', 'image', 'imgs', 'img', 'jpegimages', 'pictures', 'photos', 'rgb'}
+
+
+def parts_of(name: str) -> list[str]:
+    """The parts of a path of any system, without drive, `.` and `..`."""
+    return [part for part in re.split(r'[/\\]', name) if part not in ('', '.', '..') and not part.endswith(':')]
+
+
+def without_suffix(name: str) -> str:
+    """Without the suffix of an image or XML file; a dot within a name stays."""
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in SUFFIXES | {'.xml'} else name
+
+
+class Images:
+    """The images of a scan, found by names. `notes` tells what was decided."""
+
+    def __init__(self, scan: Scan) -> None:
+        self.root = scan.root
+        self._known = {str(path) for path in scan.images}
+        self._by_name: dict[str, list[Path]] = defaultdict(list)
+        self._by_stem: dict[str, list[Path]] = defaultdict(list)
+        for path in scan.images:
+            self._by_name[path.name.lower()].append(path)
+            self._by_stem[path.stem.lower()].append(path)
+        self._ends: list[tuple[str, Path]] = []
+        self._beside: Counter[tuple[Path, Path]] = Counter()
+
+    def find(self, name: str, near: Path, split: str) -> Path | None:
+        """The image that a name means, None if there is none.
+
+        Args:
+            name: a path, absolute or relative, of this machine or of another.
+            near: the file that names it.
+            split: of that file. Images in the folder of another split are not meant.
+        Raises:
+            UserError: it could be several.
+        """
+        if not parts_of(name) or '\0' in name:
+            return None
+        for base in (near.parent, self.root):
+            place = os.path.normpath(base / name)
+            if place in self._known or os.path.isabs(name) and is_image(Path(place)) and os.path.isfile(place):
+                return Path(place)
+        wanted = parts_of(name)
+        candidates = self._by_name[wanted[-1].lower()]
+        exact = [path for path in candidates if path.name == wanted[-1]]
+        found = self._best(exact or candidates, wanted, near, split, name)
+        if found and _common_end(found, wanted) < len(wanted):
+            self._ends.append((name, found))
+        return found
+
+    def of_stem(self, stem: str, near: Path, split: str) -> Path | None:
+        """The image of a name without its suffix; otherwise like `find`."""
+        wanted = parts_of(stem)
+        candidates = self._by_stem[wanted[-1].lower()] if wanted else []
+        return self._best(candidates, wanted, near, split, stem)
+
+    def _best(self, candidates: list[Path], wanted: list[str], near: Path, split: str, name: str) -> Path | None:
+        longest = max((_common_end(path, wanted) for path in candidates), default=0)
+        best = [path for path in candidates if _common_end(path, wanted) == longest]
+        if longest <= 1:
+            best = [path for path in best if not split or self._split(path) in ('', split)]
+        for key in _PREFERENCES:
+            most = max((key(path, near) for path in best), default=0)
+            best = [path for path in best if key(path, near) == most]
+        if len({path.resolve() for path in best}) > 1:
+            others = sorted(best, key=lambda path: path.parent.name.lower() not in _IMAGE_FOLDERS)
+            usual = [path for path in others if path.parent.name.lower() in _IMAGE_FOLDERS]
+            if len(usual) != 1 or len({path.parent for path in best}) < len(best):
+                raise UserError(f'{relative(near, self.root)} in {self.root} names {name}, which could be '
+                                f'{" or ".join(relative(path, self.root) for path in best[:3])}: remove one, or move '
+                                'it out of the folder')
+            self._beside.update((usual[0].parent, path.parent) for path in others[1:])
+            return usual[0]
+        return best[0] if best else None
+
+    def _split(self, path: Path) -> str:
+        return split_of(Path(relative(path, self.root)).parent)
+
+    def without_losers(self, file_name: str) -> str:
+        """For a file in a folder that lost ties, the one in the folder that won: no mask replaces an image."""
+        folder = (self.root / file_name).parent
+        winner = next((winner for winner, loser in self._beside if loser == folder), folder)
+        return file_name if winner == folder else relative(winner / Path(file_name).name, self.root)
+
+    @property
+    def notes(self) -> list[str]:
+        said = [f'images are those in {relative(winner, self.root)}, not those of the same names in '
+                f'{relative(loser, self.root)}' for winner, loser in self._beside]
+        if self._ends:
+            name, path = self._ends[0]
+            said.append(f'{counted(len(self._ends), "image")} found by the end of the path, the first: {name} is '
+                        f'{relative(path, self.root)}')
+        return said
+
+
+def _common_end(path: Path, wanted: list[str]) -> int:
+    """How many parts at the end of both are the same; the last is."""
+    count = 1
+    for one, other in zip(path.parts[-2::-1], wanted[-2::-1], strict=False):
+        if one.lower() != other.lower():
+            break
+        count += 1
+    return count
+
+
+def _shared(path: Path, near: Path) -> int:
+    """Folders from the root that both are below."""
+    return len(os.path.commonpath([path.parent, near.parent]))
+
+
+def _mirrored(path: Path, near: Path) -> int:
+    """Folders of the same names right above both: JPEGImages/site/1.jpg and Annotations/site/1.xml have one."""
+    return _common_end(path.parent / 'x', [*near.parent.parts, 'x'])
+
+
+_PREFERENCES: list[Callable[[Path, Path], int]] = [_shared, _mirrored]

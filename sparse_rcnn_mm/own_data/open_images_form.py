@@ -1,0 +1,118 @@
+"""Data sets in the CSV files of Open Images: a row a box, relative to the image; names of classes in a second file."""
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+from sparse_rcnn_mm.datasets.image_files import image_size, image_sizes
+from sparse_rcnn_mm.datasets.scan import Scan
+from sparse_rcnn_mm.errors import UserError
+
+from .locate import Images
+from .raw_data import Box, Fault, RawData, Record, Split, coco_of, relative, split_of
+from .text import name_fault, read_bytes, read_text
+
+NAME = 'Open Images CSV'
+_COLUMNS = {'ImageID', 'LabelName', 'XMin', 'XMax', 'YMin', 'YMax'}
+
+
+def recognize(scan: Scan) -> list[Path]:
+    """CSV files with the columns of boxes."""
+    return [path for path in scan.with_suffix('.csv')
+            if set(read_bytes(path)[:2000].partition(b'\n')[0].decode('latin-1').strip('ï»¿\r').split(',')) >= _COLUMNS]
+
+
+def read(scan: Scan, paths: list[Path]) -> RawData:
+    """Read a data set of one CSV file a split."""
+    data = RawData(scan.root, NAME, {})
+    by_split: dict[str, Path] = {}
+    for path in paths:
+        name = split_of(Path(relative(path, scan.root)))
+        if name in by_split:
+            raise UserError(f'{relative(by_split[name], scan.root)} and {relative(path, scan.root)} in {scan.root} '
+                            f'could both hold the {name or "only"} split: remove one, or name them by their split')
+        by_split[name] = path
+    words = _class_names(scan, data)
+    images = Images(scan)
+    records = {name: _records(path, name, images, words, data) for name, path in by_split.items()}
+    names = sorted({box.name for several in records.values() for record in several for box in record.boxes})
+    ids = {name: index for index, name in enumerate(names)}
+    for name, several in records.items():
+        data.splits[name] = Split(relative(by_split[name], scan.root), coco_of(several, ids))
+    data.notes += images.notes
+    return data
+
+
+def _class_names(scan: Scan, data: RawData) -> dict[str, str]:
+    """Label -> name, from the files of two columns whose first is a label such as /m/01g317."""
+    words: dict[str, str] = {}
+    for path in scan.files:
+        if path.suffix.lower() == '.csv' and read_bytes(path)[:6].lstrip(b'\xef\xbb\xbf').startswith(b'/m/'):
+            for row in _rows(path, data.notes):
+                if len(row) == 2 and words.setdefault(row[0], row[1]) != row[1]:
+                    raise UserError(f'the label {row[0]} is {words[row[0]]} and, by {path}, {row[1]}: keep one')
+            data.used.add(path)
+    twice = [name for name in words.values() if list(words.values()).count(name) > 1] if len(words) < 2000 else []
+    if twice:
+        raise UserError(f'two labels in the class descriptions of {scan.root} have the name {twice[0]}: rename one')
+    return words
+
+
+def _rows(path: Path, notes: list[str]) -> Iterator[list[str]]:
+    try:
+        yield from csv.reader(io.StringIO(read_text(path, notes)))
+    except csv.Error as error:
+        raise UserError(f'{path} is not valid CSV: {error}') from error
+
+
+def _records(path: Path, split: str, images: Images, words: dict[str, str], data: RawData) -> list[Record]:
+    rows = _rows(path, data.notes)
+    header = next(rows)
+    boxes: dict[str, list[tuple[int, dict[str, str]]]] = {}
+    for number, row in enumerate(rows, start=2):
+        if len(row) == len(header):
+            entry = dict(zip(header, row, strict=True))
+            boxes.setdefault(entry['ImageID'], []).append((number, entry))
+        elif row:
+            data.faults.append(Fault(f'{relative(path, data.root)}:{number}', f'has {len(row)} columns, '
+                                     f'not {len(header)}'))
+    data.used.add(path)
+    found = {name: images.of_stem(name, path, split) for name in boxes}
+    if not any(found.values()):
+        raise UserError(f'the images of {path} are not below {data.root}: the first is {next(iter(found), "none")}')
+    image_sizes([place for place in found.values() if place])  # several at a time
+    return [record for name, place in found.items() if (record := _record(name, place, path, boxes[name], words, data))]
+
+
+def _record(name: str, place: Path | None, path: Path, entries: list[tuple[int, dict[str, str]]],
+            words: dict[str, str], data: RawData) -> Record | None:
+    width, height, fault = image_size(str(place)) if place else (0, 0, 'there is no such image')
+    if fault:
+        data.faults.append(Fault(f'{name} (line {entries[0][0]} of {relative(path, data.root)})', fault))
+        data.used.update({place} if place else ())
+        return None
+    boxes = []
+    for number, entry in entries:
+        where = f'{relative(path, data.root)}:{number}'
+        try:
+            boxes.append(_box(entry, (width, height), words, where))
+        except ValueError as error:
+            data.faults.append(Fault(where, str(error)))
+    assert place is not None
+    return Record(relative(place, data.root), width, height, boxes)
+
+
+def _box(entry: dict[str, str], size: tuple[int, int], words: dict[str, str], where: str) -> Box:
+    try:
+        x1, x2, y1, y2 = (float(entry[key]) for key in ('XMin', 'XMax', 'YMin', 'YMax'))
+    except ValueError as error:
+        raise ValueError(f'is no box ({error})') from error
+    if not (0 <= x1 <= x2 <= 1.001 and 0 <= y1 <= y2 <= 1.001):
+        raise ValueError(f'is no box: {x1}, {x2}, {y1}, {y2} are not between 0 and 1 in this order')
+    name = words.get(entry['LabelName'], entry['LabelName'])
+    if fault := name_fault(name):
+        raise ValueError(f'has a class name that {fault}')
+    corners = (x1 * size[0], y1 * size[1], x2 * size[0], y2 * size[1])
+    return Box(name, corners, where, ignored=entry.get('IsGroupOf') == '1')

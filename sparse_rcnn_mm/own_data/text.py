@@ -1,0 +1,91 @@
+"""Text files as they come: with byte order marks, in UTF-16, in GBK or Latin-1."""
+from __future__ import annotations
+
+import codecs
+import re
+from pathlib import Path
+
+from sparse_rcnn_mm.errors import UserError
+
+_MARKS = {codecs.BOM_UTF8: 'utf-8-sig', codecs.BOM_UTF16_LE: 'utf-16', codecs.BOM_UTF16_BE: 'utf-16'}
+_BARE_UTF16 = {b'<\0': 'utf-16-le', b'\0<': 'utf-16-be'}  # XML without a byte order mark
+_SUPERSETS = {'gb2312': 'gb18030', 'gbk': 'gb18030', 'iso8859-1': 'cp1252'}  # what writes the one often means the other
+_GUESSES = {'GBK': 'gb18030', 'Latin-1': 'cp1252'}
+_HIGH = re.compile(rb'[\x80-\xff]+')
+_DECLARED = re.compile(rb'^\s*<\?xml[^>]*encoding\s*=\s*["\']([\w.-]+)["\']')
+
+
+def read_bytes(path: Path) -> bytes:
+    """The contents of a file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise UserError(f'cannot read {path}: {getattr(error, "strerror", None) or error}') from error
+
+
+def read_text(path: Path, notes: list[str]) -> str:
+    """The text of a file; an encoding that had to be guessed is told in `notes`.
+
+    Raises:
+        UserError: it cannot be read, holds binary data, or could be in several encodings.
+    """
+    text, guess = decode(read_bytes(path), path)
+    if guess and not any(guess in note for note in notes):
+        notes.append(f'{path.name} is not in UTF-8 and is read as {guess}, as are others like it')
+    if '\0' in text:
+        raise UserError(f'{path} holds binary data, not text')
+    return text
+
+
+def decode(data: bytes, path: Path) -> tuple[str, str]:
+    """(Text, what the encoding was guessed as): by its mark, by what XML declares, as UTF-8, else by what fits."""
+    for encoding in _told(data):
+        try:
+            return data.decode(encoding), ''
+        except ValueError:
+            continue
+    guess = _guess(data)
+    try:
+        return data.decode(_GUESSES[guess]), guess
+    except (KeyError, ValueError):
+        raise UserError(f'{path} is not in UTF-8, and its encoding is not certain: save it in UTF-8') from None
+
+
+def _told(data: bytes) -> list[str]:
+    for mark, encoding in _MARKS.items():
+        if data.startswith(mark):
+            return [encoding]
+    if data[:2] in _BARE_UTF16:
+        return [_BARE_UTF16[data[:2]]]
+    declared = _DECLARED.match(data)
+    try:
+        codec = codecs.lookup(declared[1].decode()) if declared else codecs.lookup('utf-8')
+    except LookupError:
+        return ['utf-8']
+    return [_SUPERSETS.get(codec.name, codec.name), 'utf-8'] if codec._is_text_encoding else ['utf-8']
+
+
+def _guess(data: bytes) -> str:
+    """GBK or Latin-1, where only one of them makes sense.
+
+    Chinese characters of GB2312 are pairs of high bytes. An accented letter of Latin-1 is one high byte in a word of
+    ASCII letters, rarely two.
+    """
+    runs = list(_HIGH.finditer(data))
+    chinese = all(len(run[0]) % 2 == 0 and min(run[0]) >= 0xa1 for run in runs)
+    latin = all(len(run[0]) <= 2 and re.search(rb'[A-Za-z]', data[max(run.start() - 1, 0):run.end() + 1])
+                for run in runs)
+    return '' if chinese == latin else 'GBK' if chinese else 'Latin-1'
+
+
+def name_fault(name: str) -> str:
+    """Why a text is no name of a class, as the rest of a sentence."""
+    if not name.strip():
+        return 'is empty'
+    if re.search(r'[\x00-\x1f\x7f-\x9f\ud800-\udfff]', name):
+        return f'has characters that are not text: {name[:100]!a}'
+    return ''

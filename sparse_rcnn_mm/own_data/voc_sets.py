@@ -1,0 +1,70 @@
+"""The image sets of Pascal VOC: lists of names that tell the splits."""
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from pathlib import Path
+
+from sparse_rcnn_mm.errors import UserError
+
+from .locate import parts_of, without_suffix
+from .raw_data import SPLIT_WORDS, relative, split_of
+from .text import read_text
+
+_FLAG = re.compile(r'\s+-?[01]$')  # of the sets of one class: cat_train.txt
+
+
+def image_sets(root: Path, files: list[Path], xmls: list[Path], notes: list[str], used: set[Path]) -> dict[Path, str]:
+    """XML file -> split, of all XML files that a list names; empty where there are no lists.
+
+    Lists are `train.txt`, `val.txt`, ... whose lines name XML files or images, with or without folder and suffix. Of
+    several folders with such lists, `ImageSets/Main` is meant.
+
+    Raises:
+        UserError: a list names what could be several files, or two lists name one.
+    """
+    index: dict[str, list[Path]] = defaultdict(list)
+    for path in xmls:
+        index[path.name[:-4].lower()].append(path)
+    lists = [path for path in files if path.suffix.lower() == '.txt' and path.stem.lower() in SPLIT_WORDS]
+    main = [path for path in lists if path.parent.name == 'Main'] or lists
+    splits: dict[Path, str] = {}
+    origin: dict[Path, Path] = {}
+    for path in sorted(main, key=lambda path: path.stem.lower() != 'trainval'):  # the others tell more
+        missing = []
+        for line in filter(str.strip, read_text(path, notes).splitlines()):
+            xml = _named(line.strip(), path, index, root)
+            if xml is None:
+                missing.append(line.strip())
+                continue
+            before = origin.get(xml, path)
+            if before != path and before.stem.lower() != 'trainval' and splits[xml] != split_of(Path(path.name)):
+                raise UserError(f'{relative(before, root)} and {relative(path, root)} in {root} both name '
+                                f'{line.strip()}: an image is in one split only')
+            splits[xml], origin[xml] = split_of(Path(path.name)), path
+        if missing:
+            notes.append(f'{len(missing)} names in {relative(path, root)} have no XML file, the first: {missing[0]}')
+        used.add(path)
+    return splits
+
+
+def _named(line: str, near: Path, index: dict[str, list[Path]], root: Path) -> Path | None:
+    """The XML file of a line. A name may hold spaces and dots; of equal names, the end of the path decides."""
+    for text in (line, _FLAG.sub('', line)):
+        parts = parts_of(text)
+        if not parts:
+            continue
+        stem = without_suffix(parts[-1])
+        candidates = index.get(stem.lower()) or index.get(parts[-1].lower()) or []
+        above = [part.lower() for part in parts[-2::-1]]
+        fitting = [path for path in candidates
+                   if [part.lower() for part in path.parts[-2::-1]][:len(above)] == above] or candidates
+        # VOC2007 and VOC2012 beside each other have lists of their own
+        base = near.parent.parent.parent if near.parent.name == 'Main' else near.parent.parent
+        own = [path for path in fitting if path.is_relative_to(base)] or fitting
+        if len(own) > 1:
+            raise UserError(f'{relative(near, root)} in {root} names {text}, which could be {relative(own[0], root)} '
+                            f'or {relative(own[1], root)}: name it with its folder')
+        if own:
+            return own[0]
+    return None

@@ -1,0 +1,175 @@
+"""Class names of YOLO data, and the splits that a data.yaml tells."""
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sparse_rcnn_mm.datasets.scan import Scan
+from sparse_rcnn_mm.errors import UserError
+
+from .raw_data import relative
+from .text import name_fault, read_text
+
+NAME_FILES = {'classes.txt', 'obj.names', 'labels.txt', '_darknet.labels'}
+YAML = ('.yaml', '.yml')
+_KEYS = {'train': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val', 'test': 'test'}
+_MOST = 2 ** 20  # bytes of a YAML file with names and paths
+
+
+class _Words(yaml.BaseLoader):
+    """Every value is a text as it is written, so that `no` and `010` are names. A key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key.value, str)]
+        if len(set(keys)) < len(keys):
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise yaml.constructor.ConstructorError(None, None, f'it gives {twice!r} twice', node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+@dataclass
+class DataYaml:
+    """What a data.yaml says.
+
+    Attributes:
+        splits: split -> places of images, as they are written.
+        base: its `path`.
+        keypoint_numbers: how many numbers of keypoints follow a box.
+    """
+    path: Path
+    names: list[str]
+    splits: dict[str, list[str]] = field(default_factory=dict)
+    base: str = ''
+    keypoint_numbers: int = 0
+
+
+def is_data_yaml(path: Path) -> bool:
+    """Whether a file has the key `names`."""
+    if path.suffix.lower() not in YAML:
+        return False
+    try:
+        return any(line.startswith('names') for line in read_text(path, []).splitlines())
+    except UserError:  # binary
+        return False
+
+
+def read_data_yaml(path: Path, notes: list[str]) -> DataYaml:
+    """Read it.
+
+    Raises:
+        UserError: it is not valid, or has no proper names.
+    """
+    text = read_text(path, notes)
+    if len(text) > _MOST:
+        raise UserError(f'{path} has {len(text)} characters: it should hold names and paths only')
+    try:
+        content = yaml.load(text, _Words)  # builds texts, lists and dicts only
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        what = 'nested too deeply' if isinstance(error, RecursionError) else ' '.join(str(error).split())
+        raise UserError(f'{path} is not valid YAML: {what}') from error
+    names = content.get('names') if isinstance(content, dict) else None
+    if isinstance(names, dict):
+        if sorted(names) != sorted(map(str, range(len(names)))):
+            raise UserError(f"the numbers of 'names' in {path} must be 0 to {len(names) - 1} without gaps")
+        names = [names[str(number)] for number in range(len(names))]
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{path} needs the class names as a list 'names'")
+    check_names(names, path)
+    base = content.get('path') or ''
+    return DataYaml(path, names, _splits(content, path), base if isinstance(base, str) else '',
+                    _keypoint_numbers(content.get('kpt_shape'), path))
+
+
+def _splits(content: dict[str, Any], path: Path) -> dict[str, list[str]]:
+    splits: dict[str, list[str]] = {}
+    for key, split in _KEYS.items():
+        entries = content.get(key)
+        entries = [entries] if isinstance(entries, str) else entries
+        if not entries or entries in (['null'], ['~'], ['']):
+            continue
+        if not isinstance(entries, list) or not all(isinstance(entry, str) and '\0' not in entry for entry in entries):
+            raise UserError(f"'{key}' in {path} is neither a path nor a list of paths")
+        if split in splits:
+            raise UserError(f'{path} gives the {split} split twice: keep one of val, valid and validation')
+        splits[split] = entries
+    return splits
+
+
+def _keypoint_numbers(shape: Any, path: Path) -> int:
+    if shape is None:
+        return 0
+    if not (isinstance(shape, list) and len(shape) == 2 and all(isinstance(side, str) and re.fullmatch(r'\d{1,4}', side)
+                                                                for side in shape)):
+        raise UserError(f"'kpt_shape' in {path} is not [number of keypoints, numbers of each]")
+    return int(shape[0]) * int(shape[1])
+
+
+def read_name_list(path: Path, notes: list[str]) -> list[str]:
+    """Names, one a line."""
+    names = [line.strip() for line in read_text(path, notes).splitlines() if line.strip()]
+    check_names(names, path)
+    return names
+
+
+def check_names(names: list[str], path: Path) -> None:
+    """Raise a `UserError` for a name that is none, or given twice."""
+    for number, name in enumerate(names):
+        if fault := name_fault(name):
+            raise UserError(f'name {number} in {path} {fault}')
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f'{path} has the name {twice!r} twice: give every class a name of its own')
+
+
+class Names:
+    """The class names that hold for each label file: those of the data.yaml, or of the list nearest above the file."""
+
+    def __init__(self, scan: Scan, paths: list[Path], notes: list[str]) -> None:
+        """Read the files; `yaml` is the data.yaml, or None.
+
+        Raises:
+            UserError: files disagree where both are meant.
+        """
+        yamls = [path for path in paths if path.suffix.lower() in YAML]
+        top = min((len(path.parts) for path in yamls), default=0)
+        self.used = [path for path in yamls if len(path.parts) == top]
+        contents = [read_data_yaml(path, notes) for path in self.used]
+        self.yaml = contents[0] if contents else None
+        self._lists: dict[Path, list[str]] = {}
+        for path, content in zip(self.used[1:], contents[1:], strict=True):
+            if (content.names, content.splits) != (contents[0].names, contents[0].splits):
+                raise UserError(f'{relative(self.used[0], scan.root)} and {relative(path, scan.root)} in {scan.root} '
+                                'say different things: give the one that is meant instead of the folder')
+        by_folder: dict[Path, Path] = {}
+        for path in sorted(set(paths) - set(yamls)):
+            self._add_list(path, by_folder, scan.root, notes)
+
+    def _add_list(self, path: Path, by_folder: dict[Path, Path], root: Path, notes: list[str]) -> None:
+        names = read_name_list(path, notes)
+        if not names:
+            return
+        other = by_folder.setdefault(path.parent, path)
+        expected = self.yaml.names if self.yaml else self._lists.setdefault(path.parent, names)
+        if names != expected:
+            other = self.yaml.path if self.yaml else other
+            raise UserError(f'{relative(other, root)} and {relative(path, root)} in {root} have different class names, '
+                            'or in a different order: remove the one that is not meant')
+        self.used.append(path)
+
+    @property
+    def all(self) -> list[str]:
+        """Every name once."""
+        lists = [self.yaml.names] if self.yaml else [self._lists[folder] for folder in sorted(
+            self._lists, key=lambda folder: (len(folder.parts), folder))]
+        return list(dict.fromkeys(name for names in lists for name in names))
+
+    def of(self, label_file: Path) -> list[str]:
+        """The names for one label file; empty where no list is above it."""
+        if self.yaml:
+            return self.yaml.names
+        return next((self._lists[folder] for folder in label_file.parents if folder in self._lists),
+                    next(iter(self._lists.values())) if len(self._lists) == 1 else [])
