@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.errors import NotFinite
 from sparse_rcnn_mm.registry import TASK_UTILS, Part, build
 
 from .match_costs import Pairs
@@ -41,7 +41,7 @@ class HungarianAssigner:
             `matched_gt` (S, B, N) long: which ground truth of its image each proposal is matched to, -1 for none.
 
         Raises:
-            UserError: a prediction is not finite.
+            NotFinite: a prediction is not finite.
         """
         pairs = Pairs(logits=logits[:, gt.image, :, gt.labels],
                       boxes=boxes.transpose(0, 1)[gt.image],
@@ -52,10 +52,7 @@ class HungarianAssigner:
         host = torch.cat([on_device.flatten(), finite[None].to(on_device.dtype)]).cpu().numpy()
         costs = host[:-1].reshape(on_device.shape)  # (T, S, N)
         if not host[-1]:
-            raise UserError(
-                "the model's predictions are not finite, so training stopped before they could spoil the weights; "
-                'the last checkpoint is intact: resume from it with a lower learning rate, or without --amp, and check '
-                'the boxes of the data set')
+            raise NotFinite(_not_finite(logits, boxes), predictions=True)
         matched_gt = np.full(logits.shape[:3], -1, dtype=np.int64)
         ends = np.cumsum(gt.counts)
         for image, (count, end) in enumerate(zip(gt.counts, ends, strict=True)):
@@ -71,3 +68,10 @@ class HungarianAssigner:
         rows, columns = linear_sum_assignment(cost)
         matched_gt[columns] = rows
         return matched_gt
+
+
+def _not_finite(logits: Tensor, boxes: Tensor) -> str:
+    """Which predictions (S, B, N, ...) are not finite, in words."""
+    bad = ~(logits.isfinite().all(-1) & boxes.isfinite().all(-1))
+    stage, image = (int(bad.any(-1).nonzero()[0, dim]) for dim in (0, 1))
+    return f'the predictions from stage {stage + 1} on, first of image {image + 1} of the batch,'
