@@ -6,6 +6,7 @@ back to unsafe loading.
 """
 from __future__ import annotations
 
+import errno
 import io
 import os
 import pickle
@@ -140,7 +141,12 @@ def _check_records(path: Path) -> None:
     if not zipfile.is_zipfile(path):
         return  # torch's format of before 1.6, or no checkpoint: torch.load tells
     with zipfile.ZipFile(path) as file:
-        damaged = file.testzip()
+        try:
+            damaged = file.testzip()
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a place before the file's start
+                raise
+            damaged = 'the list of records'
     if damaged is not None:
         raise zipfile.BadZipFile(f'the checksum of {damaged} does not match')
 

@@ -138,6 +138,6 @@ class ValLoop(loops.ValLoop):
     """Validation that stops between two batches."""
 
     def run_iter(self, idx: int, data_batch: Sequence[dict]) -> None:
+        super().run_iter(idx, data_batch)
         # each process by itself: they may have different numbers of batches, and nothing is trained here
         self.runner.stop_if_asked(together=False)
-        super().run_iter(idx, data_batch)

@@ -11,6 +11,7 @@ import torch
 from mmengine.dist import all_reduce, master_only
 from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
+from torch.utils.data import DataLoader
 
 from sparse_rcnn_mm.acceleration.training import fast_training
 from sparse_rcnn_mm.checkpoints import (
@@ -65,9 +66,12 @@ class Runner(MMEngineRunner):
             raise SystemExit(stop.status) from None
         except NotFinite as error:
             raise NotFinite(f'{error}; {self._after_divergence(error)}') from error
-        except Exception:
+        except Exception as error:
             if self.iter:
                 self.logger.error(f'an error stopped training after iteration {self.iter}: {self._save_stopped()}')
+            if self.distributed and _lost_connection(error):
+                raise UserError('another process ended or cannot be reached, so this one stopped as well: the message '
+                                'of the first that ended tells why') from error
             raise
 
     def stop_if_asked(self, together: bool = True) -> None:
@@ -179,6 +183,13 @@ class Runner(MMEngineRunner):
                 'elsewhere and pass --cfg-options model.backbone.init_cfg.checkpoint=FILE, or train without, by '
                 '--cfg-options model.backbone.init_cfg=None') from error
 
+    @staticmethod
+    def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
+        loader = MMEngineRunner.build_dataloader(dataloader, seed, diff_rank_seed)
+        # Starting workers draws a number. From here, not from the global state, which a resumed training has to repeat.
+        loader.generator = torch.Generator().manual_seed(seed or 0)
+        return loader
+
     def build_param_scheduler(self, scheduler: Any) -> Any:
         """mmengine's method, where a one-cycle schedule leads up to the optimizer's learning rate if it names none."""
         for settings in scheduler if isinstance(scheduler, list) else [scheduler]:
@@ -225,3 +236,9 @@ class Runner(MMEngineRunner):
         report = load_contents(self.model, checkpoint, filename, partial=self.cfg.get('load_partial', False))
         self._has_loaded = True
         self.logger.info(f'{filename}: {report}')
+
+
+def _lost_connection(error: Exception) -> bool:
+    """Whether torch says that processes cannot talk to each other; gloo's errors have no type of their own."""
+    return isinstance(error, torch.distributed.DistError) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in ('gloo', 'NCCL', 'Connection closed')))

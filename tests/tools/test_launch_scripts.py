@@ -40,7 +40,7 @@ def run(script: str, *args: str, path: Path, **env: str) -> subprocess.Completed
 def test_train_on_one_node_takes_a_free_port_and_keeps_arguments_whole(stand_ins: Path) -> None:
     done = run('dist_train.sh', 'my config.py', '8', '--cfg-options', 'a.b="x y"', '*', path=stand_ins)
     assert done.stdout.splitlines() == [
-        'threads=1', 'python', '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=8',
+        'threads=1', 'python', str(TOOLS / '_launch.py'), '--standalone', '--nproc_per_node=8',
         str(TOOLS / 'train.py'), 'my config.py', '--cfg-options', 'a.b="x y"', '*', '--launcher', 'pytorch',
     ]
 
@@ -48,20 +48,20 @@ def test_train_on_one_node_takes_a_free_port_and_keeps_arguments_whole(stand_ins
 def test_test_passes_the_checkpoint_on(stand_ins: Path) -> None:
     done = run('dist_test.sh', 'c.py', 'w.pth', '2', '--out', 'r.pkl', path=stand_ins, OMP_NUM_THREADS='3')
     assert done.stdout.splitlines() == [
-        'threads=3', 'python', '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2',
+        'threads=3', 'python', str(TOOLS / '_launch.py'), '--standalone', '--nproc_per_node=2',
         str(TOOLS / 'test.py'), 'c.py', 'w.pth', '--out', 'r.pkl', '--launcher', 'pytorch',
     ]
 
 
 def test_several_nodes_meet_at_the_first(stand_ins: Path) -> None:
     done = run('dist_train.sh', 'c.py', '8', path=stand_ins, NNODES='2', NODE_RANK='1', MASTER_ADDR='10.0.0.1')
-    assert done.stdout.splitlines()[4:9] == [
+    assert done.stdout.splitlines()[3:8] == [
         '--nnodes=2', '--node_rank=1', '--master_addr=10.0.0.1', '--master_port=29500', '--nproc_per_node=8']
 
 
 def test_a_port_alone_is_used_on_this_machine(stand_ins: Path) -> None:
     done = run('dist_train.sh', 'c.py', '2', path=stand_ins, PORT='29511')
-    assert done.stdout.splitlines()[4:8] == [
+    assert done.stdout.splitlines()[3:7] == [
         '--nnodes=1', '--node_rank=0', '--master_addr=127.0.0.1', '--master_port=29511']
 
 
