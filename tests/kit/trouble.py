@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 
 from sparse_rcnn_mm.registry import HOOKS
@@ -36,22 +37,29 @@ def _raise(runner: Any) -> None:
 ACTIONS: dict[str, Callable[[Any], None]] = {
     'gradient': _spoil_gradient, 'loss': _spoil_loss, 'weights': _spoil_weights, 'optimizer': _spoil_optimizer,
     'error': _raise, **{name: lambda runner, name=name: os.kill(os.getpid(), getattr(signal, name))
-                        for name in ('SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1')}}
+                        for name in ('SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1', 'SIGKILL')}}
 
 
 @HOOKS.register_module()
 class Trouble(Hook):
-    """Do `ACTIONS[what]` before iteration `at` (from 1), or before the validation after it."""
+    """Do `ACTIONS[what]` before iteration `at` (from 1), or before the validation after it.
+
+    Args:
+        rank: the process that has the trouble.
+        first_start_only: not after a launcher started training again.
+    """
 
     priority = 'HIGHEST'
 
-    def __init__(self, what: str, at: int, in_validation: bool = False) -> None:
+    def __init__(self, what: str, at: int, in_validation: bool = False, rank: int = 0,
+                 first_start_only: bool = False) -> None:
         self.what, self.at, self.in_validation = what, at, in_validation
+        self.here = get_rank() == rank and not (first_start_only and int(os.environ['TORCHELASTIC_RESTART_COUNT']))
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
-        if not self.in_validation and runner.iter + 1 == self.at:
+        if self.here and not self.in_validation and runner.iter + 1 == self.at:
             ACTIONS[self.what](runner)
 
     def before_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
-        if self.in_validation and runner.iter == self.at:
+        if self.here and self.in_validation and runner.iter == self.at:
             ACTIONS[self.what](runner)
