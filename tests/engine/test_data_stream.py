@@ -116,7 +116,7 @@ def test_far_into_a_large_data_set_in_seconds() -> None:
         batches.enter(200_000, 200_000)
         first.append(next(iter(batches)))
         seconds = time.process_time() - began
-        print(f'{kind.__name__}: {seconds:.1f} s')
+        print(f'reliability: iteration 200,000 of 118,287 images in batches of 16 ({kind.__name__}): {seconds:.1f} s')
         assert seconds < 10
     assert first[0] == first[1]
     assert first[0][3][1] == (1, 0, 200_000, 3)  # seed, process, batch, place

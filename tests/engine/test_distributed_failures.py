@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -29,11 +30,19 @@ def launch(tmp_path: Path, digits: Path, processes: int, text: str, *options: st
     arguments = [str(config), '--work-dir', 'work', *options, '--cfg-options', *TINY, *data]
     launcher = ['bash', str(ROOT / 'tools/dist_train.sh'), arguments[0], str(processes), *arguments[1:]]
     if before:
-        launcher = [sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}',
+        # not --standalone: there gloo looks for the processes of before the restart
+        launcher = [sys.executable, '-m', 'torch.distributed.run', '--nnodes=1', '--node_rank=0',
+                    '--master_addr=127.0.0.1', f'--master_port={free_port()}', f'--nproc_per_node={processes}',
                     *before, str(ROOT / 'tools/train.py'), *arguments, '--launcher', 'pytorch']
     base = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT),
             'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}'}
     return subprocess.run(launcher, cwd=tmp_path, env=base | environment, capture_output=True, text=True)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(('127.0.0.1', 0))
+        return int(listener.getsockname()[1])
 
 
 def errors_of(done: subprocess.CompletedProcess[str]) -> list[str]:

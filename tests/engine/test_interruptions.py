@@ -79,7 +79,8 @@ def test_killed_at_random_moments(kind: str, digits: Path, tmp_path: Path) -> No
     """
     config = write_config(tmp_path / 'config.py', KINDS[kind], digits)
     killed = killed_runs(tmp_path, int(os.environ.get('KILLS', 10)), 1, config)
-    print(f'{kind}: killed after (seconds, last checkpoint) {killed}')
+    print(f'reliability: {kind}: killed {sum(map(len, killed.values()))} times in {len(killed)} trainings, at the last '
+          f'checkpoints {", ".join(sorted({name or "none" for moments in killed.values() for _, name in moments}))}')
     last = Path((tmp_path / 'whole/last_checkpoint').read_text()).name
     assert any(checkpoint for moments in killed.values() for _, checkpoint in moments)
     for folder in killed:

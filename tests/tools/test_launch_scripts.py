@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -115,3 +116,37 @@ def test_two_cpu_processes_really_meet(tmp_path: Path) -> None:
     done = subprocess.run(['bash', str(tools / 'dist_train.sh'), 'c d.py', '2'], cwd=tmp_path, env=env,
                           capture_output=True, text=True, timeout=300)
     assert done.stdout.splitlines() == ["sum 3.0 ['c d.py', '--launcher', 'pytorch']"] * 2, done.stderr
+
+
+def real_run(tmp_path: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """dist_train.sh with the real Python, on a config that does not exist."""
+    return run('dist_train.sh', 'nowhere.py', '1', path=tmp_path, **env, PYTHON=sys.executable)
+
+
+def test_a_port_in_use(tmp_path: Path) -> None:
+    with socket.create_server(('127.0.0.1', 0)) as other:
+        port = other.getsockname()[1]
+        done = real_run(tmp_path, PORT=str(port))
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f'error: port {port} of this machine is in use: set PORT to another, the same on all nodes']
+
+
+def test_the_first_node_is_not_there(tmp_path: Path) -> None:
+    """torchrun waits for 15 minutes; this shortens that."""
+    with socket.create_server(('127.0.0.1', 0)) as other:
+        port = other.getsockname()[1]
+    done = subprocess.run([sys.executable, str(TOOLS / '_launch.py'), '--nnodes=2', '--node_rank=1',
+                           '--master_addr=127.0.0.1', f'--master_port={port}', '--rdzv_conf=timeout=2', 'train.py'],
+                          cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    first, *_, last = done.stderr.splitlines()
+    assert first == f'waiting for the first node at 127.0.0.1:{port}'
+    assert last.startswith(f'error: the first node was not reached at 127.0.0.1:{port} (')
+
+
+def test_a_failing_process_gets_one_sentence(tmp_path: Path) -> None:
+    done = real_run(tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        'error: there is no config file nowhere.py',
+        'error: process 0 ended with status 1, so all were stopped: its message is above']
