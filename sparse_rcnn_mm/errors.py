@@ -15,7 +15,7 @@ class UserError(Exception):
 
 
 class NotFinite(UserError):
-    """A loss, gradient or prediction is NaN or infinite: the clause that says which. Training adds where and when.
+    """A loss, gradient or prediction is NaN or infinite: the clause that says so. Training adds where and when.
 
     Attributes:
         predictions: it is a prediction, so the weights are to blame, or the precision, and not the annotations.

@@ -43,7 +43,7 @@ def explain(error: NotFinite, runner: Any, batch: Any) -> NotFinite:
         named.append(f'and of {len(parameters) - _MOST} other parameters')
     about = f' ({", ".join(named)})' if named and not error.predictions else ''
     rate = runner.optim_wrapper.get_lr()['lr'][0]
-    return NotFinite(f'{error}{about} are not finite at iteration {runner.iter + 1}, at a learning rate of {rate:.3g}, '
+    return NotFinite(f'{error}{about} at iteration {runner.iter + 1}, at a learning rate of {rate:.3g}, '
                      f'with the images {", ".join(_images(batch)) or "that the data loader gave"}', error.predictions)
 
 

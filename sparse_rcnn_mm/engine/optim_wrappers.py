@@ -49,7 +49,7 @@ class _Guarded(MMEngineOptimWrapper):
         norms = torch.stack([loss.detach().abs().to(torch.float32), *(
             norm.to(torch.float32) for norm in torch._foreach_norm(self.gradients()))])
         if not norms.isfinite().all():  # the only wait for the device
-            raise NotFinite('the gradients' if loss.isfinite() else 'the loss')
+            raise NotFinite('the gradients are not finite' if loss.isfinite() else 'the loss is not finite')
 
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
         """Unlike mmengine's, it does not warn of lost gradients: a checkpoint holds them."""
@@ -82,9 +82,9 @@ class AmpOptimWrapper(_Guarded, MMEngineAmpOptimWrapper):
 
     def _check(self, loss: Tensor) -> None:
         if not loss.isfinite():
-            raise NotFinite('the loss')
+            raise NotFinite('the loss is not finite')
 
     def step(self, **kwargs: Any) -> None:
         super().step(**kwargs)
         if self.loss_scaler.get_scale() < _LEAST_SCALE:
-            raise NotFinite('the gradients of many steps')
+            raise NotFinite('the gradients of many steps are not finite')

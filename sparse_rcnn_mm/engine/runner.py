@@ -1,6 +1,7 @@
 """mmengine's Runner, with errors a user can act on."""
 from __future__ import annotations
 
+import errno
 import os
 import warnings
 from pathlib import Path
@@ -28,11 +29,9 @@ from sparse_rcnn_mm.errors import NotFinite, UserError
 from .divergence import LossTerms, learning_rate_options
 from .hooks.checkpoint import EMAHook
 from .optim_wrappers import AmpOptimWrapper
+from .restarts import note_launch, was_restarted
 from .resuming import check_one_cycle, contents_to_save, find_start, resume_training
 from .stopping import Stopped, StopSignals
-
-# Set by torchrun --max-restarts and by Slurm for a job that it queued again: how often that happened.
-_RESTARTS = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
 
 # Said by mmdet at every start, for every box at an edge and with `with_cp`; a user can do nothing about any.
 warnings.filterwarnings('ignore', message='faster_coco_eval is not installed')
@@ -69,6 +68,8 @@ class Runner(MMEngineRunner):
         except Exception as error:
             if self.iter:
                 self.logger.error(f'an error stopped training after iteration {self.iter}: {self._save_stopped()}')
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise UserError(f'the disk of {self.work_dir} is full: make room and go on with --resume') from error
             if self.distributed and _lost_connection(error):
                 raise UserError('another process ended or cannot be reached, so this one stopped as well: the message '
                                 'of the first that ended tells why') from error
@@ -89,12 +90,13 @@ class Runner(MMEngineRunner):
     def _find_start(self) -> None:
         """Read the checkpoint to resume, if any, before data are built: its seed decides over their order."""
         saved = sorted(Path(self.work_dir).glob('*.pth'))
-        if saved and any(int(os.environ.get(name, 0)) for name in _RESTARTS):
+        if saved and was_restarted(self.work_dir):
             self.logger.info(f'the launcher started this training again: it goes on in {self.work_dir}')
             self._resume, self._load_from = True, None
         if saved and not self._resume:
             raise UserError(f'{saved[-1]} is of an earlier training: go on from it with --resume, or give another '
                             '--work-dir, or delete it')
+        note_launch(self.work_dir)
         if self._resume:
             self._start = find_start(self)
             if self._start is not None:

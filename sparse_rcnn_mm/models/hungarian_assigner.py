@@ -74,4 +74,4 @@ def _not_finite(logits: Tensor, boxes: Tensor) -> str:
     """Which predictions (S, B, N, ...) are not finite, in words."""
     bad = ~(logits.isfinite().all(-1) & boxes.isfinite().all(-1))
     stage, image = (int(bad.any(-1).nonzero()[0, dim]) for dim in (0, 1))
-    return f'the predictions from stage {stage + 1} on, first of image {image + 1} of the batch,'
+    return f'the predictions are not finite (from stage {stage + 1} on, first in image {image + 1} of the batch)'

@@ -63,9 +63,17 @@ def test_only_damaged_ones_do_not_start_from_nothing(tool: Tool, small: list[str
 
 def test_started_again_by_a_launcher(tool: Tool, small: list[str], trained: Path, monkeypatch: pytest.MonkeyPatch,
                                      capsys: pytest.CaptureFixture) -> None:
-    """As by torchrun --max-restarts or Slurm's --requeue: the same command line, without --resume."""
+    """As by torchrun --max-restarts or Slurm's --requeue: the same command line, without --resume.
+
+    Not where the launch had been refused, because the folder holds the training of another.
+    """
     (trained / 'iter_4.pth').unlink()
     monkeypatch.setenv('SLURM_RESTART_COUNT', '1')
+    monkeypatch.setenv('SLURM_JOB_ID', '7')
+    (trained / 'launched_by').write_text('Slurm job 6')
+    assert tool('train', DIGITS_CONFIG, '--work-dir', 'whole', *small) == 1
+    assert 'iter_2.pth is of an earlier training' in error_of(capsys)
+    (trained / 'launched_by').write_text('Slurm job 7')
     assert tool('train', DIGITS_CONFIG, '--work-dir', 'whole', *small) == 0
     printed = capsys.readouterr()
     assert 'training goes on after iteration 2' in printed.out + printed.err
