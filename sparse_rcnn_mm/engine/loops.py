@@ -91,6 +91,7 @@ class IterBasedTrainLoop(_TrainLoop, loops.IterBasedTrainLoop):
         self.runner.call_hook('before_train_epoch')
         if self._iter:
             self._validate_if_due(self._iter, self._max_iters)
+        self.dataloader_iterator = None  # mmengine's own, which has started workers where mmengine is 0.10.7
         self._enter_data(self._iter)
         batches = self._batches()
         while self._iter < self._max_iters and not self.stop_training:
