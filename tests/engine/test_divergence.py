@@ -47,7 +47,7 @@ def rates(work_dir: Path) -> dict[int, float]:
     ('loss', 'the loss is not finite (loss s0.loss_iou, loss s1.loss_iou'),
     ('weights', 'the predictions are not finite (from stage 1 on, first in image 1 of the batch)'),
 ])
-@pytest.mark.parametrize('at', [3, 6])
+@pytest.mark.parametrize('at', [pytest.param(3, marks=pytest.mark.slow), 6])
 def test_training_ends_before_the_step(tool: Tool, troubled: Callable[..., list[str]], tmp_path: Path,
                                        capsys: pytest.CaptureFixture, what: str, said: str, at: int) -> None:
     """Also at the last iteration: never a good exit status, never a bad checkpoint, and the message tells all."""

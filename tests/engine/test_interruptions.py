@@ -111,7 +111,9 @@ def troubled(small: list[str], tmp_path: Path) -> Callable[..., list[str]]:
     return arguments
 
 
-@pytest.mark.parametrize(('signal', 'status'), [('SIGINT', 130), ('SIGTERM', 143), ('SIGHUP', 129), ('SIGUSR1', 138)])
+@pytest.mark.parametrize(('signal', 'status'), [
+    ('SIGINT', 130), *(pytest.param(*case, marks=pytest.mark.slow)
+                       for case in (('SIGTERM', 143), ('SIGHUP', 129), ('SIGUSR1', 138)))])
 def test_a_signal_stops_after_the_iteration(tool: Tool, troubled: Callable[..., list[str]], tmp_path: Path,
                                             capsys: pytest.CaptureFixture, signal: str, status: int) -> None:
     """It ends with the conventional status and without a traceback; what follows is as if nothing had been."""
