@@ -56,8 +56,6 @@ PROMISES: dict[str, tuple[str, list[str]]] = {
         'engine/test_distributed_failures.py', ['test_a_process_that_dies']),
     'A signal to one process stops all after the same iteration': ('engine/test_distributed_failures.py', [
         'test_all_stop_together_after_a_signal_to_one']),
-    'torchrun --max-restarts goes on after a process died': ('engine/test_distributed_failures.py', [
-        'test_max_restarts_goes_on_by_itself']),
     'A port in use, a first node that is not there: one sentence': ('tools/test_launch_scripts.py', [
         'test_a_port_in_use', 'test_the_first_node_is_not_there']),
     'Three processes, images without boxes, an uneven validation': ('engine/test_distributed_failures.py', [

@@ -1,9 +1,8 @@
-"""Several processes on the CPU that fail, are uneven, or are started again."""
+"""Several processes on the CPU that fail or are uneven."""
 from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -20,29 +19,17 @@ TINY = [
     'model.roi_head.num_stages=2', 'randomness.seed=0']
 
 
-def launch(tmp_path: Path, digits: Path, processes: int, text: str, *options: str,
-           before: tuple[str, ...] = (), **environment: str) -> subprocess.CompletedProcess[str]:
-    """tools/dist_train.sh, or torchrun with the options `before`, on the digits config with `text` added."""
+def launch(tmp_path: Path, digits: Path, processes: int, text: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """tools/dist_train.sh on the digits config with `text` added."""
     config = tmp_path / 'config.py'
     config.write_text(f"_base_ = '{DIGITS_CONFIG}'\ncustom_imports = dict(imports=['tests.kit.trouble'])\n{text}")
     data = [*(f'{split}_dataloader.dataset.data_root={digits}' for split in ('train', 'val')),
             f'val_evaluator.ann_file={digits}/val.json']
     arguments = [str(config), '--work-dir', 'work', *options, '--cfg-options', *TINY, *data]
     launcher = ['bash', str(ROOT / 'tools/dist_train.sh'), arguments[0], str(processes), *arguments[1:]]
-    if before:
-        # not --standalone: there gloo looks for the processes of before the restart
-        launcher = [sys.executable, '-m', 'torch.distributed.run', '--nnodes=1', '--node_rank=0',
-                    '--master_addr=127.0.0.1', f'--master_port={free_port()}', f'--nproc_per_node={processes}',
-                    *before, str(ROOT / 'tools/train.py'), *arguments, '--launcher', 'pytorch']
     base = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT),
             'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}'}
-    return subprocess.run(launcher, cwd=tmp_path, env=base | environment, capture_output=True, text=True)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(('127.0.0.1', 0))
-        return int(listener.getsockname()[1])
+    return subprocess.run(launcher, cwd=tmp_path, env=base, capture_output=True, text=True)
 
 
 def errors_of(done: subprocess.CompletedProcess[str]) -> list[str]:
@@ -74,15 +61,6 @@ def test_all_stop_together_after_a_signal_to_one(tmp_path: Path, digits: Path) -
     assert done.returncode == 138, done.stderr[-2000:]
     assert 'Traceback' not in done.stderr
     assert read_checkpoint(tmp_path / 'work/iter_3.pth')['meta']['iter'] == 3
-
-
-@pytest.mark.slow
-def test_max_restarts_goes_on_by_itself(tmp_path: Path, digits: Path) -> None:
-    once = "custom_hooks = [dict(type='Trouble', what='SIGKILL', at=4, rank=1, first_start_only=True)]\n"
-    done = launch(tmp_path, digits, 2, once, before=('--max-restarts=1',))
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert 'the launcher started this training again' in done.stdout + done.stderr
-    assert read_checkpoint(tmp_path / 'work/iter_4.pth')['meta']['iter'] == 4
 
 
 @pytest.mark.slow

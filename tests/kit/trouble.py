@@ -46,15 +46,13 @@ class Trouble(Hook):
 
     Args:
         rank: the process that has the trouble.
-        first_start_only: not after a launcher started training again.
     """
 
     priority = 'HIGHEST'
 
-    def __init__(self, what: str, at: int, in_validation: bool = False, rank: int = 0,
-                 first_start_only: bool = False) -> None:
+    def __init__(self, what: str, at: int, in_validation: bool = False, rank: int = 0) -> None:
         self.what, self.at, self.in_validation = what, at, in_validation
-        self.here = get_rank() == rank and not (first_start_only and int(os.environ['TORCHELASTIC_RESTART_COUNT']))
+        self.here = get_rank() == rank
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         if self.here and not self.in_validation and runner.iter + 1 == self.at:
