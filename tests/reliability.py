@@ -50,8 +50,8 @@ PROMISES: dict[str, tuple[str, list[str]]] = {
         'test_a_damaged_newest_one_is_said_and_the_one_before_taken']),
     '--resume never starts anew over checkpoints, nor from weights alone': ('engine/test_resuming.py', [
         'test_weights_cannot_be_gone_on_from', 'test_only_damaged_ones_do_not_start_from_nothing']),
-    'Started again by torchrun or Slurm, training goes on by itself': ('engine/test_resuming.py', [
-        'test_started_again_by_a_launcher']),
+    'Started again as by Slurm (its environment variables are simulated), training goes on by itself': (
+        'engine/test_resuming.py', ['test_started_again_by_a_launcher']),
     'A process that dies: the others stop with one sentence each, what was trained is saved': (
         'engine/test_distributed_failures.py', ['test_a_process_that_dies']),
     'A signal to one process stops all after the same iteration': ('engine/test_distributed_failures.py', [
