@@ -24,7 +24,7 @@ model = dict(
 
 train_cfg = dict(max_iters=max_iters, val_interval=500)
 optim_wrapper = dict(optimizer=dict(lr=lr))
-param_scheduler = [
-    dict(type='OneCycleLR', eta_max=lr, pct_start=0.2, total_steps=max_iters, by_epoch=False)]
+# up to the optimizer's learning rate and down again, over all iterations
+param_scheduler = [dict(type='OneCycleLR', pct_start=0.2, by_epoch=False)]
 randomness = dict(seed=0)
 default_hooks = dict(checkpoint=dict(interval=500))

@@ -59,6 +59,18 @@ def _in_frames(error: Exception, wanted: Callable[[Any], Any]) -> Any:
     return next((value for value in found if value is not None), None)
 
 
+class NotFinite(UserError):
+    """A loss, gradient or prediction is NaN or infinite: the clause that says so. Training adds where and when.
+
+    Attributes:
+        predictions: it is a prediction, so the weights are to blame, or the precision, and not the annotations.
+    """
+
+    def __init__(self, message: str, predictions: bool = False) -> None:
+        super().__init__(message)
+        self.predictions = predictions
+
+
 # What Python and mmengine say of a config with a setting or a type that does not exist, and how we say it.
 _CONFIG_ERRORS: list[tuple[str, Callable[..., str]]] = [
     (r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", _unknown_setting),
@@ -81,7 +93,10 @@ def _sentence(error: Exception) -> str | None:
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """Print an error that a user can act on as one line on stderr, and exit with status 1. Others pass through."""
+    """Print an error that a user can act on as one line on stderr, and exit with status 1. Others pass through.
+
+    Ctrl-C is one line as well, with the status 130.
+    """
     try:
         yield
     except Exception as error:
@@ -90,3 +105,6 @@ def one_sentence() -> Iterator[None]:
             raise
         print(f'error: {sentence}', file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        sys.exit(130)  # 128 + the number of the signal, by convention

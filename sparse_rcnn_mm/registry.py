@@ -40,7 +40,7 @@ def _child(parent: Registry, *locations: str) -> Registry:
 
 RUNNERS = _child(mmdet.RUNNERS)
 RUNNER_CONSTRUCTORS = _child(mmdet.RUNNER_CONSTRUCTORS)
-LOOPS = _child(mmdet.LOOPS)
+LOOPS = _child(mmdet.LOOPS, 'sparse_rcnn_mm.engine')
 HOOKS = _child(mmdet.HOOKS, 'sparse_rcnn_mm.engine')
 DATASETS = _child(mmdet.DATASETS, 'sparse_rcnn_mm.datasets')
 DATA_SAMPLERS = _child(mmdet.DATA_SAMPLERS, 'sparse_rcnn_mm.datasets')

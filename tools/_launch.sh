@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by dist_train.sh and dist_test.sh: the one place that calls torchrun.
+# Sourced by dist_train.sh and dist_test.sh: the one place that calls torchrun, through _launch.py.
 
 # fail MESSAGE: one sentence, and the exit status of a wrong command line.
 fail() {
@@ -26,6 +26,6 @@ launch() {
 
     export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
     export PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}"  # runs from a clone that was not installed, too
-    exec "${PYTHON:-python}" -m torch.distributed.run "${rendezvous[@]}" --nproc_per_node="$processes" \
+    exec "${PYTHON:-python}" "$tools/_launch.py" "${rendezvous[@]}" --nproc_per_node="$processes" \
         "$tools/$script" "$@" --launcher pytorch
 }

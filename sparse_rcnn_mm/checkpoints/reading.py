@@ -6,12 +6,15 @@ back to unsafe loading.
 """
 from __future__ import annotations
 
+import errno
 import io
 import os
 import pickle
 import re
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -104,6 +107,7 @@ def read_checkpoint(path: str | os.PathLike, map_location: Any = 'cpu') -> dict[
         if path.suffix == '.pkl':
             contents = _to_tensors(load_data_pickle(path.read_bytes(), encoding='latin1'))
         else:
+            _check_records(path)
             contents = torch.load(path, map_location=map_location, weights_only=True)
     except OSError as error:
         raise UserError(f'{path} cannot be read: {error}') from error
@@ -118,6 +122,25 @@ def read_checkpoint(path: str | os.PathLike, map_location: Any = 'cpu') -> dict[
     if isinstance(contents.get('meta'), dict):
         contents['meta'].pop('config', None)  # Python text of mmdet 2.x that mmengine would run when it resumes
     return contents
+
+
+def _check_records(path: Path) -> None:
+    """Compare every record of a file of torch >= 1.6 with its CRC-32, which `torch.load` does not.
+
+    Raises:
+        zipfile.BadZipFile: the file was changed or cut off after it was written.
+    """
+    if not zipfile.is_zipfile(path):
+        return  # torch's format of before 1.6, or no checkpoint: torch.load tells
+    with zipfile.ZipFile(path) as file:
+        try:
+            damaged = file.testzip()
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a place before the file's start
+                raise
+            damaged = 'the list of records'
+    if damaged is not None:
+        raise zipfile.BadZipFile(f'the checksum of {damaged} does not match')
 
 
 def load_data_pickle(data: bytes, encoding: str = 'ASCII') -> Any:

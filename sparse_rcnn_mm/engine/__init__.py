@@ -1,14 +1,16 @@
 """Running the model: the Runner, its config from the command line, and what training needs beside."""
 from sparse_rcnn_mm.own_data.config import set_training_data
 
-from .amp import CPUAmpOptimWrapper
 from .api import evaluate, train
 from .batch import accumulate
 from .config import add_common_arguments, load_config
-from .hooks import TRACKERS, CurvesHook, FastFormHook, InferenceCheckpointHook, log_to
+from .hooks import TRACKERS, CheckpointHook, CurvesHook, EMAHook, FastFormHook, InferenceCheckpointHook, log_to
+from .loops import EpochBasedTrainLoop, IterBasedTrainLoop, ValLoop
+from .optim_wrappers import AmpOptimWrapper, CPUAmpOptimWrapper, OptimWrapper
 from .runner import Runner
 from .testing import build_test_dataset, dump_predictions, run_test, testing_config
 
-__all__ = ['CPUAmpOptimWrapper', 'CurvesHook', 'FastFormHook', 'InferenceCheckpointHook', 'Runner', 'TRACKERS',
-           'accumulate', 'add_common_arguments', 'build_test_dataset', 'dump_predictions', 'evaluate', 'load_config',
-           'log_to', 'run_test', 'testing_config', 'set_training_data', 'train']
+__all__ = ['AmpOptimWrapper', 'CPUAmpOptimWrapper', 'CheckpointHook', 'CurvesHook', 'EMAHook', 'EpochBasedTrainLoop',
+           'FastFormHook', 'InferenceCheckpointHook', 'IterBasedTrainLoop', 'OptimWrapper', 'Runner', 'TRACKERS',
+           'ValLoop', 'accumulate', 'add_common_arguments', 'build_test_dataset', 'dump_predictions', 'evaluate',
+           'load_config', 'log_to', 'run_test', 'set_training_data', 'testing_config', 'train']

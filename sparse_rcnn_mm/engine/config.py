@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import inspect
 import os
 from pathlib import Path
@@ -91,4 +92,5 @@ def _prepare_cpu_processes(cfg: Config) -> None:
         raise UserError(f'--launcher {cfg.launcher} without a GPU needs the environment variables '
                         f'{", ".join(sorted(args_missing))}; start with tools/dist_train.sh or tools/dist_test.sh')
     torch.distributed.init_process_group('gloo')
+    atexit.register(torch.distributed.destroy_process_group)  # else a thread of gloo may abort a process that ends
     cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)

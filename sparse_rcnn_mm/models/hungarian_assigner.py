@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.errors import NotFinite
 from sparse_rcnn_mm.registry import TASK_UTILS, Part, build
 
 from .match_costs import Pairs
@@ -33,29 +33,24 @@ class HungarianAssigner:
         """Match S stages of predictions at once.
 
         Args:
-            logits: (S, B, N, K), float32 or float64.
-            boxes: (S, B, N, 4).
+            logits, boxes: (S, B, N, K) and (S, B, N, 4), float32 or float64.
             gt: the ground truths of the batch.
 
         Returns:
             `matched_gt` (S, B, N) long: which ground truth of its image each proposal is matched to, -1 for none.
 
         Raises:
-            UserError: a prediction is not finite.
+            NotFinite: a prediction is not finite.
         """
         pairs = Pairs(logits=logits[:, gt.image, :, gt.labels],
-                      boxes=boxes.transpose(0, 1)[gt.image],
-                      gt_boxes=gt.boxes[:, None, None],
+                      boxes=boxes.transpose(0, 1)[gt.image], gt_boxes=gt.boxes[:, None, None],
                       img_whwh=gt.img_whwh[gt.image, None])
         on_device: Tensor = sum(cost(pairs) for cost in self.match_costs)
         finite = logits.isfinite().all() & boxes.isfinite().all() & on_device.isfinite().all()
         host = torch.cat([on_device.flatten(), finite[None].to(on_device.dtype)]).cpu().numpy()
         costs = host[:-1].reshape(on_device.shape)  # (T, S, N)
         if not host[-1]:
-            raise UserError(
-                "the model's predictions are not finite, so training stopped before they could spoil the weights; "
-                'the last checkpoint is intact: resume from it with a lower learning rate, or without --amp, and check '
-                'the boxes of the data set')
+            raise NotFinite(_not_finite(logits, boxes), predictions=True)
         matched_gt = np.full(logits.shape[:3], -1, dtype=np.int64)
         ends = np.cumsum(gt.counts)
         for image, (count, end) in enumerate(zip(gt.counts, ends, strict=True)):
@@ -71,3 +66,10 @@ class HungarianAssigner:
         rows, columns = linear_sum_assignment(cost)
         matched_gt[columns] = rows
         return matched_gt
+
+
+def _not_finite(logits: Tensor, boxes: Tensor) -> str:
+    """Which predictions (S, B, N, ...) are not finite, in words."""
+    bad = ~(logits.isfinite().all(-1) & boxes.isfinite().all(-1))
+    stage, image = (int(bad.any(-1).nonzero()[0, dim]) for dim in (0, 1))
+    return f'the predictions are not finite (from stage {stage + 1} on, first in image {image + 1} of the batch)'

@@ -52,10 +52,10 @@ def test_a_resumed_run_replaces_what_it_repeats(tmp_path: Path) -> None:
     """The first run went on to 150 after its checkpoint at 100, from which the second started; a test is none."""
     write(tmp_path, '20260101_1', row(50), row(100), val(100, 0.2), row(150), val(150, 0.9))
     write(tmp_path, '20260101_2', val(0, 0.7))
-    write(tmp_path, '20260101_3', row(150, 2), row(200, 2), val(200, 0.4))
+    write(tmp_path, '20260101_3', val(100, 0.3), row(150, 2), row(200, 2), val(200, 0.4))
     history = read_history(tmp_path)
     assert history.series('lr') == ([50, 100, 150, 200], [50, 100, 300, 400])
-    assert history.metric('mAP') == ([100, 200], [0.2, 0.4])
+    assert history.metric('mAP') == ([100, 200], [0.3, 0.4])
 
 
 def test_a_line_cut_off_by_a_crash_is_counted(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.errors import NotFinite, UserError
 from sparse_rcnn_mm.models import BBoxL1Cost, FocalLossCost, HungarianAssigner, IoUCost
 from sparse_rcnn_mm.models.match_costs import Pairs
 from sparse_rcnn_mm.models.structures import GroundTruth
@@ -127,10 +127,10 @@ def test_all_costs_of_all_stages_and_images_are_copied_to_the_host_once(monkeypa
 
 @pytest.mark.parametrize(('what', 'value'), [
     ('logits', math.nan), ('boxes', math.nan), ('boxes', math.inf), ('boxes', -math.inf)])
-def test_predictions_that_are_not_finite_stop_with_advice(what: str, value: float) -> None:
+def test_predictions_that_are_not_finite_stop_training(what: str, value: float) -> None:
     gt, (logits, boxes) = random_gt([0, 2]), predictions(2, 2, 5)
     (logits if what == 'logits' else boxes)[1, 1, 3] = value
-    with pytest.raises(UserError, match='predictions are not finite.*resume from it with a lower learning rate'):
+    with pytest.raises(NotFinite, match=r'predictions are not finite \(from stage 2 on, first in image 2 of the batch'):
         build()(logits, boxes, gt)
 
 

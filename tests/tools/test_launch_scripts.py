@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -40,7 +41,7 @@ def run(script: str, *args: str, path: Path, **env: str) -> subprocess.Completed
 def test_train_on_one_node_takes_a_free_port_and_keeps_arguments_whole(stand_ins: Path) -> None:
     done = run('dist_train.sh', 'my config.py', '8', '--cfg-options', 'a.b="x y"', '*', path=stand_ins)
     assert done.stdout.splitlines() == [
-        'threads=1', 'python', '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=8',
+        'threads=1', 'python', str(TOOLS / '_launch.py'), '--standalone', '--nproc_per_node=8',
         str(TOOLS / 'train.py'), 'my config.py', '--cfg-options', 'a.b="x y"', '*', '--launcher', 'pytorch',
     ]
 
@@ -48,20 +49,20 @@ def test_train_on_one_node_takes_a_free_port_and_keeps_arguments_whole(stand_ins
 def test_test_passes_the_checkpoint_on(stand_ins: Path) -> None:
     done = run('dist_test.sh', 'c.py', 'w.pth', '2', '--out', 'r.pkl', path=stand_ins, OMP_NUM_THREADS='3')
     assert done.stdout.splitlines() == [
-        'threads=3', 'python', '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2',
+        'threads=3', 'python', str(TOOLS / '_launch.py'), '--standalone', '--nproc_per_node=2',
         str(TOOLS / 'test.py'), 'c.py', 'w.pth', '--out', 'r.pkl', '--launcher', 'pytorch',
     ]
 
 
 def test_several_nodes_meet_at_the_first(stand_ins: Path) -> None:
     done = run('dist_train.sh', 'c.py', '8', path=stand_ins, NNODES='2', NODE_RANK='1', MASTER_ADDR='10.0.0.1')
-    assert done.stdout.splitlines()[4:9] == [
+    assert done.stdout.splitlines()[3:8] == [
         '--nnodes=2', '--node_rank=1', '--master_addr=10.0.0.1', '--master_port=29500', '--nproc_per_node=8']
 
 
 def test_a_port_alone_is_used_on_this_machine(stand_ins: Path) -> None:
     done = run('dist_train.sh', 'c.py', '2', path=stand_ins, PORT='29511')
-    assert done.stdout.splitlines()[4:8] == [
+    assert done.stdout.splitlines()[3:7] == [
         '--nnodes=1', '--node_rank=0', '--master_addr=127.0.0.1', '--master_port=29511']
 
 
@@ -115,3 +116,37 @@ def test_two_cpu_processes_really_meet(tmp_path: Path) -> None:
     done = subprocess.run(['bash', str(tools / 'dist_train.sh'), 'c d.py', '2'], cwd=tmp_path, env=env,
                           capture_output=True, text=True, timeout=300)
     assert done.stdout.splitlines() == ["sum 3.0 ['c d.py', '--launcher', 'pytorch']"] * 2, done.stderr
+
+
+def real_run(tmp_path: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """dist_train.sh with the real Python, on a config that does not exist."""
+    return run('dist_train.sh', 'nowhere.py', '1', path=tmp_path, **env, PYTHON=sys.executable)
+
+
+def test_a_port_in_use(tmp_path: Path) -> None:
+    with socket.create_server(('127.0.0.1', 0)) as other:
+        port = other.getsockname()[1]
+        done = real_run(tmp_path, PORT=str(port))
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f'error: port {port} of this machine is in use: set PORT to another, the same on all nodes']
+
+
+def test_the_first_node_is_not_there(tmp_path: Path) -> None:
+    """torchrun waits for 15 minutes; this shortens that."""
+    with socket.create_server(('127.0.0.1', 0)) as other:
+        port = other.getsockname()[1]
+    done = subprocess.run([sys.executable, str(TOOLS / '_launch.py'), '--nnodes=2', '--node_rank=1',
+                           '--master_addr=127.0.0.1', f'--master_port={port}', '--rdzv_conf=timeout=2', 'train.py'],
+                          cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    first, *_, last = done.stderr.splitlines()
+    assert first == f'waiting for the first node at 127.0.0.1:{port}'
+    assert last.startswith(f'error: the first node was not reached at 127.0.0.1:{port} (')
+
+
+def test_a_failing_process_gets_one_sentence(tmp_path: Path) -> None:
+    done = real_run(tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        'error: there is no config file nowhere.py',
+        'error: process 0 ended with status 1, so all were stopped: its message is above']

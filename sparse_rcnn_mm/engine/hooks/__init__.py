@@ -1,8 +1,9 @@
-"""What runs beside training and testing: curves, the fast form, the inference checkpoint, trackers."""
+"""What runs beside training and testing: checkpoints, curves, the fast form, trackers."""
+from .checkpoint import CheckpointHook, EMAHook
 from .curves import CurvesHook
 from .fast_form import FastFormHook
 from .inference_checkpoint import InferenceCheckpointHook, saved_checkpoint
 from .trackers import TRACKERS, log_to
 
-__all__ = ['CurvesHook', 'FastFormHook', 'InferenceCheckpointHook', 'TRACKERS', 'log_to',
+__all__ = ['CheckpointHook', 'CurvesHook', 'EMAHook', 'FastFormHook', 'InferenceCheckpointHook', 'TRACKERS', 'log_to',
            'saved_checkpoint']

@@ -73,9 +73,11 @@ def _add_run(history: History, log: Path) -> None:
                         del rows[later]
             last = step
             history.train[step] = row
-        elif last is not None:  # else not of a training
+        elif last is not None:
             # mmengine may count validations in epochs, which are 0 where training counts iterations
             history.val[max(step, last)] = row
+        elif step in history.train:  # a resumed run validates first what the one before it did not; else it is a test
+            history.val[step] = row
 
 
 def draw_curves(history: History) -> Figure:

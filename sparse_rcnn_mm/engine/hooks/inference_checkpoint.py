@@ -3,12 +3,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 
-from sparse_rcnn_mm.checkpoints import read_checkpoint
+from sparse_rcnn_mm.checkpoints import read_checkpoint, write_checkpoint
 from sparse_rcnn_mm.registry import HOOKS
 
 
@@ -30,7 +29,7 @@ class InferenceCheckpointHook(Hook):
             return
         checkpoint = read_checkpoint(source)
         target = Path(runner.work_dir, self.name)
-        torch.save({'meta': checkpoint['meta'], 'state_dict': checkpoint['state_dict']}, target)
+        write_checkpoint({'meta': checkpoint['meta'], 'state_dict': checkpoint['state_dict']}, target)
         size = target.stat().st_size / 1e6
         runner.logger.info(f'{target}: weights, class names and config of {source.name} for inference, {size:.0f} MB')
 

@@ -1,0 +1,144 @@
+"""Training and validation loops that can stop after any iteration and go on there.
+
+They shadow mmengine's under the same names.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mmengine.runner import loops
+from torch import nn
+from torch.utils.data import DataLoader
+
+from sparse_rcnn_mm.errors import NotFinite
+from sparse_rcnn_mm.registry import LOOPS
+
+from .data_stream import SeededBatches, seeded_loader
+from .divergence import explain
+
+
+class _TrainLoop:
+    """What both training loops share.
+
+    Attributes:
+        validated: the iteration after which the last validation ended.
+    """
+
+    runner: Any
+    dataloader: DataLoader
+    validated = 0
+    _endless: bool
+    _iter: int
+
+    def __init__(self, runner: Any, dataloader: DataLoader | dict[str, Any], **settings: Any) -> None:
+        if isinstance(dataloader, dict):
+            # the samplers of all processes share one seed, also where `diff_rank_seed` added the rank to it
+            seed = runner.seed - (runner.rank if runner._randomness_cfg.get('diff_rank_seed') else 0)
+            dataloader = seeded_loader(runner.build_dataloader(dataloader, seed), seed, self._endless)
+        super().__init__(runner, dataloader, **settings)  # type: ignore[call-arg]
+
+    def _enter_data(self, skipped: int) -> None:
+        """Make the next iteration over the data start where training stands."""
+        if isinstance(self.dataloader.batch_sampler, SeededBatches):
+            self.dataloader.batch_sampler.enter(self._iter, skipped)
+
+    def _batches(self) -> Iterator[Any]:
+        """The batches from here on. Between two, all of the training's state belongs together, so it may stop."""
+        batches = iter(self.dataloader)
+        while True:
+            self.runner.optim_wrapper.settled = True
+            self.runner.stop_if_asked()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except Exception:
+                self.runner.stop_if_asked(together=False)  # the signal may have reached the workers first
+                raise
+            yield batch
+
+    def _validate_if_due(self, trained: int, last: int) -> None:
+        """After `trained` of `last` iterations or epochs; once, and also where a run ended before or during it."""
+        if (self.runner.val_loop is not None and trained >= self.val_begin and self.validated < self._iter  # type: ignore
+                and (trained % self.val_interval == 0 or trained == last)):  # type: ignore[attr-defined]
+            self.runner.val_loop.run()
+        self.validated = self._iter
+
+    def run(self) -> nn.Module:
+        with self.runner.stop_signals:
+            return self._run()
+
+    def _run(self) -> nn.Module:
+        raise NotImplementedError
+
+    def _train_step(self, step: Any, *args: Any) -> None:
+        """`step(*args)`, of which the last is the batch."""
+        try:
+            step(*args)
+        except NotFinite as error:
+            raise explain(error, self.runner, args[-1]) from error
+
+
+@LOOPS.register_module()
+class IterBasedTrainLoop(_TrainLoop, loops.IterBasedTrainLoop):
+    """Training that counts iterations."""
+
+    _endless = True
+
+    def _run(self) -> nn.Module:
+        self.runner.call_hook('before_train')
+        self.runner.call_hook('before_train_epoch')
+        if self._iter:
+            self._validate_if_due(self._iter, self._max_iters)
+        self.dataloader_iterator = None  # mmengine's own, which has started workers where mmengine is 0.10.7
+        self._enter_data(self._iter)
+        batches = self._batches()
+        while self._iter < self._max_iters and not self.stop_training:
+            self.runner.model.train()
+            self._train_step(self.run_iter, next(batches))
+            self._decide_current_val_interval()
+            self.runner.optim_wrapper.settled = True
+            self._validate_if_due(self._iter, self._max_iters)
+        self.runner.call_hook('after_train_epoch')
+        self.runner.call_hook('after_train')
+        return self.runner.model
+
+
+@LOOPS.register_module()
+class EpochBasedTrainLoop(_TrainLoop, loops.EpochBasedTrainLoop):
+    """Training that counts epochs; it goes on in the middle of one, too."""
+
+    _endless = False
+
+    def _run(self) -> nn.Module:
+        self.runner.call_hook('before_train')
+        if self._epoch and self._iter == self._epoch * len(self.dataloader):
+            self._validate_if_due(self._epoch, self._max_epochs)
+        while self._epoch < self._max_epochs and not self.stop_training:
+            self.run_epoch()
+            self._decide_current_val_interval()
+            self._validate_if_due(self._epoch, self._max_epochs)
+        self.runner.call_hook('after_train')
+        return self.runner.model
+
+    def run_epoch(self) -> None:
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        done = self._iter - self._epoch * len(self.dataloader)
+        self._enter_data(done)
+        for index, batch in enumerate(self._batches(), done):
+            self._train_step(self.run_iter, index, batch)
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+        self.runner.optim_wrapper.settled = True
+
+
+@LOOPS.register_module()
+class ValLoop(loops.ValLoop):
+    """Validation that stops between two batches."""
+
+    def run_iter(self, idx: int, data_batch: Sequence[dict]) -> None:
+        super().run_iter(idx, data_batch)
+        # each process by itself: they may have different numbers of batches, and nothing is trained here
+        self.runner.stop_if_asked(together=False)

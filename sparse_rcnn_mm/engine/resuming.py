@@ -1,0 +1,223 @@
+"""What a training needs, beside weights and optimizer, to go on as if it had not been interrupted.
+
+Kept in a checkpoint under `training_state`: random states, gradients in the middle of an accumulation, the last
+validation, and the counts of early stopping. Settings of the optimizer and the schedule are those of the config: the
+learning rate at an iteration is computed by going through the schedule up to there, which gives the same number as
+training did where the config is the same, and follows where it was changed.
+"""
+from __future__ import annotations
+
+import random
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import mmengine
+import numpy as np
+import torch
+from mmengine.dist import all_gather_object, get_rank
+from mmengine.hooks import EarlyStoppingHook
+from mmengine.optim import OptimWrapper, _ParamScheduler
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop
+from mmengine.runner.checkpoint import weights_to_cpu
+from mmengine.utils import apply_to
+from torch import nn
+
+from sparse_rcnn_mm.checkpoints import check_resumable, newest_checkpoint, read_checkpoint, unwrapped
+from sparse_rcnn_mm.errors import UserError
+
+_STOPPING = ('wait_count', 'best_score')
+# Settings of an optimizer's groups that schedules move or compute with.
+_SCHEDULED = {'lr', 'initial_lr', 'max_lr', 'min_lr'}
+
+
+def training_state(runner: Any) -> dict[str, Any]:
+    """Of a Runner between two iterations, as data that a checkpoint may hold."""
+    state: dict[str, Any] = {
+        'random': _random_states(), 'validated': getattr(runner.train_loop, 'validated', 0),
+        'epoch_length': len(runner.train_dataloader),
+        'early_stopping': [{name: getattr(hook, name) for name in _STOPPING} for hook in _stopping_hooks(runner)]}
+    if getattr(runner.optim_wrapper, 'accumulating', False):
+        state['gradients'] = {name: parameter.grad.cpu() for name, parameter in _parameters(runner)
+                              if parameter.grad is not None}
+    return state
+
+
+def restore_training_state(runner: Any, state: dict[str, Any], iteration: int) -> None:
+    """The reverse. A checkpoint of another code has no state; then what is random starts from seed and iteration."""
+    runner.train_loop.validated = state.get('validated', iteration)
+    for hook, values in zip(_stopping_hooks(runner), state.get('early_stopping', []), strict=False):
+        vars(hook).update(values)
+    gradients = state.get('gradients', {})
+    for name, parameter in _parameters(runner):
+        if name in gradients:
+            parameter.grad = gradients[name].to(parameter)
+    if 'random' in state and get_rank() == 0:
+        _set_random_states(state['random'])
+    else:  # a checkpoint has the states of the first process only
+        _seed(runner.seed, get_rank(), iteration)
+
+
+def _stopping_hooks(runner: Any) -> list[EarlyStoppingHook]:
+    return [hook for hook in runner.hooks if isinstance(hook, EarlyStoppingHook)]
+
+
+def _parameters(runner: Any) -> list[tuple[str, nn.Parameter]]:
+    return list(unwrapped(runner.model).named_parameters())
+
+
+def _random_states() -> dict[str, Any]:
+    kind, keys, *rest = np.random.get_state()
+    states = {'python': random.getstate(), 'numpy': [kind, torch.from_numpy(np.array(keys, np.int64)), *rest],
+              'torch': torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states['cuda'] = torch.cuda.get_rng_state()
+    return states
+
+
+def _set_random_states(states: dict[str, Any]) -> None:
+    random.setstate(states['python'])
+    kind, keys, *rest = states['numpy']
+    np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(states['torch'].cpu())
+    if 'cuda' in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states['cuda'].cpu())
+
+
+def _seed(*entropy: int) -> None:
+    words = np.random.SeedSequence(entropy).generate_state(3)
+    random.seed(int(words[0]))
+    np.random.seed(words[1])
+    torch.manual_seed(int(words[2]))
+
+
+def contents_to_save(runner: Any, meta: dict[str, Any], optimizer: bool, schedule: bool) -> dict[str, Any]:
+    """What mmengine's checkpoints hold, and the training state beside the optimizer's; all on the CPU."""
+    metainfo = getattr(runner.train_dataloader.dataset, 'metainfo', None)
+    contents = {
+        'meta': {**meta, 'cfg': runner.cfg.pretty_text, 'seed': runner.seed, 'time': time.strftime('%Y%m%d_%H%M%S'),
+                 'experiment_name': runner.experiment_name, 'mmengine_version': mmengine.__version__,
+                 **({} if metainfo is None else {'dataset_meta': metainfo})},
+        'state_dict': weights_to_cpu(unwrapped(runner.model).state_dict()),
+        'message_hub': _on_cpu(runner.message_hub.state_dict())}
+    if optimizer:
+        contents['optimizer'] = _on_cpu(runner.optim_wrapper.state_dict())
+        contents['training_state'] = training_state(runner)
+    if schedule and runner.param_schedulers is not None:
+        contents['param_schedulers'] = [scheduler.state_dict() for scheduler in runner.param_schedulers]
+    return contents
+
+
+def _on_cpu(contents: Any) -> Any:
+    return apply_to(contents, lambda value: hasattr(value, 'cpu'), lambda value: value.cpu())
+
+
+def find_start(runner: Any) -> tuple[Path, dict[str, Any]] | None:
+    """The checkpoint that a Runner is to resume and its contents: the one it was given, or the newest of its work dir.
+
+    Raises:
+        UserError: it is missing, damaged or not complete, or other processes find another.
+    """
+    start: tuple[Path, dict[str, Any]] | None
+    if runner._load_from is not None:
+        start = Path(runner._load_from), read_checkpoint(runner._load_from)
+        check_resumable(start[1], start[0])
+    else:
+        start = newest_checkpoint(runner.work_dir, runner.logger.warning)
+    name = None if start is None else str(start[0])
+    if any(other != name for other in all_gather_object(name)):
+        raise UserError(f'the processes do not find the same checkpoint in {runner.work_dir}: all machines must see '
+                        'the same folder there')
+    if start is None:
+        runner.logger.info(f'no checkpoint in {runner.work_dir}: training starts at iteration 0')
+    return start
+
+
+def resume_training(runner: Any, contents: dict[str, Any]) -> None:
+    """Everything but the weights: counters, logs, optimizer, schedule, training state."""
+    loop, meta, state = runner.train_loop, contents['meta'], contents.get('training_state', {})
+    loop._epoch, loop._iter = meta['epoch'], meta['iter']
+    if isinstance(loop, EpochBasedTrainLoop) and state.get('epoch_length') != len(loop.dataloader):
+        loop._iter = loop._epoch * len(loop.dataloader)
+        if loop._iter != meta['iter']:
+            runner.logger.warning(f'an epoch has {len(loop.dataloader)} iterations now: epoch {loop._epoch + 1} starts '
+                                  f'from its beginning, as iteration {loop._iter + 1}')
+    runner.message_hub.load_state_dict(contents['message_hub'])
+    ended = runner.message_hub.runtime_info.get('max_iters')
+    if ended not in (None, runner.max_iters):
+        runner.logger.info(f'training ends at iteration {runner.max_iters} (before: {ended}), and the schedule is that '
+                           'of the config')
+    changes = load_optimizer(runner.optim_wrapper, contents['optimizer'])
+    rate_before = changes.pop('lr')
+    if runner.param_schedulers:
+        enter_schedules(runner.param_schedulers, contents, loop)
+    rate = runner.optim_wrapper.param_groups[0]['lr']
+    if rate != rate_before:
+        changes['learning rate'] = f'{rate:.4g} instead of {rate_before:.4g}'
+    if changes:
+        runner.logger.warning('the config changes the optimizer from here on: '
+                              + ', '.join(f'{name} {change}' for name, change in changes.items()))
+    restore_training_state(runner, state, loop._iter)
+    runner.logger.info(f'training goes on after iteration {loop._iter}')
+
+
+def load_optimizer(wrapper: OptimWrapper, state: dict[str, Any]) -> dict[str, Any]:
+    """Load the state of an optimizer, but keep the settings that the config gave it.
+
+    Returns:
+        'lr': the learning rate in `state`; and what else differs, as name -> "0.1 instead of 0.2".
+    """
+    wanted = [{key: value for key, value in group.items() if key != 'params'} for group in wrapper.param_groups]
+    wrapper.load_state_dict(state)
+    changes: dict[str, Any] = {'lr': wrapper.param_groups[0]['lr']}
+    for group, settings in zip(wrapper.param_groups, wanted, strict=True):
+        for key in settings.keys() & group.keys() - _SCHEDULED:
+            if group[key] != settings[key]:
+                changes[key] = f'{settings[key]} instead of {group[key]}'
+        group.update(settings)
+    return changes
+
+
+def enter_schedules(schedulers: list[_ParamScheduler], contents: dict[str, Any], loop: BaseLoop) -> None:
+    """Bring schedules as the config gives them to where training stands.
+
+    Where the checkpoint's are the same, their state is loaded. Otherwise they are gone through from the start, except
+    those that follow a metric.
+    """
+    saved, groups = contents.get('param_schedulers') or [], contents['optimizer']['param_groups']
+    if [_settings(s.state_dict()) for s in schedulers] == [_settings(state) for state in saved]:
+        for scheduler, state in zip(schedulers, saved, strict=True):
+            scheduler.load_state_dict(state)
+            for group, before in zip(scheduler.optimizer.param_groups, groups, strict=False):
+                group[scheduler.param_name] = before[scheduler.param_name]
+        return
+    for scheduler, state in zip(schedulers, saved, strict=False):
+        if getattr(scheduler, 'need_val_args', False):
+            scheduler.load_state_dict(state)
+    epochs, length = (loop.epoch, len(loop.dataloader)) if isinstance(loop, EpochBasedTrainLoop) else (0, loop.iter + 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # "scheduler.step() before optimizer.step()"
+        for iteration in range(1, loop.iter + 1):
+            _step(schedulers, by_epoch=False)
+            if iteration % length == 0 and iteration // length <= epochs:
+                _step(schedulers, by_epoch=True)
+
+
+def _settings(state: dict[str, Any]) -> dict[str, Any]:
+    """Of a schedule's state, what does not change while it goes on."""
+    return {key: value for key, value in state.items() if key not in ('last_step', '_global_step', '_last_value')}
+
+
+def _step(schedulers: list[_ParamScheduler], by_epoch: bool) -> None:
+    for scheduler in schedulers:
+        if scheduler.by_epoch == by_epoch and not getattr(scheduler, 'need_val_args', False):
+            scheduler.step()
+
+
+def check_one_cycle(settings: dict[str, Any], max_iters: int) -> None:
+    """Refuse a one-cycle schedule that is over before the training, where it would raise in the middle."""
+    steps, needed = settings.get('total_steps'), settings.get('end', max_iters) - settings.get('begin', 0)
+    if steps is not None and not settings.get('by_epoch', True) and steps < needed:
+        raise UserError(f'the one-cycle schedule has total_steps={steps}, but training has {needed} iterations: '
+                        'leave total_steps out, then it follows')

@@ -1,0 +1,93 @@
+"""--resume and what it finds, through the tool."""
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from sparse_rcnn_mm.checkpoints import read_checkpoint
+from tests.kit import DIGITS_CONFIG
+from tests.kit.checkpoints import differences
+
+Tool = Callable[..., int]
+
+
+@pytest.fixture
+def trained(tool: Tool, small: list[str], tmp_path: Path) -> Path:
+    """A work dir with checkpoints of iterations 2 and 4, which is the last."""
+    assert tool('train', DIGITS_CONFIG, '--work-dir', 'whole', *small) == 0
+    return tmp_path / 'whole'
+
+
+def error_of(capsys: pytest.CaptureFixture) -> str:
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith('error: ')]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_a_damaged_last_checkpoint(tool: Tool, small: list[str], trained: Path, tmp_path: Path,
+                                   capsys: pytest.CaptureFixture) -> None:
+    """In a renamed work dir without `last_checkpoint`: the one before is taken, said, and the end is the same."""
+    work = tmp_path / 'renamed'
+    shutil.copytree(trained, work, ignore=shutil.ignore_patterns('last_checkpoint'))
+    data = (work / 'iter_4.pth').read_bytes()
+    (work / 'iter_4.pth').write_bytes(data[:-1000])
+    assert tool('train', DIGITS_CONFIG, '--work-dir', 'renamed', '--resume', *small) == 0
+    printed = capsys.readouterr()
+    assert 'iter_4.pth is not a checkpoint, or it is damaged' in printed.out + printed.err
+    assert 'training goes on after iteration 2' in printed.out + printed.err
+    assert differences(trained / 'iter_4.pth', work / 'iter_4.pth') == []
+
+
+@pytest.mark.parametrize('kept', [('meta', 'state_dict', 'message_hub'), ('state_dict',)])
+def test_weights_cannot_be_gone_on_from(tool: Tool, small: list[str], trained: Path, tmp_path: Path,
+                                        capsys: pytest.CaptureFixture, kept: tuple[str, ...]) -> None:
+    contents = read_checkpoint(trained / 'iter_4.pth')
+    torch.save({name: contents[name] for name in kept}, tmp_path / 'weights.pth')
+    assert tool('train', DIGITS_CONFIG, '--work-dir', 'new', '--resume', 'weights.pth', *small) == 1
+    said = error_of(capsys)
+    assert 'weights.pth holds weights without the state of the optimizer' in said and '--load-from' in said
+
+
+def test_only_damaged_ones_do_not_start_from_nothing(tool: Tool, small: list[str], trained: Path,
+                                                     capsys: pytest.CaptureFixture) -> None:
+    for path in trained.glob('*.pth'):
+        path.write_bytes(path.read_bytes()[:5000])
+    assert tool('train', DIGITS_CONFIG, '--work-dir', 'whole', '--resume', *small) == 1
+    assert 'of 2 files none is whole' in error_of(capsys)
+    assert len(list(trained.glob('*.pth'))) == 2
+
+
+def test_started_again_by_a_launcher(tool: Tool, small: list[str], trained: Path, monkeypatch: pytest.MonkeyPatch,
+                                     capsys: pytest.CaptureFixture) -> None:
+    """As by torchrun --max-restarts or Slurm's --requeue: the same command line, without --resume.
+
+    Not where the launch had been refused, because the folder holds the training of another.
+    """
+    (trained / 'iter_4.pth').unlink()
+    monkeypatch.setenv('SLURM_RESTART_COUNT', '1')
+    monkeypatch.setenv('SLURM_JOB_ID', '7')
+    (trained / 'launched_by').write_text('Slurm job 6')
+    assert tool('train', DIGITS_CONFIG, '--work-dir', 'whole', *small) == 1
+    assert 'iter_2.pth is of an earlier training' in error_of(capsys)
+    (trained / 'launched_by').write_text('Slurm job 7')
+    assert tool('train', DIGITS_CONFIG, '--work-dir', 'whole', *small) == 0
+    printed = capsys.readouterr()
+    assert 'training goes on after iteration 2' in printed.out + printed.err
+    assert (trained / 'iter_4.pth').is_file()
+
+
+def test_checkpoints_of_another_folder_are_not_removed(tool: Tool, small: list[str], tmp_path: Path) -> None:
+    """The copy of a work dir remembers the best checkpoint of the original by its full path."""
+    best = ['default_hooks.checkpoint.save_best=coco/bbox_mAP_m', 'default_hooks.checkpoint.rule=less',
+            'train_cfg.val_interval=2']
+    assert tool('train', DIGITS_CONFIG, '--work-dir', 'one', *small, *best) == 0
+    shutil.copytree(tmp_path / 'one', tmp_path / 'two')
+    before = sorted(path.name for path in (tmp_path / 'one').glob('*.pth'))
+    assert any(name.startswith('best_') for name in before)
+    assert tool('train', DIGITS_CONFIG, '--work-dir', 'two', '--resume', *small, *best, 'train_cfg.max_iters=8',
+                'default_hooks.checkpoint.max_keep_ckpts=1') == 0
+    assert sorted(path.name for path in (tmp_path / 'one').glob('*.pth')) == before
