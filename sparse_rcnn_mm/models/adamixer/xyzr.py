@@ -39,16 +39,16 @@ def xyzr_of(proposals: Proposals | StageOutput | XYZRProposals | AdaMixerOutput)
     if isinstance(proposals, (XYZRProposals, AdaMixerOutput)):
         return at_least_float32(proposals.xyzr.detach())
     boxes = at_least_float32(proposals.boxes.detach())
-    size = (boxes[..., 2:] - boxes[..., :2]).clamp(min=1e-3)
-    log_width, log_height = size.log2().split(1, dim=-1)
+    width, height = (boxes[..., 2:] - boxes[..., :2]).clamp(min=1e-3).split(1, dim=-1)
     centre = (boxes[..., :2] + boxes[..., 2:]) / 2
-    return torch.cat([centre, (log_width + log_height) / 2, log_height - log_width], dim=-1)
+    return torch.cat([centre, (width * height).log2() / 2, (height / width).log2()], dim=-1)
 
 
 def size_of(xyzr: Tensor) -> Tensor:
     """States (..., 4) to width and height (..., 2) in pixels."""
-    z, half_r = xyzr[..., 2:3], xyzr[..., 3:] / 2
-    return torch.cat([z - half_r, z + half_r], dim=-1).exp2()
+    half_r = xyzr[..., 3:] / 2
+    # Not 2^(z - r/2): in float32 that sum would lose a digit.
+    return 2.**xyzr[..., 2:3] * 2.**torch.cat([-half_r, half_r], dim=-1)
 
 
 def boxes_of(xyzr: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ def boxes_of(xyzr: Tensor) -> Tensor:
 
 def move(xyzr: Tensor, deltas: Tensor) -> Tensor:
     """Shift the centres (..., 4) by multiples of the boxes' scale, and add to scale and ratio."""
-    scale = xyzr[..., 2:3].exp2()
+    scale = 2.**xyzr[..., 2:3]
     return torch.cat([xyzr[..., :2] + deltas[..., :2] * scale, xyzr[..., 2:] + deltas[..., 2:]], dim=-1)
 
 
