@@ -14,7 +14,7 @@ from sparse_rcnn_mm.benchmark.measure import Workload, measure
 from sparse_rcnn_mm.inference import Detector
 from tests.kit import CONFIGS
 
-FAMILY = ['adamixer_r18_digits', 'sqr_r18_digits']
+FAMILY = ['adamixer_r18_digits', 'sqr_r18_digits', 'ddq_rcnn_r18_digits']
 
 
 @pytest.mark.parametrize('name', [pytest.param(name, marks=() if name == FAMILY[0] else pytest.mark.slow)

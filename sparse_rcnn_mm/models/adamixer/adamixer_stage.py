@@ -76,8 +76,8 @@ class AdaMixerStage(nn.Module):
         queries = queries + encode(xyzr, queries.shape[-1]).to(queries.dtype)
         covered = (intersection_over_first(boxes_of(xyzr)) + 1e-7).log()
         bias = (covered[:, None] * self.iof_tau[:, None, None]).flatten(0, 1).to(queries.dtype)
-        # Plain matrix products, as in the official code: a fused kernel, which gives no weights, rounds otherwise, and ten
-        # stages later that is the other side of a ReLU.
+        # Asked for weights, it takes plain matrix products, as the official code does. The fused kernel rounds
+        # otherwise, which some stages later is the other side of a ReLU.
         attended, _ = self.attention['attn'](queries, queries, queries, attn_mask=bias, need_weights=True)
         # What is kept beside the attention has the encoded state in it too, as in the official code.
         return self.attention_norm(queries + attended)
