@@ -6,7 +6,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from torch import Tensor, nn
 
 from sparse_rcnn_mm.acceleration.prediction import fast_form
@@ -134,14 +134,18 @@ def test_a_square_number_of_points_starts_as_a_grid() -> None:
     assert bias[1].tolist() == [[-.25, -.25, -1], [.25, -.25, -1], [-.25, .25, -1], [.25, .25, -1]]
 
 
-def tiny_detector() -> nn.Module:
+def tiny_config() -> ConfigDict:
     config = Config.fromfile(CONFIGS / 'adamixer_r18_digits.py')
     config.merge_from_dict({
         'model.backbone.base_channels': 8, 'model.neck.in_channels': [16, 32, 64], 'model.neck.out_channels': 16,
         'model.rpn_head.proposal_feature_channel': 16, 'model.rpn_head.num_proposals': 6,
         'model.roi_head.num_stages': 2, 'model.roi_head.roi_extractor.groups': 2, 'model.roi_head.bbox_head': SMALL})
+    return config.model
+
+
+def tiny_detector() -> nn.Module:
     torch.manual_seed(0)
-    model = MODELS.build(config.model)
+    model = MODELS.build(tiny_config())
     for stage in model.roi_head.bbox_head:
         stage.load_state_dict(small_stage().state_dict())
     return model
@@ -158,6 +162,29 @@ def test_every_parameter_that_asks_for_a_gradient_gets_one(checkpointing: bool) 
     frozen = [name for name, parameter in model.named_parameters() if parameter.grad is None]
     assert frozen == ['rpn_head.init_proposal_bboxes.weight']
     assert not model.rpn_head.init_proposal_bboxes.weight.requires_grad
+
+
+def test_on_the_meta_device() -> None:
+    """No tensor is made on another device, and nothing waits for the host."""
+    with torch.device('meta'):
+        model = MODELS.build(tiny_config()).eval()
+    sizes = torch.empty(2, 1, 4, device='meta')
+    found = model.detect(torch.empty(2, 3, 64, 96, device='meta'), sizes, sizes)
+    assert found.boxes.is_meta and found.boxes.shape == (2, 6, 4)
+
+
+def test_training_steps_make_the_loss_fall() -> None:
+    model = tiny_detector().train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    data = model.data_preprocessor(rectangles(4), True)
+    totals = []
+    for _ in range(40):
+        total = sum(model(**data, mode='loss').values())
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        totals.append(total.item())
+    assert totals[-1] < 0.7 * totals[0]
 
 
 def test_training_in_bfloat16() -> None:

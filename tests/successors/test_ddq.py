@@ -231,6 +231,23 @@ def test_every_parameter_gets_a_gradient(autocast: bool) -> None:
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
 
 
+def test_training_finds_rectangles() -> None:
+    """Loss may rise with the quality that it trains scores towards, so the boxes are looked at."""
+    model = tiny_detector().train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    data = model.data_preprocessor(rectangles(4), True)
+    for _ in range(60):
+        losses = model(**data, mode='loss')
+        optimizer.zero_grad()
+        sum(value for name, value in losses.items() if 'loss' in name).backward()
+        optimizer.step()
+    with torch.no_grad():
+        proposals, _ = model.run_stages(data['inputs'], data['data_samples'])
+    for sample, boxes in zip(data['data_samples'], proposals.boxes, strict=True):
+        best = overlaps(boxes[:, None], sample.gt_instances.bboxes)[0].amax(0)
+        assert (best > 0.5).all()  # both are proposed before any stage
+
+
 def test_query_recollection_on_top() -> None:
     """SQR with DDQ's proposals: nobody has published it, and it is two words in a config."""
     plain, model = tiny_detector().train(), tiny_detector()
