@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from torch import Tensor
 
 from sparse_rcnn_mm.errors import UserError
@@ -59,8 +60,14 @@ class RepeatedHungarianAssigner:
         each = min(self.matches, candidates // max(num_gts, 1))
         total = each * num_gts
         if total:
-            # With all others matched, one of its `total` cheapest is free: no ground truth ever needs a dearer one.
-            near = np.unique(np.argpartition(cost, total - 1, axis=1)[:, :total])
-            rows, columns = linear_sum_assignment(np.repeat(cost[:, near], each, axis=0))
-            matched_gt[near[columns]] = rows // each
+            # With all others matched, one of its `total` cheapest is free: no ground truth ever needs a more expensive
+            # one. On so sparse a graph this takes less than half the time of SciPy's dense solver.
+            near = np.sort(np.argpartition(cost, total - 1, axis=1)[:, :total], axis=1)
+            values = np.take_along_axis(cost, near, axis=1).astype(np.float64)
+            values += 1 - values.min()  # a sparse matrix has no zeros
+            values, near = np.repeat(values, each, axis=0), np.repeat(near, each, axis=0)
+            graph = csr_array((values.ravel(), near.ravel(), np.arange(0, total * total + 1, total)),
+                              shape=(total, candidates))
+            copies, chosen = min_weight_full_bipartite_matching(graph)
+            matched_gt[chosen] = copies // each
         return matched_gt
