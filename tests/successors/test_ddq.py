@@ -20,7 +20,7 @@ from sparse_rcnn_mm.models.ddq import (
     QualityFocalLoss,
     RepeatedHungarianAssigner,
 )
-from sparse_rcnn_mm.models.ddq.dense_distinct_proposals import boxes_around
+from sparse_rcnn_mm.models.ddq.decoding import boxes_around
 from sparse_rcnn_mm.models.ddq.distinct import distinct
 from sparse_rcnn_mm.models.ddq.pyramid_shuffle import pyramid_shuffle
 from sparse_rcnn_mm.registry import MODELS

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sparse_rcnn_mm.models.ddq import DensePredictions, DistinctProposals
-from sparse_rcnn_mm.models.ddq.dense_distinct_proposals import geometric_mean
+from sparse_rcnn_mm.models.ddq.decoding import geometric_mean
 from sparse_rcnn_mm.models.ddq.distinct import distinct
 from sparse_rcnn_mm.models.ddq.pyramid_shuffle import pyramid_shuffle
 from sparse_rcnn_mm.models.structures import GroundTruth

@@ -6,7 +6,7 @@ Beside the tensor legend of `sparse_rcnn_mm.models` (G groups of channels, P poi
     points      (B, N, G, P, 3)     x, y in pixels and z, on the scale of xyzr
     sampled     (B*N, G, P, C/G)    features at the points
 
-Read in this order: adamixer_stage, xyzr, point_sampler, adaptive_mixing, whole_image_proposals.
+Read in this order: adamixer_stage, xyzr, sampling_and_mixing, point_sampler, adaptive_mixing, whole_image_proposals.
 """
 from .adamixer_stage import AdaMixerStage
 from .adaptive_mixing import AdaptiveMixing

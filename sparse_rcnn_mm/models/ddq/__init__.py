@@ -6,7 +6,8 @@ Beside the tensor legend of `sparse_rcnn_mm.models` (P positions of all levels, 
     kept        (B, M)      whether a candidate counts
     quality     (B, M)      how good a match is, the target of its class's score
 
-Read in this order: dense_distinct_proposals, pyramid_shuffle, distinct; then dense_criterion and repeated_hungarian.
+Read in this order: dense_distinct_proposals, pyramid_shuffle, decoding, distinct; then dense_criterion,
+repeated_hungarian.
 """
 from .dense_criterion import DenseCriterion, QualityFocalLoss
 from .dense_distinct_proposals import DenseDistinctProposals

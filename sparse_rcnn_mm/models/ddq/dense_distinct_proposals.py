@@ -5,7 +5,6 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from mmcv.cnn import ConvModule, Scale
 from torch import Tensor, nn
 
@@ -14,6 +13,7 @@ from sparse_rcnn_mm.ops import at_least_float32
 from sparse_rcnn_mm.registry import MODELS
 
 from ..dii_head import PRIOR_PROBABILITY
+from .decoding import boxes_around, geometric_mean
 from .distinct import distinct
 from .pyramid_shuffle import pyramid_shuffle
 from .structures import DensePredictions, DistinctProposals
@@ -132,19 +132,6 @@ class DenseDistinctProposals(nn.Module):
         # The stages do not train the dense predictions, only the layer between.
         queries = self.compress(_rows(feats.detach(), main.ids.gather(1, order)))
         return _rows(main.boxes.detach(), order) * exists, queries * exists
-
-
-def geometric_mean(a: Tensor, b: Tensor) -> Tensor:
-    """sqrt(sigmoid(a) * sigmoid(b)), whose gradient is finite where that underflows."""
-    return ((F.logsigmoid(at_least_float32(a)) + F.logsigmoid(at_least_float32(b))) / 2).exp()
-
-
-def boxes_around(distances: Tensor, stride: int) -> Tensor:
-    """Distances (B, 4, H, W) to left, top, right and bottom, from the centers of cells, to boxes of that shape."""
-    y, x = ((torch.arange(size, device=distances.device, dtype=distances.dtype) + 0.5) * stride
-            for size in distances.shape[2:])
-    left, top, right, bottom = distances.unbind(1)
-    return torch.stack([x - left, y[:, None] - top, x + right, y[:, None] + bottom], dim=1)
 
 
 def _flat(levels: Sequence[Tensor]) -> Tensor:
