@@ -38,6 +38,9 @@ def _child(parent: Registry, *locations: str) -> Registry:
     return Registry(parent.name, parent=parent, scope=SCOPE, locations=[*parent._locations, *locations])
 
 
+# Detectors that grew out of Sparse R-CNN.
+FAMILY = ('sparse_rcnn_mm.models.adamixer', 'sparse_rcnn_mm.models.sqr', 'sparse_rcnn_mm.models.ddq')
+
 RUNNERS = _child(mmdet.RUNNERS)
 RUNNER_CONSTRUCTORS = _child(mmdet.RUNNER_CONSTRUCTORS)
 LOOPS = _child(mmdet.LOOPS, 'sparse_rcnn_mm.engine')
@@ -45,7 +48,7 @@ HOOKS = _child(mmdet.HOOKS, 'sparse_rcnn_mm.engine')
 DATASETS = _child(mmdet.DATASETS, 'sparse_rcnn_mm.datasets')
 DATA_SAMPLERS = _child(mmdet.DATA_SAMPLERS, 'sparse_rcnn_mm.datasets')
 TRANSFORMS = _child(mmdet.TRANSFORMS, 'sparse_rcnn_mm.datasets')
-MODELS = _child(mmdet.MODELS, 'sparse_rcnn_mm.models', 'sparse_rcnn_mm.ops.naive_sync_batch_norm')
+MODELS = _child(mmdet.MODELS, 'sparse_rcnn_mm.models', *FAMILY, 'sparse_rcnn_mm.ops.naive_sync_batch_norm')
 MODEL_WRAPPERS = _child(mmdet.MODEL_WRAPPERS)
 WEIGHT_INITIALIZERS = _child(mmdet.WEIGHT_INITIALIZERS)
 OPTIMIZERS = _child(mmdet.OPTIMIZERS)

@@ -84,3 +84,10 @@ def rename(state: Mapping[str, T], official: bool) -> tuple[dict[str, T], list[s
         else:
             renamed[new] = value
     return renamed, unknown
+
+
+def from_released_adamixer(entries: dict[str, T]) -> dict[str, T]:
+    """A checkpoint of MCG-NJU/AdaMixer, whose neck has names of its own, under ours; any other as it is."""
+    if 'rpn_head.init_content_features.weight' not in entries:
+        return entries
+    return {name.replace('neck.lateral_convs.', 'neck.convs.'): value for name, value in entries.items()}

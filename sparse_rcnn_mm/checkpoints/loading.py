@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sparse_rcnn_mm.errors import UserError
 
+from .keys import from_released_adamixer
 from .reading import read_checkpoint, state_dict_of
 
 Shape = tuple[int, ...]
@@ -97,7 +98,7 @@ def load_contents(model: nn.Module, checkpoint: dict[str, Any], path: str | os.P
     Raises:
         UserError: the checkpoint does not fit and `partial` is False; the model is unchanged then.
     """
-    state = state_dict_of(checkpoint)
+    state = from_released_adamixer(state_dict_of(checkpoint))
     module = unwrapped(model)
     report = compare(state, module.state_dict())
     if any(name.startswith('head.head_series.') for name in state):

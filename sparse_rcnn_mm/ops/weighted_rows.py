@@ -26,7 +26,7 @@ class WeightedRows:
             self.rows = rows.detach()
 
     def sums(self, index: Tensor, weight: Tensor) -> Tensor:
-        """M sums (M, C) of K rows each, from row numbers (M, K) long and weights (M, K). Weights get no gradient."""
+        """M sums (M, C) of K rows each, from row numbers (M, K) long and weights (M, K)."""
         if self._all is None:
             return _sums(self.rows, index, weight)
         return _OneSum.apply(self._all, self.rows, index, weight, self._gradient)
@@ -34,6 +34,12 @@ class WeightedRows:
 
 def _sums(rows: Tensor, index: Tensor, weight: Tensor) -> Tensor:
     return F.embedding_bag(index, rows, mode='sum', per_sample_weights=weight.to(rows.dtype))
+
+
+def _weight_gradient(rows: Tensor, index: Tensor, weight: Tensor, grad: Tensor) -> Tensor:
+    with torch.enable_grad():
+        weight = weight.detach().requires_grad_()
+        return torch.autograd.grad(_sums(rows, index, weight), weight, grad)[0]
 
 
 class _Gradient:
@@ -66,14 +72,16 @@ class _OneSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, everything: Tensor, rows: Tensor, index: Tensor, weight: Tensor,
                 gradient: _Gradient) -> Tensor:
-        ctx.save_for_backward(index, weight)
+        ctx.save_for_backward(rows, index, weight)
         ctx.gradient = gradient
         return _sums(rows, index, weight)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
-        ctx.gradient.add(*ctx.saved_tensors, grad)
-        return grad.new_zeros(()), None, None, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, Tensor | None, None]:
+        rows, index, weight = ctx.saved_tensors
+        ctx.gradient.add(index, weight, grad)
+        of_weight = _weight_gradient(rows, index, weight, grad) if ctx.needs_input_grad[3] else None
+        return grad.new_zeros(()), None, None, of_weight, None
 
 
 class _AllSums(torch.autograd.Function):

@@ -36,6 +36,15 @@ def test_values_and_gradients(mkl, monkeypatch) -> None:
         torch.testing.assert_close(torch.autograd.grad(ours, rows, retain_graph=True)[0], wanted)
 
 
+def test_gradients_of_the_weights() -> None:
+    torch.manual_seed(0)
+    rows, index = torch.randn(9, 3, dtype=torch.float64, requires_grad=True), torch.randint(9, (4, 5))
+    weight = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
+    wanted = torch.autograd.grad((plain(rows, index, weight)**2).sum(), [rows, weight])
+    ours = torch.autograd.grad((WeightedRows(rows).sums(index, weight)**2).sum(), [rows, weight])
+    torch.testing.assert_close(ours, wanted)
+
+
 def test_a_sum_that_nothing_depends_on() -> None:
     rows = torch.randn(6, 2, requires_grad=True)
     table = WeightedRows(rows)

@@ -1,0 +1,57 @@
+"""What a query does with the pyramid: sample it where it likes, and mix what it finds."""
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from sparse_rcnn_mm.ops import at_least_float32
+
+from .adaptive_mixing import AdaptiveMixing
+from .point_sampler import PointPyramid
+from .xyzr import size_of
+
+
+class SamplingAndMixing(nn.Module):
+    """Sample at points that the query chooses, in the units of its box, then mix adaptively, add and normalize.
+
+    Args:
+        in_channels: C.
+        groups: G, groups of channels.
+        in_points, out_points: points of a group, before and after mixing.
+    """
+
+    def __init__(self, in_channels: int, groups: int, in_points: int, out_points: int) -> None:
+        super().__init__()
+        self.groups = groups
+        # Sequential only for the names of the official checkpoints.
+        self.sampling_offset_generator = nn.Sequential(nn.Linear(in_channels, groups * in_points * 3))
+        self.adaptive_mixing = AdaptiveMixing(in_channels=in_channels, groups=groups, in_points=in_points,
+                                              out_points=out_points)
+        self.norm = nn.LayerNorm(in_channels)
+
+    def reset_parameters(self) -> None:
+        """Points all over the box, one octave finer than it: a grid where their number is a square, else random."""
+        weight, bias = self.sampling_offset_generator.parameters()
+        nn.init.zeros_(weight)
+        points = bias.detach().view(self.groups, -1, 3)
+        side = math.isqrt(points.shape[1])
+        if side**2 == points.shape[1]:
+            line = (torch.arange(side) + 0.5) / side - 0.5
+            points[..., :2] = torch.cartesian_prod(line, line).flip(-1)
+        else:
+            nn.init.uniform_(points[..., :2], -0.5, 0.5)
+        nn.init.constant_(points[..., 2], -1)
+        self.adaptive_mixing.reset_parameters()
+
+    def forward(self, pyramid: PointPyramid, queries: Tensor, xyzr: Tensor) -> Tensor:
+        """Queries (B, N, C) at their states to (B, N, C)."""
+        sampled = pyramid.sample(self.points(queries, xyzr))
+        return self.norm(self.adaptive_mixing(queries.flatten(0, 1), sampled).view_as(queries))
+
+    def points(self, queries: Tensor, xyzr: Tensor) -> Tensor:
+        """Where queries (B, N, C) look: (B, N, G, P, 3), in units of the box's size around its centre and scale."""
+        offset = at_least_float32(self.sampling_offset_generator(queries)).unflatten(-1, (self.groups, -1, 3))
+        state = xyzr[:, :, None, None]
+        return torch.cat([state[..., :2] + offset[..., :2] * size_of(state), state[..., 2:3] + offset[..., 2:]], dim=-1)

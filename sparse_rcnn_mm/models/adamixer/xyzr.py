@@ -1,0 +1,70 @@
+"""Boxes as centre, scale and aspect ratio (section 3.2 of the paper), and what carries them from stage to stage."""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sparse_rcnn_mm.ops import at_least_float32
+
+from ..box_ops import cxcywh_to_xyxy
+from ..structures import Proposals, StageOutput
+
+# x, y, z and r are divided by these before they are encoded (MCG-NJU/AdaMixer).
+ENCODED_UNITS = (1000., 1000., 1., 1.)
+TEMPERATURE = 10_000
+
+
+class XYZRProposals(NamedTuple):
+    """Proposals with their state, from which tiny boxes come back exactly, as they do not from corners."""
+    boxes: Tensor  # (B, N, 4)
+    queries: Tensor  # (B, N, C)
+    xyzr: Tensor  # (B, N, 4)
+
+
+class AdaMixerOutput(NamedTuple):
+    """A stage's output with the state of its boxes."""
+    logits: Tensor  # (B, N, K)
+    boxes: Tensor  # (B, N, 4)
+    queries: Tensor  # (B, N, C)
+    xyzr: Tensor  # (B, N, 4)
+
+
+def xyzr_of(proposals: Proposals | StageOutput | XYZRProposals | AdaMixerOutput) -> Tensor:
+    """The state (B, N, 4) that proposals carry, or that of their boxes. No gradient flows on, as in the official code.
+
+    Boxes without area, as the padding of DDQ's proposals, count as boxes of a thousandth of a pixel.
+    """
+    if isinstance(proposals, (XYZRProposals, AdaMixerOutput)):
+        return at_least_float32(proposals.xyzr.detach())
+    boxes = at_least_float32(proposals.boxes.detach())
+    width, height = (boxes[..., 2:] - boxes[..., :2]).clamp(min=1e-3).split(1, dim=-1)
+    centre = (boxes[..., :2] + boxes[..., 2:]) / 2
+    return torch.cat([centre, (width * height).log2() / 2, (height / width).log2()], dim=-1)
+
+
+def size_of(xyzr: Tensor) -> Tensor:
+    """States (..., 4) to width and height (..., 2) in pixels."""
+    half_r = xyzr[..., 3:] / 2
+    # Not 2^(z - r/2): in float32 that sum would lose a digit.
+    return 2.**xyzr[..., 2:3] * 2.**torch.cat([-half_r, half_r], dim=-1)
+
+
+def boxes_of(xyzr: Tensor) -> Tensor:
+    """States (..., 4) to boxes (..., 4)."""
+    return cxcywh_to_xyxy(torch.cat([xyzr[..., :2], size_of(xyzr)], dim=-1))
+
+
+def move(xyzr: Tensor, deltas: Tensor) -> Tensor:
+    """Shift the centres (..., 4) by multiples of the boxes' scale, and add to scale and ratio."""
+    scale = 2.**xyzr[..., 2:3]
+    return torch.cat([xyzr[..., :2] + deltas[..., :2] * scale, xyzr[..., 2:] + deltas[..., 2:]], dim=-1)
+
+
+def encode(xyzr: Tensor, channels: int) -> Tensor:
+    """Sines and cosines (B, N, channels) of a state, alternating, a quarter of the channels for each number."""
+    units = xyzr.new_tensor(ENCODED_UNITS)
+    exponent = torch.arange(0, channels // 4, 2, device=xyzr.device, dtype=xyzr.dtype) / (channels // 4)
+    angle = (xyzr / units)[..., None] / TEMPERATURE**exponent
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-3)

@@ -1,0 +1,23 @@
+"""Exchange of channels between neighboring levels, so that a level knows what they predict."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def pyramid_shuffle(feats: Sequence[Tensor], channels: int) -> list[Tensor]:
+    """Levels (B, C, H_l, W_l), finest first, to levels of the same shapes.
+
+    A level keeps all but its last 2 * `channels`. These come from the coarser level, of which the last `channels` are
+    taken, then from the finer one, of which those before are taken. The levels at the ends take their own.
+    """
+    result = []
+    for level, feat in enumerate(feats):
+        coarser, finer = feats[min(level + 1, len(feats) - 1)], feats[max(level - 1, 0)]
+        parts = coarser[:, -channels:], finer[:, -2 * channels:-channels]
+        resized = [F.interpolate(part, feat.shape[2:], mode='bilinear', align_corners=True) for part in parts]
+        result.append(torch.cat([feat[:, :-2 * channels], *resized], dim=1))
+    return result

@@ -1,0 +1,55 @@
+"""Selective query recollection (section 4 of the paper): in training, a stage sees the outputs of several before it."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.registry import MODELS, Part
+
+from ..sparse_roi_head import SparseRoIHead
+from ..structures import Proposals, StageOutput
+
+
+@MODELS.register_module()
+class RecollectingRoIHead(SparseRoIHead):
+    """Train late stages on what earlier ones gave as well; prediction, weights and checkpoints are the plain head's.
+
+    A stage gets the outputs of the `recollect` stages before it as groups of queries, the older ones first, and the
+    proposals stand for the stage before the first. With 2, six stages see 1, 2, 3, 5, 8 and 13 groups. Groups do not
+    see each other: they are folded into the batch, row r of image r % B, and the criterion matches each by itself.
+
+    Args:
+        bbox_head, num_stages, order, roi_extractor, with_cp: as of `SparseRoIHead`.
+        recollect: how many previous stages feed a stage; 1 is plain training.
+    """
+
+    def __init__(self, *, bbox_head: dict[str, Any] | Sequence[Part], num_stages: int = 6,
+                 order: Sequence[int] | None = None, roi_extractor: Part, with_cp: bool = False,
+                 recollect: int = 2) -> None:
+        super().__init__(bbox_head=bbox_head, num_stages=num_stages, order=order, roi_extractor=roi_extractor,
+                         with_cp=with_cp)
+        if recollect < 1:
+            raise UserError(f'recollect of RecollectingRoIHead must be at least 1, not {recollect}: 1 is plain '
+                            'training, 2 is the paper')
+        self.recollect = recollect
+
+    def start(self, proposals: Proposals, outputs: Sequence[StageOutput]) -> Proposals | StageOutput:
+        """What the next stage gets, after those that gave `outputs`."""
+        if not self.training:
+            return super().start(proposals, outputs)
+        # Where the plain head starts, after each of the last stages.
+        seen = range(max(0, len(outputs) + 1 - self.recollect), len(outputs) + 1)
+        return fold([super(RecollectingRoIHead, self).start(proposals, outputs[:count]) for count in seen])
+
+
+def fold(starts: Sequence[Proposals | StageOutput]) -> Proposals | StageOutput:
+    """Starts of G_i * B rows as one of all rows, of the first one's kind, or plain proposals if others lack a field."""
+    if len(starts) == 1:
+        return starts[0]
+    kind = type(starts[0])
+    if not all(set(kind._fields) <= set(start._fields) for start in starts):
+        kind = Proposals
+    return kind(*(torch.cat([getattr(start, field) for start in starts]) for field in kind._fields))
