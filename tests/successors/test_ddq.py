@@ -77,7 +77,7 @@ def costs(seed: int, num_gts: int, candidates: int) -> np.ndarray:
     return np.random.RandomState(seed).rand(num_gts, candidates)
 
 
-@pytest.mark.parametrize('num_gts, candidates, each', [(1, 4, 2), (2, 6, 2), (3, 7, 2), (3, 5, 1)])
+@pytest.mark.parametrize(('num_gts', 'candidates', 'each'), [(1, 4, 2), (2, 6, 2), (3, 7, 2), (3, 5, 1)])
 def test_assignment_is_the_cheapest_of_all(num_gts: int, candidates: int, each: int) -> None:
     assigner = RepeatedHungarianAssigner([], matches=each)
     for seed in range(5):

@@ -110,7 +110,7 @@ def test_one_stage_recollected_is_plain_training_bit_for_bit() -> None:
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
-@pytest.mark.parametrize('recollect, groups', [(1, [1, 1, 1, 1]), (2, [1, 2, 3, 5]), (3, [1, 2, 4, 7]),
+@pytest.mark.parametrize(('recollect', 'groups'), [(1, [1, 1, 1, 1]), (2, [1, 2, 3, 5]), (3, [1, 2, 4, 7]),
                                                (9, [1, 2, 4, 8])])
 def test_groups_of_every_stage(recollect: int, groups: list[int]) -> None:
     feats, start = inputs(1)
