@@ -14,16 +14,16 @@ FLOORS = [
     {'benchmark', 'evaluation'},
     {'engine'},
     {'own_data'},
-    {'inference'},
     {'export'},
+    {'inference'},
     {'acceleration'},
     {'models'},
     {'datasets'},
     {'checkpoints'},
     {'visualization'},
     {'ops'},
-    {'registry', 'terminal'},
-    {'errors', 'versions', 'mmcv_ops', 'runtime'},
+    {'registry', 'runtime', 'terminal'},
+    {'errors', 'versions', 'mmcv_ops'},
 ]
 HEIGHT = {room: height for height, floor in enumerate(reversed(FLOORS)) for room in floor}
 FILES = sorted(path for path in PACKAGE.rglob('*.py') if '.mim' not in path.parts and path.parent != PACKAGE)
