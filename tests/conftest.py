@@ -17,7 +17,7 @@ from PIL import Image
 
 import sparse_rcnn_mm  # noqa: F401
 from sparse_rcnn_mm.datasets.make_digits import make_digits
-from sparse_rcnn_mm.export import export_onnx
+from sparse_rcnn_mm.export import export
 from sparse_rcnn_mm.inference import Detector
 from sparse_rcnn_mm.registry import MODELS
 from tests.kit import CLASSES, CONFIGS, ROOT
@@ -138,6 +138,7 @@ def small_checkpoint(config: Config, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope='session')
 def exported(small_checkpoint: Path) -> Path:
     """`small_checkpoint` as an ONNX file; tests do not change it."""
-    export_onnx(Detector.from_checkpoint(small_checkpoint, device='cpu', fast=False),
-                path := small_checkpoint.with_suffix('.onnx'))
+    config = torch.load(small_checkpoint, weights_only=True)['meta']['cfg']
+    export(Detector.from_checkpoint(small_checkpoint, device='cpu', fast=False),
+           path := small_checkpoint.with_suffix('.onnx'), config)
     return path

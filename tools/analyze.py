@@ -28,7 +28,7 @@ def parse_args() -> argparse.Namespace:
         description='Test a detector and write one HTML page about its detections: AP by class and box size, '
         'precision-recall curves, kinds of errors, confusion matrix, score calibration, worst images; and the numbers '
         'as JSON beside it.')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('checkpoint', help='checkpoint, or a file of tools/export.py (.onnx, .xml)')
     parser.add_argument('--config', help='config file; default the config inside the checkpoint')
     parser.add_argument('--data', metavar='FOLDER', help='your own data, as in tools/test.py')
     parser.add_argument('--results', metavar='FILE.pkl', help='take the detections that tools/test.py --out wrote, '

@@ -11,7 +11,7 @@ from sparse_rcnn_mm.errors import UserError, one_sentence
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Test a detector.')
     parser.add_argument('config', nargs='?', help='config file; default the config inside the checkpoint')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('checkpoint', help='checkpoint, or a file of tools/export.py (.onnx, .xml)')
     parser.add_argument('--data', metavar='FOLDER', help='test on your own data: the test split, else the validation '
                         'split, else all; the classes are those in the checkpoint')
     add_common_arguments(parser)

@@ -33,12 +33,11 @@ def plain_model(detector: Detector) -> SparseRCNN:
 def network_of(detector: Detector) -> ExportedNetwork:
     """The detector from RGB pixels to detections, ready to be traced."""
     model = plain_model(detector)
-    # `bgr`: the pipeline reads images in that order. The preprocessor may swap the channels once more.
-    return ExportedNetwork(model, swap=detector.bgr != bool(model.data_preprocessor._channel_conversion)).eval()
+    return ExportedNetwork(model, swap=bool(model.data_preprocessor._channel_conversion)).eval()
 
 
-def describe(detector: Detector) -> dict[str, Any]:
-    """The metadata of a file made from this detector, as plain data.
+def describe(detector: Detector, config: str | None) -> dict[str, Any]:
+    """The metadata of a file made from this detector, as plain data; `config` is the text of the one it has.
 
     Raises:
         UserError: its pipeline does more than to resize the short side.
@@ -46,10 +45,15 @@ def describe(detector: Detector) -> dict[str, Any]:
     return {'format': FORMAT, 'package': f'sparse_rcnn_mm {__version__}', 'classes': list(detector.classes),
             'category_ids': list(detector.category_ids),
             'palette': [list(color) for color in detector.palette] if detector.palette else None,
-            'resize': _resizing(detector.pipeline.transforms), 'weights_sha256': _hash(plain_model(detector))}
+            'resize': _resizing(detector), 'weights_sha256': _hash(plain_model(detector)),
+            'config': config}
 
 
-def _resizing(transforms: list[BaseTransform]) -> dict[str, Any]:
+def _resizing(detector: Detector) -> dict[str, Any]:
+    transforms: list[BaseTransform] = detector.pipeline.transforms
+    if detector.bgr:
+        raise UserError('the test pipeline reads images by OpenCV: only one that reads them by LoadRGBImage can be '
+                        'exported')
     match transforms:
         case [ResizeShortSide(short_sides=[short_side]) as resize, PackDetInputs()]:
             return {'short_side': short_side, 'max_long_side': resize.max_long_side}

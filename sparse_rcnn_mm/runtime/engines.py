@@ -14,7 +14,7 @@ from sparse_rcnn_mm.errors import UserError
 
 KEY = 'sparse_rcnn_mm'  # of the metadata inside a file
 FORMAT = 1  # their version
-_PACKAGES = {'.onnx': 'onnxruntime', '.xml': 'openvino'}
+PACKAGES = {'.onnx': 'onnxruntime', '.xml': 'openvino'}
 
 
 class Engine:
@@ -33,18 +33,18 @@ class Engine:
 
     def __init__(self, path: str | os.PathLike, threads: int | None = None) -> None:
         kind = Path(path).suffix
-        if kind not in _PACKAGES:
-            raise UserError(f'{path} is no exported model: its name must end in {" or ".join(_PACKAGES)}')
+        if kind not in PACKAGES:
+            raise UserError(f'{path} is no exported model: its name must end in {" or ".join(PACKAGES)}')
         if not Path(path).is_file():
             raise UserError(f'there is no exported model {path}')
         try:
-            package = import_module(_PACKAGES[kind])
+            package = import_module(PACKAGES[kind])
         except ImportError as error:
-            raise UserError(f'{path} needs {_PACKAGES[kind]}: run `pip install {_PACKAGES[kind]}`') from error
+            raise UserError(f'{path} needs {PACKAGES[kind]}: run `pip install {PACKAGES[kind]}`') from error
         try:
             self._run, text = (_onnxruntime if kind == '.onnx' else _openvino)(package, os.fspath(path), threads)
         except Exception as error:  # both engines raise RuntimeErrors of many kinds
-            raise UserError(f'{_PACKAGES[kind]} cannot load {path}: {" ".join(str(error).split())[:300]}') from error
+            raise UserError(f'{PACKAGES[kind]} cannot load {path}: {" ".join(str(error).split())[:300]}') from error
         if not text:
             raise UserError(f'{path} was not written by this package: export the checkpoint with tools/export.py')
         self.metadata: dict[str, Any] = json.loads(text)

@@ -10,9 +10,9 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from sparse_rcnn_mm import export
+import sparse_rcnn_mm.export
 from sparse_rcnn_mm.errors import UserError
-from sparse_rcnn_mm.export import export_onnx
+from sparse_rcnn_mm.export import export
 from sparse_rcnn_mm.export.description import describe
 from sparse_rcnn_mm.export.proof import Limits, as_inputs, compare, smooth_image, stack
 from sparse_rcnn_mm.inference import Detector
@@ -49,7 +49,8 @@ def test_inputs_and_outputs_are_open_in_batch_height_and_width(exported: Path) -
 def test_says_what_it_is(exported: Path, plain: Detector) -> None:
     (text,) = (one.value for one in onnx.load(exported).metadata_props if one.key == 'sparse_rcnn_mm')
     said = json.loads(text)
-    assert said == describe(plain)
+    assert said == {**describe(plain, said['config']), 'precision': 'fp32'}
+    assert 'SparseRCNN' in said['config']
     assert (said['format'], said['classes'], said['category_ids']) == (1, list(CLASSES), list(range(7, 100, 10)))
     assert said['resize'] == {'short_side': 192, 'max_long_side': None}
 
@@ -80,9 +81,9 @@ def test_a_wrong_weight_is_found_and_no_file_stays(exported: Path, plain: Detect
         path.write_bytes(exported.read_bytes())
         change_one_weight(path, lambda weight: (weight * factor).astype(np.float32))
 
-    monkeypatch.setattr(export, 'write_onnx', write_wrongly)
+    monkeypatch.setattr(sparse_rcnn_mm.export, 'write_onnx', write_wrongly)
     with pytest.raises(UserError, match='does not detect what PyTorch does .*it was not kept'):
-        export_onnx(plain, tmp_path / 'wrong.onnx')
+        export(plain, tmp_path / 'wrong.onnx')
     assert list(tmp_path.iterdir()) == []
 
 
@@ -92,9 +93,9 @@ def test_an_older_file_outlives_a_failed_export(plain: Detector, tmp_path: Path,
         raise UserError('cannot')
 
     (tmp_path / 'm.onnx').write_text('old')
-    monkeypatch.setattr(export, 'write_onnx', fail)
+    monkeypatch.setattr(sparse_rcnn_mm.export, 'write_onnx', fail)
     with pytest.raises(UserError, match='cannot'):
-        export_onnx(plain, tmp_path / 'm.onnx')
+        export(plain, tmp_path / 'm.onnx')
     assert (tmp_path / 'm.onnx').read_text() == 'old'
 
 
@@ -126,11 +127,11 @@ def test_compares_as_sets(other: Found, boxes: float, scores: float, swapped: in
 
 def test_what_cannot_be_exported_is_one_sentence(small_checkpoint: Path, plain: Detector, tmp_path: Path) -> None:
     with pytest.raises(UserError, match='must end in .onnx'):
-        export_onnx(plain, tmp_path / 'x.pt')
+        export(plain, tmp_path / 'x.pt')
     with pytest.raises(UserError, match='only the plain form'):
-        export_onnx(Detector.from_checkpoint(small_checkpoint, device='cpu'), tmp_path / 'x.onnx')
+        export(Detector.from_checkpoint(small_checkpoint, device='cpu'), tmp_path / 'x.onnx')
     short = Detector(plain.backend, [dict(type='LoadRGBImage'), dict(type='ResizeShortSide', short_sides=[64, 96]),
                                      dict(type='PackDetInputs')], plain.classes)
     with pytest.raises(UserError, match='the test pipeline is ResizeShortSide, PackDetInputs: only one that'):
-        export_onnx(short, tmp_path / 'x.onnx')
+        export(short, tmp_path / 'x.onnx')
     assert list(tmp_path.iterdir()) == []
