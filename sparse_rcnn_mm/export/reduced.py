@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,7 @@ def _quantized(model: Any, images: Calibration) -> Any:
         import nncf
     except ImportError as error:
         raise UserError('nncf is missing: run `pip install nncf`') from error
+    nncf.set_log_level(logging.ERROR)  # else a line for every operation that is left as it is
     operations = model.get_ordered_ops()
     leading = _ancestors([one for one in operations if one.get_type_name() == 'Convolution'])
     others = [one.get_friendly_name() for one in operations
