@@ -5,9 +5,9 @@
     metrics = sparse_rcnn_mm.evaluate(best, 'my_data')
 """
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from .mmcv_ops import ensure_mmcv_imports
 from .versions import __version__, check_versions
 
 if TYPE_CHECKING:
@@ -19,13 +19,17 @@ if TYPE_CHECKING:
 _LAZY = {'Detector': 'inference', 'evaluate': 'engine', 'train': 'engine'}
 __all__ = ['Detector', '__version__', 'evaluate', 'train']
 
-check_versions()
-ensure_mmcv_imports()
+# Without PyTorch there is only `sparse_rcnn_mm.runtime`, which detects with exported files.
+if find_spec('torch') is not None:
+    from .mmcv_ops import ensure_mmcv_imports
 
-# mmengine can be imported only after its version was checked.
-from .checkpoints import allow_mmengine_checkpoints  # noqa: E402
+    check_versions()
+    ensure_mmcv_imports()
 
-allow_mmengine_checkpoints()
+    # mmengine can be imported only after its version was checked.
+    from .checkpoints import allow_mmengine_checkpoints
+
+    allow_mmengine_checkpoints()
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,7 @@
 """Shared fixtures. The package is imported first: without compiled ops in mmcv, mmdet cannot be imported before it."""
 from __future__ import annotations
 
+import copy
 import runpy
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from PIL import Image
 
 import sparse_rcnn_mm  # noqa: F401
 from sparse_rcnn_mm.datasets.make_digits import make_digits
+from sparse_rcnn_mm.export import export
 from sparse_rcnn_mm.inference import Detector
 from sparse_rcnn_mm.registry import MODELS
 from tests.kit import CLASSES, CONFIGS, ROOT
@@ -109,4 +111,34 @@ def folder(tmp_path: Path, colored: Callable[..., np.ndarray]) -> Path:
     path.mkdir()
     for index in range(5):
         Image.fromarray(colored(index)).save(path / f'{index}.png')
+    return path
+
+
+@pytest.fixture(scope='session')
+def small_checkpoint(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a small model whose boxes move as little as those of a trained one, so that rounding stays rounding."""
+    cfg = copy.deepcopy(config)
+    cfg.merge_from_dict({'model.backbone.base_channels': 8, 'model.neck.in_channels': [16, 32, 64],
+                         'model.roi_head.num_stages': 2})
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('sparse_rcnn_mm'):
+        model = MODELS.build(cfg.model)
+    for stage in model.roi_head.bbox_head:
+        torch.nn.init.normal_(stage.fc_cls.bias, std=1.0)
+        stage.fc_reg.weight.data *= 0.1
+    torch.nn.init.uniform_(model.rpn_head.init_proposal_bboxes.weight, 0.2, 0.8)
+    for norm in (module for module in model.backbone.modules() if hasattr(module, 'running_var')):
+        torch.nn.init.uniform_(norm.running_var, 0.5, 2.0)
+    path = tmp_path_factory.mktemp('small') / 'small.pth'
+    meta = {'cfg': cfg.pretty_text, 'dataset_meta': {'classes': CLASSES, 'cat_ids': tuple(range(7, 100, 10))}}
+    torch.save({'state_dict': model.state_dict(), 'meta': meta}, path)
+    return path
+
+
+@pytest.fixture(scope='session')
+def exported(small_checkpoint: Path) -> Path:
+    """`small_checkpoint` as an ONNX file; tests do not change it."""
+    config = torch.load(small_checkpoint, weights_only=True)['meta']['cfg']
+    export(Detector.from_checkpoint(small_checkpoint, device='cpu', fast=False),
+           path := small_checkpoint.with_suffix('.onnx'), config)
     return path

@@ -14,16 +14,16 @@ FLOORS = [
     {'benchmark', 'evaluation'},
     {'engine'},
     {'own_data'},
-    {'inference'},
     {'export'},
+    {'inference'},
     {'acceleration'},
     {'models'},
     {'datasets'},
     {'checkpoints'},
     {'visualization'},
     {'ops'},
-    {'registry', 'terminal', 'config_files', 'downloads'},
-    {'errors', 'versions', 'mmcv_ops', 'own_outputs', 'runtime'},
+    {'registry', 'runtime', 'terminal', 'config_files', 'downloads'},
+    {'errors', 'versions', 'mmcv_ops', 'own_outputs'},
 ]
 HEIGHT = {room: height for height, floor in enumerate(reversed(FLOORS)) for room in floor}
 FILES = sorted(path for path in PACKAGE.rglob('*.py') if '.mim' not in path.parts and path.parent != PACKAGE)

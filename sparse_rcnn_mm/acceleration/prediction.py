@@ -210,7 +210,7 @@ class _FirstDynamicConv(nn.Module):
         self.conv.dynamic_layer = nn.Identity()
 
     def forward(self, queries: Tensor, roi_feats: Tensor) -> Tensor:
-        batch = len(queries) // len(self.kernel_in)
+        batch = queries.shape[0] // len(self.kernel_in)
         kernels = [kernel if batch == 1 else kernel.repeat(batch, 1, 1) for kernel in (self.kernel_in, self.kernel_out)]
         return self.conv.convolve(roi_feats, *kernels)
 

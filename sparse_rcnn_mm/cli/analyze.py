@@ -30,7 +30,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description='Test a detector and write one HTML page about its detections: AP by class and box size, '
         'precision-recall curves, kinds of errors, confusion matrix, score calibration, worst images; and the numbers '
         'as JSON beside it.')
-    parser.add_argument('checkpoint', help='checkpoint file, or the name of published weights')
+    parser.add_argument('checkpoint', help='checkpoint, a file of `sparse-rcnn export` (.onnx, .xml), or the '
+                        'name of published weights')
     parser.add_argument('--config', help='config file; default the config inside the checkpoint')
     parser.add_argument('--data', metavar='FOLDER', help='your own data, as in sparse-rcnn test')
     parser.add_argument('--results', metavar='FILE.pkl', help='take the detections that sparse-rcnn test --out wrote, '

@@ -29,6 +29,7 @@ COMMANDS = {
     'stages': Command('stages', 'draw how proposals become detections, stage by stage'),
     'convert': Command('convert', 'checkpoints of the official code to this package and back'),
     'benchmark': Command('benchmark', 'time, work and memory of a detector, part by part'),
+    'export': Command('export', 'a checkpoint as an ONNX or OpenVINO file, compared with PyTorch'),
     'doctor': Command('doctor', 'what is installed, what is missing, and the command that mends it', needs_stack=False),
     'download': Command('download', 'fetch trained weights by name; without a name, list them'),
     'download coco': Command('download_coco', 'fetch COCO 2017', needs_stack=False),

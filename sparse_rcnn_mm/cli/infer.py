@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sparse_rcnn_mm.acceleration.prediction import PRECISIONS
 from sparse_rcnn_mm.errors import UserError, did_you_mean
-from sparse_rcnn_mm.inference import Detector
+from sparse_rcnn_mm.inference import Detector, exported_detector, is_exported
 from sparse_rcnn_mm.inference.formats import FORMATS
 from sparse_rcnn_mm.inference.run import process
 from sparse_rcnn_mm.inference.sources import find_sources
@@ -19,7 +19,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('inputs', nargs='+', metavar='INPUT',
                         help='image, folder, quoted pattern like "photos/*.jpg", video, or number of a webcam')
     parser.add_argument('--model', required=True, metavar='CHECKPOINT',
-                        help='checkpoint file, which holds its config, or the name of published weights')
+                        help='checkpoint file, which holds its config, the name of published weights, or a file of '
+                        '`sparse-rcnn export` (.onnx, .xml)')
     parser.add_argument('--config', help='config file, instead of the one inside the checkpoint')
     parser.add_argument('--out-dir', type=Path, default=Path('detections'), help='default: %(default)s')
     parser.add_argument('--score-thr', type=float, default=0.3, metavar='SCORE',
@@ -47,14 +48,24 @@ def _shard(text: str) -> tuple[int, int]:
     return int(number), int(total)
 
 
+def open_detector(args: argparse.Namespace) -> Detector:
+    """Of the checkpoint or the exported file."""
+    if not is_exported(args.model):
+        return Detector.from_checkpoint(args.model, args.config, args.device, precision=args.precision,
+                                        compile=args.compile)
+    if args.config or args.device or args.compile or args.precision != 'fp32':
+        raise UserError(f'{args.model} is an exported file, for which there is no --config, --device, --precision or '
+                        '--compile')
+    return exported_detector(args.model)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool; returns the exit status."""
     args = parse_args(argv)
     if args.batch_size < 1:
         raise UserError(f'--batch-size {args.batch_size} must be at least 1')
     sources = find_sources(args.inputs, args.out_dir)
-    detector = Detector.from_checkpoint(args.model, args.config, args.device, precision=args.precision,
-                                        compile=args.compile)
+    detector = open_detector(args)
     unknown = [name for name in args.classes or () if name not in detector.classes]
     if unknown:
         raise UserError(f'--classes {unknown[0]}{did_you_mean(unknown[0], detector.classes)}: '

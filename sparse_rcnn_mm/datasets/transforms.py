@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine import fileio
-from PIL import Image
 
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.registry import TRANSFORMS
+from sparse_rcnn_mm.runtime.preprocessing import resize, resized_shape
 
 from .decoding import TooLargeError, opened, pixels
 
@@ -62,22 +62,6 @@ class LoadRGBImage(BaseTransform):
         return f'{type(self).__name__}(backend_args={self.backend_args})'
 
 
-def resized_shape(height: int, width: int, short_side: int, max_long_side: int | None = None) -> tuple[int, int]:
-    """(height, width) with the short side scaled to `short_side`, or less where the long side would exceed its limit.
-
-    Rounds as detectron2's `ResizeShortestEdge` does; a side is at least one pixel.
-    """
-    scale = short_side / min(height, width)
-    if height < width:
-        new_height, new_width = float(short_side), scale * width
-    else:
-        new_height, new_width = scale * height, float(short_side)
-    if max_long_side is not None and max(new_height, new_width) > max_long_side:
-        scale = max_long_side / max(new_height, new_width)
-        new_height, new_width = new_height * scale, new_width * scale
-    return max(int(new_height + 0.5), 1), max(int(new_width + 0.5), 1)
-
-
 @TRANSFORMS.register_module()
 class ResizeShortSide(BaseTransform):
     """Resize the short side to one of `short_sides`, drawn uniformly, by Pillow's bilinear filter; boxes follow.
@@ -97,9 +81,7 @@ class ResizeShortSide(BaseTransform):
         height, width = results['img'].shape[:2]
         new_height, new_width = resized_shape(height, width, self._draw(), self.max_long_side)
         if (new_height, new_width) != (height, width):
-            # a flipped array is a view with a negative stride, which Pillow copies slowly by itself
-            image = Image.fromarray(np.ascontiguousarray(results['img']))
-            results['img'] = np.array(image.resize((new_width, new_height), Image.Resampling.BILINEAR))
+            results['img'] = resize(results['img'], new_height, new_width)
         results['img_shape'] = (new_height, new_width)
         results['scale_factor'] = (new_width / width, new_height / height)
         if 'gt_bboxes' in results:

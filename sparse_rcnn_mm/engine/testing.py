@@ -16,6 +16,7 @@ from sparse_rcnn_mm.checkpoints import (
     registered_only,
     unwrapped,
 )
+from sparse_rcnn_mm.inference import exported_metadata, is_exported
 from sparse_rcnn_mm.inference.detector import try_out
 from sparse_rcnn_mm.models import SparseRCNN
 from sparse_rcnn_mm.own_data.config import set_test_data
@@ -28,13 +29,21 @@ from .runner import Runner
 def testing_config(args: argparse.Namespace, **fast_form: Any) -> Config:
     """The config to test `args.checkpoint` with: of `args.config`, or inside the checkpoint; on `args.data` if given.
 
+    The checkpoint may be an exported file.
+
     In place of the hooks that only training needs it has `FastFormHook`, with the settings `fast_form`.
     """
-    metadata = Metadata.of(read_checkpoint(args.checkpoint), args.checkpoint)
+    exported = is_exported(args.checkpoint)
+    metadata = (exported_metadata(args.checkpoint) if exported else
+                Metadata.of(read_checkpoint(args.checkpoint), args.checkpoint))
     args.config = args.config or published_config(args.checkpoint)
     cfg = load_config(args) if args.config else load_test_config(args, metadata)
     if args.data:
         set_test_data(cfg, args.data, metadata)
+    if exported:
+        cfg.model = dict(type='ExportedModel', path=args.checkpoint)
+        cfg.custom_hooks = []
+        return cfg
     cfg.load_from = args.checkpoint
     cfg.custom_hooks = [dict(type='FastFormHook', **fast_form)]
     return cfg
@@ -61,7 +70,7 @@ def run_test(cfg: Config) -> Tested:
     if cfg.filename:
         runner = Runner.from_cfg(cfg)
         return Tested(runner.test(), runner.test_dataloader.dataset)
-    with building(cfg.load_from):
+    with building(cfg.get('load_from') or cfg.model.path):
         runner = Runner.from_cfg(cfg)
         dataset = runner.test_loop.dataloader.dataset
         if isinstance(model := unwrapped(runner.model), SparseRCNN) and len(dataset):
@@ -79,5 +88,5 @@ def build_test_dataset(cfg: Config) -> BaseDataset:
     init_default_scope(SCOPE)
     if cfg.filename:
         return DATASETS.build(cfg.test_dataloader.dataset)
-    with building(cfg.load_from):
+    with building(cfg.get('load_from') or cfg.model.path):
         return DATASETS.build(cfg.test_dataloader.dataset)

@@ -79,9 +79,9 @@ class Detector:
         self.category_ids = tuple(category_ids or range(1, len(classes) + 1))
         self.palette = palette
         loader = TRANSFORMS.get(pipeline[0]['type'])
-        self._bgr = not (isinstance(loader, type) and issubclass(loader, LoadRGBImage))
+        self.bgr = not (isinstance(loader, type) and issubclass(loader, LoadRGBImage))
         with DefaultScope.overwrite_default_scope(SCOPE):
-            self._pipeline = Compose([dict(step) for step in pipeline
+            self.pipeline = Compose([dict(step) for step in pipeline
                                       if step['type'].split('.')[-1] not in _READERS])
 
     @classmethod
@@ -128,10 +128,10 @@ class Detector:
 
     def prepare(self, image: np.ndarray) -> dict[str, Any]:
         """The network's input for an image (H, W, 3) uint8 in RGB order; may run in any thread."""
-        if self._bgr:  # a config that loads with OpenCV, and swaps the channels later
+        if self.bgr:  # a config that loads with OpenCV, and swaps the channels later
             image = image[..., ::-1]
         size = image.shape[:2]
-        return self._pipeline({'img': image, 'img_shape': size, 'ori_shape': size})
+        return self.pipeline({'img': image, 'img_shape': size, 'ori_shape': size})
 
     def detect(self, inputs: Sequence[dict[str, Any]]) -> list[ImageDetections]:
         """Run the network on a batch of what `prepare` gave."""

@@ -102,7 +102,7 @@ class RoIExtractor(nn.Module):
             index = y[:, :, None, :, None] + x[:, None, :, None, :]
             weight = y_weight[:, :, None, :, None] * x_weight[:, None, :, None, :]
         pooled = pyramid.rows.sums(index.flatten(3).flatten(0, 2), weight.flatten(3).flatten(0, 2))
-        return pooled.view(len(boxes), self.output_size**2, pooled.shape[-1])
+        return pooled.view(boxes.shape[0], self.output_size**2, pooled.shape[-1])
 
     def _axis(self, start: Tensor, end: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
         """The cells along one axis that each bin reads, and their weights.
@@ -125,5 +125,5 @@ class RoIExtractor(nn.Module):
         fraction = position - low
         index = torch.stack([low, (low + 1).minimum(last)], dim=-1).long()
         weight = torch.stack([1 - fraction, fraction], dim=-1) * inside[..., None] / self.sampling_ratio
-        shape = (len(start), self.output_size, 2 * self.sampling_ratio)
+        shape = (start.shape[0], self.output_size, 2 * self.sampling_ratio)
         return index.view(shape), weight.view(shape)

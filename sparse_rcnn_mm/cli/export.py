@@ -1,0 +1,86 @@
+"""sparse-rcnn export: a checkpoint as a file for other engines, with a proof."""
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import Config
+
+from sparse_rcnn_mm.checkpoints import Metadata, read_checkpoint
+from sparse_rcnn_mm.engine import dump_predictions, run_test, testing_config
+from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.evaluation.analysis import Analysis, as_numbers
+from sparse_rcnn_mm.evaluation.records import by_image, evaluated_data, read_predictions
+from sparse_rcnn_mm.export import export
+from sparse_rcnn_mm.inference import Detector
+
+SUFFIXES = {'onnx': '.onnx', 'openvino': '.xml'}
+# How much AP a file may lose against the checkpoint.
+LOSSES = {'fp32': 0.0001, 'fp16': 0.0005, 'int8': 0.002}
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Write a detector as a file for engines other than PyTorch, and compare what both find. The file '
+        'is kept only if the detections are the same, or with fewer bits, if the AP is.')
+    parser.add_argument('checkpoint', type=Path, help='checkpoint file; it holds its config')
+    parser.add_argument('--config', help='config file, instead of the one inside the checkpoint')
+    parser.add_argument('--format', choices=sorted(SUFFIXES), default='onnx', help='default: %(default)s')
+    parser.add_argument('--out', type=Path, metavar='FILE', help='default: beside the checkpoint, under its name')
+    fewer = parser.add_mutually_exclusive_group()
+    fewer.add_argument('--fp16', action='store_true', help='weights in half precision')
+    fewer.add_argument('--int8', type=Path, metavar='FOLDER', help='convolutions in 8 bits; images of this folder '
+                       'show their ranges')
+    parser.add_argument('--check', nargs='?', const='', metavar='FOLDER', help='compare the AP on the test data of '
+                        'the config, or on your own data in this folder; needed by --fp16 and --int8')
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    precision = 'int8' if args.int8 else 'fp16' if args.fp16 else 'fp32'
+    if precision != 'fp32' and args.check is None:
+        raise UserError(f'--{precision} changes detections: give --check, so that the AP before and after is compared')
+    out = args.out or args.checkpoint.with_suffix(SUFFIXES[args.format])
+    if out.suffix != SUFFIXES[args.format]:
+        raise UserError(f'--out {out} must end in {SUFFIXES[args.format]} for --format {args.format}')
+    detector = Detector.from_checkpoint(args.checkpoint, args.config, device='cpu', fast=False)
+    config = (Config.fromfile(args.config).pretty_text if args.config else
+              Metadata.of(read_checkpoint(args.checkpoint), args.checkpoint).config_text)
+
+    def accept(path: Path) -> None:
+        if args.check is not None:
+            compare_ap(args, path, LOSSES[precision])
+
+    differences = export(detector, out, config, precision, args.int8, accept)
+    print(f'largest differences in float32 from PyTorch: {differences}')
+    for path in [out, *([out.with_suffix('.bin')] if out.suffix == '.xml' else [])]:
+        print(f'{path} ({path.stat().st_size / 2**20:.1f} MiB)')
+    return 0
+
+
+def compare_ap(args: argparse.Namespace, path: Path, loss: float) -> None:
+    """Print the AP of the checkpoint and of the file.
+
+    Raises:
+        UserError: the file's is lower by more than `loss`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        before, after = (average_precision(args, model, folder) for model in (args.checkpoint, path))
+    print(f'AP {before:.4f} in PyTorch, {after:.4f} in the exported file ({after - before:+.4f})')
+    if not after >= before - loss:
+        raise UserError(f'the AP falls from {before:.4f} to {after:.4f}, by more than {loss}: the exported file was '
+                        'not kept')
+
+
+def average_precision(args: argparse.Namespace, model: Path, folder: str) -> float:
+    """COCO's AP of a checkpoint or an exported file, from 0 to 1; `folder` is for files in between."""
+    cfg = testing_config(argparse.Namespace(checkpoint=str(model), config=args.config, data=args.check or None,
+                                            work_dir=folder, cfg_options={'log_level': 'WARNING'}, launcher='none'))
+    predictions = f'{folder}/{model.suffix[1:]}.pkl'
+    dump_predictions(cfg, predictions)
+    dataset = run_test(cfg).dataset
+    found = evaluated_data(dataset, by_image(read_predictions(predictions)))
+    return as_numbers(Analysis.of(found), 0)['overall']['AP']

@@ -1,0 +1,126 @@
+"""The form of a detector that graphs can hold: standard operations, and no size that is fixed by tracing."""
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmdet.models.data_preprocessors import DetDataPreprocessor
+from torch import Tensor, nn
+
+from sparse_rcnn_mm.acceleration.prediction import fast_roi_head, fold_batch_norms
+from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.models import DynamicConv, RoIExtractor, SparseRCNN, SparseRoIHead
+from sparse_rcnn_mm.models.roi_extractor import Pyramid
+
+
+class ExportedNetwork(nn.Module):
+    """From pixels to detections: what becomes the graph.
+
+    Args:
+        model: the detector; a changed copy of it is taken.
+        swap: the network wants the channels in BGR order.
+    """
+
+    def __init__(self, model: SparseRCNN, swap: bool) -> None:
+        super().__init__()
+        preprocessor = model.data_preprocessor
+        if type(preprocessor) is not DetDataPreprocessor or preprocessor.batch_augments or preprocessor.pad_value:
+            raise UserError('only a DetDataPreprocessor that pads with 0 and has no batch_augments can be exported')
+        self.swap, self.divisor = swap, preprocessor.pad_size_divisor
+        normalizes = preprocessor._enable_normalize
+        self.register_buffer('mean', preprocessor.mean.clone() if normalizes else torch.zeros(3, 1, 1))
+        self.register_buffer('std', preprocessor.std.clone() if normalizes else torch.ones(3, 1, 1))
+        self.model = export_form(model)
+
+    def forward(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Detect on a batch.
+
+        Args:
+            images: (B, 3, H, W) uint8 RGB; an image fills the upper left part, and the rest is ignored.
+            sizes: (B, 2) long, height and width of that part.
+
+        Returns:
+            Boxes (B, k, 4) in pixels of `images`, scores (B, k) and labels (B, k), best first.
+        """
+        x = self.normalize(images, sizes)
+        height_width = sizes.to(x.dtype)
+        whwh = torch.cat([height_width, height_width], dim=1).flip(1)[:, None]
+        found = self.model.detect(x, whwh, whwh)
+        return found.boxes, found.scores, found.labels
+
+    def normalize(self, images: Tensor, sizes: Tensor) -> Tensor:
+        """The network's input, 0 beyond `sizes` and padded at the right and the bottom."""
+        x = images.flip(1) if self.swap else images
+        x = (x.to(self.mean.dtype) - self.mean) / self.std
+        height, width = images.shape[2:]
+        inside_y = torch.arange(height, device=x.device) < sizes[:, :1]
+        inside_x = torch.arange(width, device=x.device) < sizes[:, 1:]
+        x = x.masked_fill(~(inside_y[:, None, :, None] & inside_x[:, None, None, :]), 0)
+        return F.pad(x, (0, -width % self.divisor, 0, -height % self.divisor))
+
+
+@torch.no_grad()
+def export_form(model: SparseRCNN) -> SparseRCNN:
+    """A copy of `model` for prediction by standard operations: the same detections, to float32 rounding.
+
+    As in `fast_form`, batch norms are folded into convolutions, and what never reaches the detections is left out.
+    """
+    form = copy.deepcopy(model).eval().requires_grad_(False)
+    image = torch.rand(1, 3, 128, 128, device=next(form.parameters()).device)
+    form.backbone, form.neck = fold_batch_norms([form.backbone, form.neck], image)
+    if isinstance(form.roi_head, SparseRoIHead):
+        form.roi_head = fast_roi_head(form, image)
+    for module in form.modules():
+        if type(module) in _FORMS:
+            module.__class__ = _FORMS[type(module)]
+    return form
+
+
+class _DynamicConv(DynamicConv):
+    """With a plain linear layer in place of oneDNN's."""
+
+    def kernels(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        kernel_in, kernel_out = self.dynamic_layer(queries).chunk(2, dim=1)
+        return (kernel_in.reshape(-1, self.in_channels, self.feat_channels),
+                kernel_out.reshape(-1, self.feat_channels, self.in_channels))
+
+
+class _RoIExtractor(RoIExtractor):
+    """With `_Pyramid`."""
+
+    def forward(self, feats: Sequence[Tensor]) -> Pyramid:
+        return _Pyramid(feats, self)
+
+
+class _Pyramid(Pyramid):
+    """A pyramid whose sizes may be symbols."""
+
+    def __init__(self, feats: Sequence[Tensor], extractor: RoIExtractor) -> None:
+        self.feats, self.strides, self._extractor = feats, extractor.strides, extractor
+        self.rows = _Rows(torch.cat([feat.flatten(2).transpose(1, 2) for feat in feats], dim=1).flatten(0, 1))
+        starts: list[Any] = [0]
+        for feat in feats:
+            starts.append(starts[-1] + feat.shape[2] * feat.shape[3])
+        self.batch, self.rows_per_image = (  # type: ignore[assignment]
+            torch.scalar_tensor(number, dtype=torch.long)
+            for number in (feats[0].shape[0], starts.pop()))
+        self.level_start = torch.stack([torch.scalar_tensor(start, dtype=torch.long) for start in starts])
+        self.level_size = torch.stack([torch.scalar_tensor(feat.shape[axis], dtype=torch.float32)
+                                       for feat in feats for axis in (3, 2)]).view(-1, 2)
+        self.level_stride = torch.tensor(self.strides, dtype=torch.float32)
+
+
+class _Rows:
+    """`WeightedRows` as a batched matrix product: the fastest of the forms that ONNX has for it."""
+
+    def __init__(self, rows: Tensor) -> None:
+        self.rows = rows
+
+    def sums(self, index: Tensor, weight: Tensor) -> Tensor:
+        return torch.matmul(weight[:, None], F.embedding(index, self.rows))[:, 0]
+
+
+_FORMS: dict[type, type] = {DynamicConv: _DynamicConv, RoIExtractor: _RoIExtractor}

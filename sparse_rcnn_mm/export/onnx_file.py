@@ -1,0 +1,98 @@
+"""A detector as one ONNX file."""
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.runtime.engines import KEY
+
+from .forms import ExportedNetwork
+
+OPSET = 18
+# Engines refuse or are slow at these; TensorRT takes none of them with symbolic sizes.
+UNWANTED = {'If', 'Loop', 'NonZero', 'Scan'}
+# Larger files cannot be one protobuf message.
+ONE_FILE_BYTES = 2**31 - 2**24
+
+
+@torch.no_grad()
+def write_onnx(network: ExportedNetwork, metadata: dict[str, Any], path: Path) -> None:
+    """Trace the network and write it, with batch, height and width left open.
+
+    Raises:
+        UserError: a package is missing, or some part of the network has no form in ONNX's standard operators.
+    """
+    try:
+        import onnx
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError(f'{error.name} is missing: run `pip install onnx onnxscript onnxruntime`') from error
+    # A batch of 1 would be taken for a constant.
+    images = torch.zeros(2, 3, 96, 128, dtype=torch.uint8)
+    sizes = torch.tensor([[96, 120], [90, 128]])
+    try:
+        with _quiet(), _plain_attention():
+            program = torch.onnx.export(
+                network, (images, sizes), dynamo=True, opset_version=OPSET, verbose=False,
+                input_names=['images', 'sizes'], output_names=['boxes', 'scores', 'labels'],
+                dynamic_shapes={'images': {0: 'batch', 2: 'height', 3: 'width'}, 'sizes': {0: 'batch'}})
+    except Exception as error:  # anything can go wrong in the parts of others
+        reason = ' '.join(str(error.__cause__ or error).split())[:300]
+        raise UserError(f'the network cannot be traced ({reason}): a part of it is not in standard operators, or '
+                        'depends on values') from error
+    assert program is not None
+    _strip(program.model)
+    program.model.metadata_props[KEY] = json.dumps(metadata)
+    weights = sum(value.const_value.nbytes for value in program.model.graph.initializers.values()
+                  if value.const_value is not None)
+    program.save(str(path), external_data=weights > ONE_FILE_BYTES)
+    onnx.checker.check_model(str(path), full_check=True)
+
+
+def _strip(model: Any) -> None:
+    """Drop where in the sources each node came from, and check that all operators are standard ones.
+
+    Raises:
+        UserError: some are not.
+    """
+    nodes = list(model.graph.all_nodes())
+    wrong = sorted({node.op_type for node in nodes if node.domain not in ('', 'ai.onnx')
+                    or node.op_type in UNWANTED or node.op_type.startswith(('Sequence', 'Optional'))})
+    if wrong or model.functions:
+        raise UserError(f'the graph would have operators that engines refuse ({", ".join(wrong) or "functions"}): a '
+                        'part of the network that is not of this package was traced to them')
+    for thing in (model.graph, *nodes, *(value for node in nodes for value in node.outputs)):
+        thing.metadata_props.clear()
+        thing.doc_string = None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's remarks about packages and constants."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        logging.disable(before)
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Without the fused attention, which has no form in ONNX."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)

@@ -1,0 +1,53 @@
+"""A detector out of an exported file, in two lines of Python."""
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .engines import Engine
+from .preprocessing import read_rgb, resize, resized_shape
+
+
+class Detections(NamedTuple):
+    """The n detections of one image, best first, in pixels of the image as it was given."""
+    boxes: np.ndarray  # (n, 4) float32, x1, y1, x2, y2
+    scores: np.ndarray  # (n,) float32
+    labels: np.ndarray  # (n,) int64
+
+
+class RuntimeDetector:
+    """Images to detections, equal to those of `sparse_rcnn_mm.inference.Detector` for the exported checkpoint.
+
+    Args:
+        path, threads: of `Engine`.
+    """
+
+    def __init__(self, path: str | os.PathLike, threads: int | None = None) -> None:
+        self.engine = Engine(path, threads)
+        self.classes = tuple(self.engine.metadata['classes'])
+
+    def __call__(self, *images: Any) -> list[Detections]:
+        """The detections of each image: a file, a Pillow image or an array (H, W, 3) uint8 RGB. They are one batch."""
+        pixels = [read_rgb(image) for image in images]
+        originals = [image.shape[:2] for image in pixels]
+        resized = [resize(image, *resized_shape(*size, **self.engine.metadata['resize']))
+                   for image, size in zip(pixels, originals, strict=True)]
+        return detect(self.engine, [image.transpose(2, 0, 1) for image in resized], originals)
+
+
+def detect(engine: Engine, images: Sequence[np.ndarray], originals: Sequence[tuple[int, int]]) -> list[Detections]:
+    """Run a batch of resized images (3, h, w) uint8, whose original sizes (height, width) are given."""
+    sizes = np.array([image.shape[1:] for image in images], np.int64)
+    batch = np.zeros((len(images), 3, *sizes.max(axis=0)), np.uint8)
+    for canvas, image in zip(batch, images, strict=True):
+        canvas[:, :image.shape[1], :image.shape[2]] = image
+    found = []
+    for boxes, scores, labels, size, original in zip(*engine(batch, sizes), sizes, originals, strict=True):
+        whwh = np.array([*original[::-1]] * 2, np.float32)
+        boxes = (boxes * (whwh / np.array([*size[::-1]] * 2, np.float32))).clip(0, whwh)
+        solid = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        found.append(Detections(boxes[solid], scores[solid], labels[solid]))
+    return found

@@ -1,0 +1,88 @@
+"""What runs an exported file. An engine takes images and sizes and gives boxes, scores and labels; see `export`."""
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparse_rcnn_mm.errors import UserError
+
+KEY = 'sparse_rcnn_mm'  # of the metadata inside a file
+FORMAT = 1  # their version
+PACKAGES = {'.onnx': 'onnxruntime', '.xml': 'openvino'}
+
+
+class Engine:
+    """An exported network.
+
+    Args:
+        path: the file, `.onnx` or `.xml`.
+        threads: of the CPU; default what the engine finds best.
+
+    Attributes:
+        metadata: what the export wrote into the file: `classes`, `category_ids`, `palette`, `resize` and others.
+
+    Raises:
+        UserError: there is no such file, it is no export of this package, or its engine is not installed.
+    """
+
+    def __init__(self, path: str | os.PathLike, threads: int | None = None) -> None:
+        kind = Path(path).suffix
+        if kind not in PACKAGES:
+            raise UserError(f'{path} is no exported model: its name must end in {" or ".join(PACKAGES)}')
+        if not Path(path).is_file():
+            raise UserError(f'there is no exported model {path}')
+        try:
+            package = import_module(PACKAGES[kind])
+        except ImportError as error:
+            raise UserError(f'{path} needs {PACKAGES[kind]}: run `pip install {PACKAGES[kind]}`') from error
+        try:
+            self._run, text = (_onnxruntime if kind == '.onnx' else _openvino)(package, os.fspath(path), threads)
+        except Exception as error:  # both engines raise RuntimeErrors of many kinds
+            raise UserError(f'{PACKAGES[kind]} cannot load {path}: {" ".join(str(error).split())[:300]}') from error
+        if not text:
+            raise UserError(f'{path} was not written by this package: export the checkpoint with tools/export.py')
+        self.metadata: dict[str, Any] = json.loads(text)
+        if self.metadata['format'] != FORMAT:
+            raise UserError(f'{path} has format {self.metadata["format"]}, and this version reads {FORMAT}: '
+                            'export the checkpoint again')
+
+    def __call__(self, images: np.ndarray, sizes: np.ndarray) -> list[np.ndarray]:
+        """Boxes (B, k, 4) float32, scores (B, k) float32 and labels (B, k) int64, best first, of a batch.
+
+        Args:
+            images: (B, 3, H, W) uint8 RGB.
+            sizes: (B, 2) int64, height and width of what each holds; the rest of it is ignored.
+        """
+        return self._run(images, sizes)
+
+
+_Run = Callable[[np.ndarray, np.ndarray], list[np.ndarray]]
+
+
+def _onnxruntime(ort: Any, path: str, threads: int | None) -> tuple[_Run, str | None]:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    wanted = ('CUDAExecutionProvider', 'CPUExecutionProvider')
+    session = ort.InferenceSession(path, options, [name for name in wanted if name in ort.get_available_providers()])
+    return (lambda images, sizes: session.run(['boxes', 'scores', 'labels'], {'images': images, 'sizes': sizes}),
+            session.get_modelmeta().custom_metadata_map.get(KEY))
+
+
+def _openvino(ov: Any, path: str, threads: int | None) -> tuple[_Run, str | None]:
+    core = ov.Core()
+    model = core.read_model(path)
+    # The default on some processors is bfloat16.
+    settings = {'INFERENCE_PRECISION_HINT': 'f32', **({'INFERENCE_NUM_THREADS': threads} if threads else {})}
+    compiled = core.compile_model(model, 'CPU', settings)
+
+    def run(images: np.ndarray, sizes: np.ndarray) -> list[np.ndarray]:
+        found = compiled([images, sizes])
+        return [found[name] for name in ('boxes', 'scores', 'labels')]
+
+    return run, model.get_rt_info(KEY).astype(str) if model.has_rt_info(KEY) else None
