@@ -80,7 +80,7 @@ def rows(report: ElementTree.Element) -> list[str]:
         named = ', '.join(f'`{test}`' for test in tests)
         cases = [case for case in report.iter('testcase')
                  if case.get('classname') == module and case.get('name', '').split('[')[0] in tests]
-        result.append(f'| {promise} | [{file}](../tests/{file}): {named} | {outcome(cases)} |')
+        result.append(f'| {promise} | `tests/{file}`: {named} | {outcome(cases)} |')
     return result
 
 

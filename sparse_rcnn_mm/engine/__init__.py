@@ -13,5 +13,5 @@ from .testing import build_test_dataset, dump_predictions, run_test, testing_con
 
 __all__ = ['AmpOptimWrapper', 'CPUAmpOptimWrapper', 'CheckpointHook', 'CurvesHook', 'EMAHook', 'EpochBasedTrainLoop',
            'ExportedModel', 'FastFormHook', 'InferenceCheckpointHook', 'IterBasedTrainLoop', 'OptimWrapper', 'Runner',
-           'TRACKERS', 'ValLoop', 'accumulate', 'add_common_arguments', 'build_test_dataset', 'dump_predictions', 'evaluate',
-           'load_config', 'log_to', 'run_test', 'set_training_data', 'testing_config', 'train']
+           'TRACKERS', 'ValLoop', 'accumulate', 'add_common_arguments', 'build_test_dataset', 'dump_predictions',
+           'evaluate', 'load_config', 'log_to', 'run_test', 'set_training_data', 'testing_config', 'train']
