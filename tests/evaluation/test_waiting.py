@@ -53,7 +53,9 @@ def test_the_others_wait_and_get_the_result(tmp_path: Path) -> None:
     result = "{'AP': 0.25, 'rank': 0} again"
     assert result in main.splitlines()
     assert main.count('evaluation: 0 minutes so far; the other 1 processes wait') >= 3
-    assert other.splitlines()[-2:] == [result, 'without waiting on purpose: True']
+    # gloo may add a word about its own end
+    assert [line for line in other.splitlines() if line in (result, 'without waiting on purpose: True')] == [
+        result, 'without waiting on purpose: True']
 
 
 def test_a_failure_of_the_main_process_ends_the_others() -> None:

@@ -104,7 +104,7 @@ def test_slurm_with_fewer_gpus_than_a_node_has(stand_ins: Path) -> None:
 def test_two_cpu_processes_really_meet(tmp_path: Path) -> None:
     tools = tmp_path / 'some tools'
     tools.mkdir()
-    for script in TOOLS.glob('*.sh'):
+    for script in [*TOOLS.glob('*.sh'), TOOLS / '_launch.py']:
         shutil.copy(script, tools)
     (tools / 'train.py').write_text(
         'import sys, torch, torch.distributed as dist\n'
