@@ -23,7 +23,8 @@ def losses(work_dir: Path, processes: int) -> list[dict[str, float]]:
 def test_two_processes_train_like_one(digits: Path, tmp_path: Path) -> None:
     """2 processes x batch 4 give the losses of 1 process x batch 8 on the same images, for 5 iterations, in float64."""
     options = [
-        '--cfg-options', 'train_cfg.max_iters=5', 'param_scheduler=None', 'randomness.seed=3', 'train_dataloader.sampler.seed=3',
+        '--cfg-options', 'train_cfg.max_iters=5', 'param_scheduler=None',
+        'randomness.seed=3', 'train_dataloader.sampler.seed=3',
         *(f'{split}_dataloader.dataset.data_root={digits}' for split in ('train', 'val')),
         f'val_evaluator.ann_file={digits}/val.json', 'val_dataloader.dataset.indices=4',
     ]
