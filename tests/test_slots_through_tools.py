@@ -6,7 +6,6 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -15,6 +14,7 @@ from sparse_rcnn_mm.acceleration.prediction import fast_form, fast_stage
 from sparse_rcnn_mm.benchmark.measure import Workload, measure
 from sparse_rcnn_mm.inference import Detector
 from tests.kit import DIGITS_CONFIG, ROOT
+from tests.kit.through_tools import use_everywhere
 
 C = 16
 PROPOSALS = f"rpn_head=dict(_delete_=True, type='ProposalsFromFeatures', num_proposals=20, channels={C}, stride=8)"
@@ -65,17 +65,9 @@ def test_a_slot_filled_from_outside(config: Path, tool: Callable[..., int], tmp_
     dense = any('dense.loss_objectness' in json.loads(line) for line in log)
     assert dense == ('Criteria' in config.read_text())
 
-    assert tool('test', 'whole/iter_4.pth') == 0
     image = digits / 'val' / '000001.jpg'
-    assert tool('infer', image, '--model', 'whole/iter_4.pth', '--score-thr', '0') == 0
-    found = json.loads((tmp_path / 'detections/detections.json').read_text())['annotations']
-    assert tool('visualize_stages', image, '--model', 'whole/iter_4.pth', '--score-thr', '0', '--side', '60') == 0
-    assert 'stage 2' in capsys.readouterr().out
-
-    fast = Detector.from_checkpoint(tmp_path / 'whole/iter_4.pth', device='cpu')
-    plain = Detector.from_checkpoint(tmp_path / 'whole/iter_4.pth', device='cpu', fast=False)
-    np.testing.assert_allclose(fast(image).scores, plain(image).scores, atol=1e-4)
-    assert [one['score'] for one in found] == pytest.approx(fast(image).scores.tolist(), abs=1e-3)
+    written, found = use_everywhere(Path('whole/iter_4.pth'), image, tmp_path, tool, capsys)
+    assert written == pytest.approx(found, abs=1e-3)
 
     result = measure(Config.fromfile(config), Workload(size=(64, 96), repeats=1), whole)
     assert {'backbone', 'neck', 'proposals', 'stage 1', 'stage 2'} <= set(result.part_seconds)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 from mmengine.config import Config
@@ -86,7 +87,5 @@ def build_test_dataset(cfg: Config) -> BaseDataset:
         UserError: it cannot be built from a config inside a checkpoint.
     """
     init_default_scope(SCOPE)
-    if cfg.filename:
-        return DATASETS.build(cfg.test_dataloader.dataset)
-    with building(cfg.get('load_from') or cfg.model.path):
+    with nullcontext() if cfg.filename else building(cfg.get('load_from') or cfg.model.path):
         return DATASETS.build(cfg.test_dataloader.dataset)

@@ -1,18 +1,16 @@
 """Each detector of the family goes through the tools by its config alone, as a user runs them on the digits."""
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 
 from sparse_rcnn_mm.benchmark.measure import Workload, measure
-from sparse_rcnn_mm.inference import Detector
 from tests.kit import CONFIGS
+from tests.kit.through_tools import use_everywhere
 
 FAMILY = ['adamixer_r18_digits', 'sqr_r18_digits', 'ddq_rcnn_r18_digits']
 
@@ -28,17 +26,9 @@ def test_train_resume_test_infer_and_pictures(name: str, tool: Callable[..., int
                     for folder in ('whole', 'parts'))
     assert all(torch.equal(whole[key], parts[key]) for key in whole)
 
-    assert tool('test', 'whole/iter_4.pth') == 0
     image = digits / 'val' / '000001.jpg'
-    assert tool('infer', image, '--model', 'whole/iter_4.pth', '--score-thr', '0') == 0
-    found = json.loads((tmp_path / 'detections/detections.json').read_text())['annotations']
-    assert tool('visualize_stages', image, '--model', 'whole/iter_4.pth', '--score-thr', '0', '--side', '60') == 0
-    assert 'stage 2' in capsys.readouterr().out
-
-    fast, plain = (Detector.from_checkpoint(tmp_path / 'whole/iter_4.pth', device='cpu', fast=fast)
-                   for fast in (True, False))
-    np.testing.assert_allclose(fast(image).scores, plain(image).scores, atol=1e-4)
-    assert sorted(one['score'] for one in found) == pytest.approx(sorted(fast(image).scores.tolist()), abs=1e-3)
+    written, found = use_everywhere(Path('whole/iter_4.pth'), image, tmp_path, tool, capsys)
+    assert sorted(written) == pytest.approx(sorted(found), abs=1e-3)
 
 
 @pytest.mark.slow
