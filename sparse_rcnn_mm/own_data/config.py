@@ -15,7 +15,7 @@ from sparse_rcnn_mm.registry import innermost_dataset
 from sparse_rcnn_mm.terminal import say
 
 from .held_out import find_held_out, held_out_lines
-from .inspection import data_errors
+from .inspection import data_errors, leaked_images
 from .preparing import PreparedData, check_left, images_of, prepare
 from .raw_data import UNSPLIT, RawData
 from .reading import read_data
@@ -29,9 +29,12 @@ def set_training_data(cfg: Config, folder: str) -> None:
     Raises:
         UserError: the data are in no known form, have errors, or nothing of them is left to train on.
     """
-    raw = _usable(folder, leakage=True)
+    raw = _usable(folder)
     _keep_apart(raw, cfg.work_dir)
     data = prepare(raw)
+    if leaked := leaked_images(raw):
+        data.said.append(f'warning: images in two splits: {len(leaked)}, so the AP will be too high; the first: '
+                         f'{leaked[0]}')
     paths = _write(data, Path(cfg.work_dir, 'data'))
     for part, split in _splits(paths).items():
         set_dataset(cfg, part, paths[split], data)
@@ -52,7 +55,7 @@ def set_test_data(cfg: Config, folder: str, metadata: Metadata) -> None:
     Raises:
         UserError: the data are in no known form, or have none of the classes.
     """
-    raw = _usable(folder, leakage=False)
+    raw = _usable(folder)
     _keep_apart(raw, cfg.work_dir)
     data = prepare(raw, metadata.ids_by_class(), split=False)
     if metadata.held_out and set(data.splits) <= {UNSPLIT, 'train'}:
@@ -87,9 +90,9 @@ def _keep_apart(raw: RawData, work_dir: str) -> None:
         raise UserError(f'the work dir {raw.root} is the folder of the data: give another one by --work-dir')
 
 
-def _usable(folder: str, leakage: bool) -> RawData:
+def _usable(folder: str) -> RawData:
     raw = read_data(folder)
-    errors = data_errors(raw, leakage=leakage)
+    errors = data_errors(raw)
     if errors:
         raise UserError(f'{len(errors)} {"error" if len(errors) == 1 else "errors"} in the data in {raw.root}, the '
                         f"first: {errors[0]}; 'python tools/inspect_dataset.py {shlex.quote(folder)}' lists them")

@@ -84,27 +84,32 @@ def inspect_data(raw: RawData, num_proposals: int, decode: bool = False) -> Find
         num_proposals: of the model: more boxes in an image cannot all be found.
         decode: see `image_faults`.
     """
-    found = Findings(data_errors(raw, decode))
+    same = list(_same_images(raw))
+    found = Findings([*data_errors(raw, decode), *(finding for finding in same if finding.kind == _LEAKAGE)])
     for split in raw.splits.values():
         found.warnings += _box_warnings(split)
         found.warnings += _image_findings(split, num_proposals)
     found.warnings += _class_findings(raw)
-    found.warnings += [finding for finding in _same_images(raw) if finding.kind != _LEAKAGE]
+    found.warnings += [finding for finding in same if finding.kind != _LEAKAGE]
     return found
 
 
-def data_errors(raw: RawData, decode: bool = False, leakage: bool = True) -> list[Finding]:
-    """What training refuses.
+def leaked_images(raw: RawData) -> list[Finding]:
+    """Images of one split that are copies of another's: they spoil what is measured, not what is learned."""
+    return [finding for finding in _same_images(raw) if finding.kind == _LEAKAGE]
+
+
+def data_errors(raw: RawData, decode: bool = False) -> list[Finding]:
+    """What training refuses: every error of an inspection but `leaked_images`, which it says.
 
     Args:
         decode: see `image_faults`.
-        leakage: whether images in two splits are among it.
     """
     errors = [Finding('entry', *_parts(fault)) for fault in raw.faults]
     errors += [Finding('image', *_parts(fault)) for fault in image_faults(raw, decode)]
     for split in raw.splits.values():
         errors += _boxes_outside(split)
-    return errors + [finding for finding in _same_images(raw) if leakage and finding.kind == _LEAKAGE]
+    return errors
 
 
 def _parts(fault: Fault) -> tuple[str, str]:

@@ -74,6 +74,16 @@ def test_data_that_stop_training_are_told_before_it(tool: Tool, tmp_path: Path, 
     assert "'python tools/inspect_dataset.py" in error
 
 
+def test_leaked_images_are_said_and_do_not_stop_training(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    data = write_squares(tmp_path / 'pets', ['cat', 'dog'])
+    (data / 'val/3.png').write_bytes((data / 'train/3.png').read_bytes())
+    cfg = Config.fromfile(FINETUNE)
+    cfg.work_dir = str(tmp_path / 'work')
+    set_training_data(cfg, str(data))
+    assert ('warning: images in two splits: 1, so the AP will be too high; the first: val/3.png: of the val split is '
+            'the same image as train/3.png of the train split') in capsys.readouterr().out
+
+
 def test_inspection_by_the_tool(tool: Tool, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     data = write_squares(tmp_path / 'pets', ['cat', 'dog'])
     assert tool('inspect_dataset', str(data), '--out', 'seen', '--pictures', '2') == 0
