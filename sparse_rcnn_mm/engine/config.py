@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import gc
 import inspect
 import os
 from pathlib import Path
@@ -92,5 +93,11 @@ def _prepare_cpu_processes(cfg: Config) -> None:
         raise UserError(f'--launcher {cfg.launcher} without a GPU needs the environment variables '
                         f'{", ".join(sorted(args_missing))}; start with tools/dist_train.sh or tools/dist_test.sh')
     torch.distributed.init_process_group('gloo')
-    atexit.register(torch.distributed.destroy_process_group)  # else a thread of gloo may abort a process that ends
+    atexit.register(_end_gloo)
     cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
+
+
+def _end_gloo() -> None:
+    """Join gloo's threads while Python still runs: one that frees a tensor later aborts the process that ends."""
+    gc.collect()  # the model, which stands in reference cycles, holds the process group
+    torch.distributed.destroy_process_group()
