@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import copy
 import runpy
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,12 @@ from sparse_rcnn_mm.export import export
 from sparse_rcnn_mm.inference import Detector
 from sparse_rcnn_mm.registry import MODELS
 from tests.kit import CLASSES, CONFIGS, ROOT
+
+
+def pytest_configure() -> None:
+    """Hear the signals that tests send: `pytest &` in a script and `nohup pytest` start with them ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope='session')
