@@ -115,6 +115,17 @@ def test_version_gate_and_extras_agree() -> None:
             assert Requirement(f'x{SUPPORTED[modules.get(pin.name, pin.name)]}').specifier.contains(version)
 
 
+@pytest.mark.parametrize('page', ['README.md', 'docs/index.md', '.github/workflows/wheel.yml'])
+def test_extras_are_named_as_pip_writes_them(page: str) -> None:
+    """Without an underscore, which pip before 23.3 does not find in a wheel."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / 'setup.cfg')
+    extras = set(setup['options.extras_require'])
+    named = set(','.join(re.findall(r'\[(onedl[\w,-]*)\]', (ROOT / page).read_text())).split(','))
+    assert {'onedl', 'own-data'} <= named <= extras
+    assert [name for name in extras if '_' in name] == []
+
+
 @pytest.mark.parametrize('page', ['README.md', 'CONTRIBUTING.md'])
 def test_make_has_the_targets_that_pages_name(page: str) -> None:
     targets = set(re.findall(r'^make ([\w-]+)|`make ([\w-]+)`', (ROOT / page).read_text(), re.MULTILINE))
