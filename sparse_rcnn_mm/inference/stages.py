@@ -1,10 +1,13 @@
 """The boxes and scores of every proposal after every stage."""
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
 from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.models.structures import StageOutput
 from sparse_rcnn_mm.visualization.stages import StageBoxes
 
 from .backend import TorchBackend
@@ -31,4 +34,11 @@ def follow_stages(detector: Detector, image: np.ndarray, score_thr: float = 0.3)
     sample = one['data_samples']
     ratio = np.array([o / r for o, r in zip(sample.ori_shape[:2], sample.img_shape[:2], strict=True)], boxes.dtype)
     return StageBoxes(boxes * ratio[[1, 0, 1, 0]], scores, labels, tuple(detector.classes[i] for i in labels),
-                      kept[np.argsort(-scores[-1, kept], kind='stable')])
+                      kept[np.argsort(-scores[-1, kept], kind='stable')], _sampled(stages) * ratio[::-1])
+
+
+def _sampled(stages: Sequence[StageOutput]) -> np.ndarray:
+    """The points (S, N, P, 2) that stages sampled, in pixels of the resized image; P is 0 if they pool boxes."""
+    none = stages[0].boxes.new_zeros(1, stages[0].boxes.shape[1], 1, 0, 2)
+    points = torch.cat([getattr(stage, 'points', none) for stage in stages])
+    return points[..., :2].flatten(2, 3).float().cpu().numpy()

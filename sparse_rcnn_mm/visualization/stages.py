@@ -24,12 +24,15 @@ class StageBoxes:
         labels: (N,) final class: the best one after the last stage.
         names: (N,) name of the final class.
         kept: (n,) proposals whose last score reaches the threshold, best first.
+        points: (S, N, P, 2) x, y of the points that each proposal sampled in each stage (AdaMixer); P is 0 for stages
+            that pool the features of the whole box.
     """
     boxes: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
     names: tuple[str, ...]
     kept: np.ndarray
+    points: np.ndarray
 
     @property
     def num_stages(self) -> int:
@@ -37,8 +40,8 @@ class StageBoxes:
         return len(self.scores)
 
     def title(self, moment: int) -> str:
-        """The caption of a moment: 0 is the learned proposals, k is stage k."""
-        return 'learned proposals' if moment == 0 else f'stage {moment}'
+        """The caption of a moment: 0 is the proposals, k is stage k."""
+        return 'proposals' if moment == 0 else f'stage {moment}'
 
 
 def stage_panels(image: np.ndarray, stages: StageBoxes, columns: int | None = None, side: int = 480) -> Image.Image:
@@ -84,6 +87,9 @@ def panel(image: np.ndarray, stages: StageBoxes, moment: float, side: int = 480)
     marks = [Mark(boxes[query], color, f'{stages.names[query]} {stages.scores[before - 1, query]:.2f}'
                   if resting and before else '') for query, color in zip(stages.kept, colors, strict=True)]
     draw_boxes(picture, marks)
+    if resting and before:
+        for query, color in zip(stages.kept, colors, strict=True):
+            draw_points(picture, stages.points[before - 1, query] * factor, color)
     return _captioned(picture, stages.title(before if part < 0.5 else after))
 
 
@@ -92,6 +98,13 @@ def draw_thin(picture: Image.Image, boxes: Sequence[Sequence[float]] | np.ndarra
     draw = ImageDraw.Draw(picture)
     for x1, y1, x2, y2 in np.asarray(boxes).tolist():
         draw.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=color)
+
+
+def draw_points(picture: Image.Image, points: np.ndarray, color: Color) -> None:
+    """Draw points (P, 2) as dots of 3 pixels, in place."""
+    draw = ImageDraw.Draw(picture)
+    for x, y in np.rint(points).tolist():
+        draw.ellipse((x - 1, y - 1, x + 1, y + 1), fill=color)
 
 
 def _moments(num_stages: int, steps: int) -> Iterator[tuple[float, bool]]:

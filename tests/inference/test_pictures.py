@@ -1,16 +1,20 @@
 """Pictures of detections and of stages."""
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from PIL import Image
 
 from sparse_rcnn_mm.inference import Detector
 from sparse_rcnn_mm.inference.stages import follow_stages
+from sparse_rcnn_mm.registry import MODELS
 from sparse_rcnn_mm.visualization import (
     Mark,
     animate_stages,
@@ -20,7 +24,8 @@ from sparse_rcnn_mm.visualization import (
     stage_panels,
 )
 from sparse_rcnn_mm.visualization.draw import ink_on
-from sparse_rcnn_mm.visualization.stages import _moments
+from sparse_rcnn_mm.visualization.stages import _moments, panel
+from tests.kit import CONFIGS
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -114,6 +119,25 @@ def test_stage_scores_are_those_of_the_tensor_mode(plain: Detector, colored: Cal
         scores = logits[0].sigmoid().numpy()
         np.testing.assert_allclose(stages.scores[stage], scores[np.arange(20), stages.labels], atol=1e-4)
         np.testing.assert_allclose(stages.boxes[stage + 1], boxes[0].numpy(), rtol=1e-4, atol=0.02)
+
+
+def test_points_that_adamixer_sampled_are_drawn_where_it_looked(tmp_path: Path) -> None:
+    """Untrained, every query of the first stage looks at the same offsets, in units of the whole image."""
+    cfg = Config.fromfile(CONFIGS / 'adamixer_r18_digits.py')
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('sparse_rcnn_mm'):
+        model = MODELS.build(cfg.model)
+    torch.save({'state_dict': model.state_dict(), 'meta': {'cfg': cfg.pretty_text}}, tmp_path / 'adamixer.pth')
+    image = np.zeros((200, 400, 3), np.uint8)
+    stages = follow_stages(Detector.from_checkpoint(tmp_path / 'adamixer.pth', device='cpu', fast=False), image, 0.)
+    offsets = model.roi_head.bbox_head[0].sampling_n_mixing.sampling_offset_generator[0].bias.detach().view(-1, 3)
+    expected = (offsets[:, :2].numpy() + 0.5) * [400, 200]
+    assert stages.points.shape == (3, 20, 128, 2)
+    np.testing.assert_allclose(stages.points[0], np.broadcast_to(expected, (20, 128, 2)), atol=1e-3)
+    picture = np.asarray(panel(image, dataclasses.replace(stages, kept=stages.kept[:1]), 1, side=400))[-200:]
+    ((red, green, blue),) = class_colors(1)
+    x, y = expected.round().astype(int).clip(0, [399, 199]).T
+    assert (picture[y, x] == [red, green, blue]).all(-1).mean() > 0.9  # the label covers some
 
 
 def test_pictures_of_stages(plain: Detector, tmp_path: Path, colored: Callable[..., np.ndarray]) -> None:

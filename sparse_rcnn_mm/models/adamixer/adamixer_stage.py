@@ -66,10 +66,12 @@ class AdaMixerStage(nn.Module):
     def forward(self, pyramid: PointPyramid, proposals: Proposals | StageOutput | AdaMixerOutput) -> AdaMixerOutput:
         """Refine states and queries by one look at the image."""
         xyzr = xyzr_of(proposals)
-        queries = self.sampling_n_mixing(pyramid, self.attend(proposals.queries, xyzr), xyzr)
+        queries = self.attend(proposals.queries, xyzr)
+        points = self.sampling_n_mixing.points(queries, xyzr)
+        queries = self.sampling_n_mixing(pyramid, queries, points)
         queries = self.ffn_norm(queries + self.ffn['layers'](queries))
         xyzr = move(xyzr, at_least_float32(self.fc_reg(self.reg_fcs(queries))))
-        return AdaMixerOutput(self.fc_cls(self.cls_fcs(queries)), boxes_of(xyzr), queries, xyzr)
+        return AdaMixerOutput(self.fc_cls(self.cls_fcs(queries)), boxes_of(xyzr), queries, xyzr, points.detach())
 
     def attend(self, queries: Tensor, xyzr: Tensor) -> Tensor:
         """Self-attention among the queries (B, N, C) of each image, by what they are, where, and who covers whom."""

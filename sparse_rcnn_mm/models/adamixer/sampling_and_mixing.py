@@ -45,10 +45,10 @@ class SamplingAndMixing(nn.Module):
         nn.init.constant_(points[..., 2], -1)
         self.adaptive_mixing.reset_parameters()
 
-    def forward(self, pyramid: PointPyramid, queries: Tensor, xyzr: Tensor) -> Tensor:
-        """Queries (B, N, C) at their states to (B, N, C)."""
-        sampled = pyramid.sample(self.points(queries, xyzr))
-        return self.norm(self.adaptive_mixing(queries.flatten(0, 1), sampled).view_as(queries))
+    def forward(self, pyramid: PointPyramid, queries: Tensor, points: Tensor) -> Tensor:
+        """Queries (B, N, C) and the points (B, N, G, P, 3) that each samples to (B, N, C)."""
+        mixed = self.adaptive_mixing(queries.flatten(0, 1), pyramid.sample(points))
+        return self.norm(mixed.view_as(queries))
 
     def points(self, queries: Tensor, xyzr: Tensor) -> Tensor:
         """Where queries (B, N, C) look: (B, N, G, P, 3), in units of the box's size around its centre and scale."""

@@ -24,11 +24,12 @@ class XYZRProposals(NamedTuple):
 
 
 class AdaMixerOutput(NamedTuple):
-    """A stage's output with the state of its boxes."""
+    """A stage's output with the state of its boxes and the points it sampled."""
     logits: Tensor  # (B, N, K)
     boxes: Tensor  # (B, N, 4)
     queries: Tensor  # (B, N, C)
     xyzr: Tensor  # (B, N, 4)
+    points: Tensor  # (B, N, G, P, 3), no gradient
 
 
 def xyzr_of(proposals: Proposals | StageOutput | XYZRProposals | AdaMixerOutput) -> Tensor:
