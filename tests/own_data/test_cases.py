@@ -121,7 +121,7 @@ SENTENCES = {
     'coco_xyxy': r'the boxes of train\.json in .* look like x1, y1, x2, y2, .* 10 of 12 boxes reach beyond',
     'xyxy_d2go': r'the boxes of train\.json in .* look like x1, y1, x2, y2, .* 5 of 5 boxes reach beyond',
     'cvat_for_images': r"annotations\.xml in .* is CVAT's own XML, which is not supported: export the data",
-    'duplicate_ids': r'8 errors in the data in .*, the first: annotations\.json: annotation 1: repeats the id',
+    'duplicate_ids': r'8 errors in the data in .*, the first: annotations\.json: annotation 1: has the id of an',
     'exif_label_studio': r'1 error .*images/0\.jpg \(image 1 of result\.json\): is 64 x 48 pixels, but annotated',
     'geti_same_name': r"annotations\.json in .* has 3 images called 'frame000\.png' \(ids 1, 3, 5\)",
     'same_names_two_folders': r"annotations/instances_default\.json in .* has 2 images called '0\.jpg' \(ids 1, 2\)",

@@ -209,7 +209,7 @@ def test_loops_pipes_and_dangling_links_do_not_hang(tmp_path: Path) -> None:
     raw = read_data(tmp_path)
     assert raw.splits == expected
     said = '\n'.join(raw.notes)
-    assert 'not read: pipe.json (is no regular file)' in said and 'not read: gone.json (links to nothing)' in said
+    assert 'not read: pipe.json (not a regular file)' in said and 'not read: gone.json (broken link)' in said
     with pytest.raises(UserError):
         read_data(tmp_path / 'pipe.json')
 
@@ -238,7 +238,7 @@ def test_a_split_that_is_the_whole_disk_is_refused(entry: str, tmp_path: Path) -
     path.write_text(path.read_text().replace('path: /elsewhere/data\n', '').replace('images/train', entry))
     with pytest.raises(UserError, match='a folder that contains the whole data set and more'):
         read_data(tmp_path / 'sub/mine')
-    with pytest.raises(UserError, match='is the whole disk'):
+    with pytest.raises(UserError, match='is the root of the disk'):
         scan('/')
 
 
