@@ -1,4 +1,4 @@
-"""Named numpy arrays and a header in one file, which any number of processes map into memory and share."""
+"""A file of named NumPy arrays and a header. Any number of processes can memory-map and share it."""
 from __future__ import annotations
 
 import json
@@ -19,14 +19,14 @@ _BLOCK = 2**23
 
 
 class ArrayFile(NamedTuple):
-    """The arrays are read-only and stay on disk until they are looked at; `crc` stands for the whole content."""
+    """An open file. The arrays are read-only and are loaded from disk on access; `crc` identifies the content."""
     header: dict[str, Any]
     arrays: dict[str, np.ndarray]
     crc: int
 
 
 def write_arrays(path: Path, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-    """Write the file whole or not at all: a reader sees what was there before until all of it is on disk."""
+    """Write the file atomically: readers see the old file until the new one is complete."""
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     entries = {name: (array.dtype.str, array.shape, zlib.crc32(_bytes(array))) for name, array in arrays.items()}
     text = json.dumps({'header': dict(header), 'arrays': entries}).encode()
@@ -45,10 +45,11 @@ def write_arrays(path: Path, header: Mapping[str, Any], arrays: Mapping[str, np.
 
 
 def open_arrays(path: Path, check: bool = True) -> ArrayFile | None:
-    """Map the file; None when it is missing, damaged or of another version.
+    """Map the file into memory. Returns None if it is missing, damaged or of another version.
 
     Args:
-        check: read all of it once and compare checksums; without, only the header and the size are.
+        path: the file.
+        check: read the whole file and compare checksums. If False, only the header and the size are checked.
     """
     try:
         with path.open('rb') as file:
@@ -70,7 +71,7 @@ def _open(file: Any, check: bool) -> ArrayFile:
     for name, (dtype, shape, array_crc) in content['arrays'].items():
         offset += -offset % _ALIGNMENT
         count = int(np.prod(shape))
-        # An array that reaches beyond the end of the file is a ValueError here.
+        # Raises ValueError if an array reaches beyond the end of the file.
         arrays[name] = (np.frombuffer(buffer, dtype, count, offset) if count else np.empty(0, dtype)).reshape(shape)
         if check and _crc(file, offset, arrays[name].nbytes) != array_crc:
             raise ValueError(f'{name} is damaged')
@@ -79,7 +80,7 @@ def _open(file: Any, check: bool) -> ArrayFile:
 
 
 def _crc(file: Any, offset: int, size: int) -> int:
-    """By reading, not through the map, whose pages would count as this process's memory."""
+    """CRC-32 of the content. Reads the file, since mapped pages would count as memory of this process."""
     crc = 0
     file.seek(offset)
     while size > 0 and (block := file.read(min(size, _BLOCK))):

@@ -1,4 +1,4 @@
-"""COCO as the official code reads it."""
+"""The COCO data set, filtered as the official code filters it."""
 from __future__ import annotations
 
 import contextlib
@@ -19,33 +19,34 @@ from .coco_columns import CocoColumns
 from .coco_json import full_path
 from .column_cache import read_columns
 
-with contextlib.redirect_stdout(io.StringIO()):  # onedl's mmdet prints twice that it goes without OneDL's data sets
+with contextlib.redirect_stdout(io.StringIO()):  # onedl-mmdetection prints a notice
     from mmdet.datasets import CocoDataset as MMDetCocoDataset
 
 
 @DATASETS.register_module()
 class CocoDataset(MMDetCocoDataset):
-    """Boxes of a COCO annotation file, kept as detectron2's `load_coco_json` and the official mapper keep them.
+    """Boxes of a COCO annotation file, filtered like detectron2's `load_coco_json` and the official mapper.
 
-    Crowd boxes are dropped, and those marked as `ignore`, and those whose polygons all have fewer than three points.
-    Everything else stays: boxes that reach beyond the image or are thin (the pipeline clips them and drops empty
-    ones), and images without any box, unless `filter_cfg` has `filter_empty_gt=True` or a `min_size`.
-    Masks are not loaded. Labels number the classes in the order of `metainfo.classes`, whatever the file has.
+    Dropped are crowd boxes, boxes marked as `ignore`, and boxes whose polygons all have fewer than three points.
+    Everything else is kept: thin boxes and boxes that reach beyond the image (the pipeline clips them and drops empty
+    ones), and images without boxes, unless `filter_cfg` has `filter_empty_gt=True` or a `min_size`.
+    Masks are not loaded. Labels follow the order of `metainfo.classes`, whatever the order in the file.
 
-    Files are checked when the data set is built, so a mistake shows before training: `UserError`. Annotations stay in
-    the columns of `read_columns`, which all processes share; `get_data_info` makes the dict of one image of them.
+    Files are checked when the data set is built, so that mistakes raise a `UserError` before training starts. The
+    annotations are in the columns of `read_columns`, which all processes share; `get_data_info` builds the dict of one
+    image from them.
     """
 
     _fully_initialized: bool
     _columns: CocoColumns
     _chosen: Sequence[int] | np.ndarray  # images of the columns, after filtering and `indices`
 
-    HOW_TO_GET = ("'python tools/download_coco.py' fetches COCO 2017 to data/coco (annotations, train2017, val2017); "
-                  'for other data set data_root, ann_file and data_prefix.img of the data set')
+    HOW_TO_GET = ("'sparse-rcnn download coco' fetches COCO 2017 to data/coco (annotations, train2017, val2017); "
+                  'for other data, set data_root, ann_file and data_prefix.img of the data set')
 
     @classmethod
     def _load_metainfo(cls, metainfo: Mapping | None = None) -> dict:
-        """Take a single class given as a bare string, and drop a palette that has too few colours for the classes."""
+        """Accept a single class as a plain string, and drop a palette with fewer colors than classes."""
         if metainfo and isinstance(metainfo.get('classes'), str) and not osp.isfile(metainfo['classes']):
             metainfo = {**metainfo, 'classes': (metainfo['classes'],)}
         merged = super()._load_metainfo(metainfo)
@@ -55,10 +56,11 @@ class CocoDataset(MMDetCocoDataset):
         return merged
 
     def full_init(self) -> None:
+        """Read, check and filter the annotations. Does nothing the second time."""
         if self._fully_initialized:
             return
         if self.proposal_file is not None:
-            raise UserError(f'proposal_file of the data set is not read: proposals are learned; remove '
+            raise UserError(f'proposal_file of the data set is not supported, since proposals are learned: remove '
                             f'{self.proposal_file} from the config')
         self._columns = read_columns(self.ann_file, self.test_mode, self.HOW_TO_GET, self.backend_args)
         self._match_classes(self._columns.header['categories'])
@@ -69,11 +71,11 @@ class CocoDataset(MMDetCocoDataset):
             self.get_subset_(self._indices)
 
     def load_data_list(self) -> list[dict]:
-        """The dicts of all images; nothing here needs them at once."""
+        """The dicts of all images. Only for mmdet's interface; this class does not use it."""
         return [self.get_data_info(index) for index in range(len(self))]
 
     def _filtered(self) -> Sequence[int] | np.ndarray:
-        """Apply `filter_cfg`; mmdet's own counts crowd boxes and those of other classes as ground truth."""
+        """Apply `filter_cfg`. Unlike in mmdet, crowd boxes and boxes of other classes do not count as ground truth."""
         everything = range(len(self._columns))
         if self.test_mode or not self.filter_cfg:
             return everything
@@ -84,7 +86,7 @@ class CocoDataset(MMDetCocoDataset):
         return np.flatnonzero(kept)
 
     def _labels(self, rows: slice) -> np.ndarray:
-        """Label of each of these annotations, -1 for those that are dropped."""
+        """The labels of these annotations; -1 for dropped ones."""
         labels = self._label_of[self._columns.categories[rows]]
         return np.where(self._columns.flags[rows] == 0, labels, -1)
 
@@ -94,7 +96,7 @@ class CocoDataset(MMDetCocoDataset):
 
     @force_full_init
     def get_data_info(self, idx: int) -> dict[str, Any]:
-        """One image: `img_path`, `img_id`, `height`, `width`, `instances` (boxes are x1, y1, x2, y2), `sample_idx`."""
+        """Dict of an image: `img_path`, `img_id`, `height`, `width`, `instances` (x1, y1, x2, y2), `sample_idx`."""
         columns, image = self._columns, int(self._chosen[idx])
         rows = columns.annotations(image)
         labels = self._labels(rows)
@@ -119,25 +121,25 @@ class CocoDataset(MMDetCocoDataset):
 
     @force_full_init
     def image_sizes(self) -> np.ndarray:
-        """(I, 2) width and height of every image, without its dict."""
+        """Width and height of every image, (I, 2), without building the dicts."""
         return self._columns.sizes[np.asarray(self._chosen)]
 
     @force_full_init
     def labels_in_images(self) -> np.ndarray:
-        """(P, 2) every pair of an image and a label that is in it, each pair once, in order."""
+        """All distinct pairs of an image index and a label in it, (P, 2), sorted."""
         labels = self._labels(slice(None)).astype(np.int64)
         images = np.repeat(np.arange(len(self._columns)), np.diff(self._columns.starts))
         pairs = np.unique(images[labels >= 0] * len(self.cat_ids) + labels[labels >= 0])
         images, labels = np.divmod(pairs, len(self.cat_ids))
         first, last = (np.searchsorted(images, self._chosen, side) for side in ('left', 'right'))
         counts = last - first
-        # the pairs from first to last of every image, image after image
+        # positions `first` to `last` of each image, concatenated
         places = np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
         return np.stack([np.repeat(np.arange(len(self)), counts), labels[places]], 1)
 
     @force_full_init
     def get_subset_(self, indices: int | Sequence[int]) -> None:
-        """Keep the first (or, for a negative number, the last) images only, or those of a list."""
+        """Keep only the first n images (the last n if negative), or those in a list."""
         if isinstance(indices, int):
             self._chosen = self._chosen[:indices] if indices >= 0 else self._chosen[indices:]
         else:
@@ -145,7 +147,7 @@ class CocoDataset(MMDetCocoDataset):
 
     @force_full_init
     def get_subset(self, indices: int | Sequence[int]) -> CocoDataset:
-        """A copy with these images; the annotations are not copied."""
+        """Return a copy with only these images. It shares the annotations."""
         subset = self._copy_without_annotation()
         subset.get_subset_(indices)
         return subset
@@ -155,26 +157,26 @@ class CocoDataset(MMDetCocoDataset):
         return self.data_prefix.get('img', self.data_root) or ''
 
     def _match_classes(self, categories: list[dict]) -> None:
-        """Number the classes, which must be among the file's categories."""
+        """Map categories to labels, after checking that every class is a category of the file."""
         classes = self.metainfo['classes']
         names = tuple(category['name'] for category in categories)
         path = full_path(self.ann_file)
         if sorted(classes) != sorted(set(classes) & set(names)):
             dataset = 'val_dataloader.dataset' if self.test_mode else 'train_dataloader.dataset'
             raise UserError(
-                f'the classes of the data set are not the categories of {path}: configured are {_shown(classes)}, '
+                f'the classes of the data set are not the categories of {path}: the config has {_shown(classes)}, '
                 f'the file has {_shown(names)}; set --cfg-options {dataset}.metainfo.classes="{_as_option(names)}" '
-                '(for every data set) and the number of classes of the model to match')
+                '(for every data set), and the number of classes of the model to match')
         left_out = [name for name in names if name not in classes]
         if left_out:
             MMLogger.get_current_instance().warning(
-                f'{path}: boxes of the categories {_shown(tuple(left_out))} are left out, as they are not among the '
+                f'{path}: boxes of the categories {_shown(tuple(left_out))} are skipped, since they are not among the '
                 'classes of the data set')
         ids = {category['name']: category['id'] for category in categories}
         self.cat_ids = [ids[name] for name in classes]
         self.cat2label = {category_id: label for label, category_id in enumerate(self.cat_ids)}
         self._label_of = np.array([self.cat2label.get(category['id'], -1) for category in categories])
-        # goes into checkpoints with the class names, so that predictions can be written with the file's ids
+        # saved in checkpoints with the class names, so that predictions can be written with the ids of the file
         self._metainfo['cat_ids'] = tuple(self.cat_ids)
 
     def _check_images(self, first: str) -> None:
@@ -183,15 +185,15 @@ class CocoDataset(MMDetCocoDataset):
             raise UserError(f'image folder not found: {folder}; {self.HOW_TO_GET}')
         if not fileio.isfile(osp.join(folder, first), backend_args=self.backend_args):
             raise UserError(f'{full_path(self.ann_file)} names the image {first}, which is not in the image folder '
-                            f'{folder}: set data_prefix.img of the data set to the folder that it is in')
+                            f'{folder}: set data_prefix.img of the data set to the folder that contains it')
 
 
 def _shown(names: tuple[str, ...], limit: int = 10) -> str:
-    """The number of names and the names, the tail of a long list cut off."""
+    """The number of names, and the first ones."""
     more = f', ... ({len(names) - limit} more)' if len(names) > limit else ''
     return f'{len(names)}: ' + ', '.join(names[:limit]) + more
 
 
 def _as_option(names: tuple[str, ...]) -> str:
-    """The names as a tuple that --cfg-options reads, unless there are too many for one line."""
+    """The names as a tuple for --cfg-options, or a placeholder if there are too many for one line."""
     return '(' + ''.join(f"'{name}'," for name in names) + ')' if len(names) <= 10 else "('name','name',...)"

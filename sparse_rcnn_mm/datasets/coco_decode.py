@@ -1,4 +1,4 @@
-"""From the text of a COCO annotation file to columns: typed and checked by msgspec, a slice of entries at a time."""
+"""Parses COCO JSON to columns quickly: msgspec decodes and checks types, one slice of entries at a time."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from .coco_columns import CROWD, IGNORED, INVALID, CocoColumns
 from .coco_json import entry_faults
 
 _SLICE = 20_000  # entries
-# What else a file may hold (nan, numbers as text, ids beyond 64 bits, ...) is left to the slower, more patient reader.
+# Unusual files (NaN, numbers as text, ids beyond 64 bits, ...) are left to the slower, more tolerant `read_coco_json`.
 NotPlain = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
 
 
@@ -39,17 +39,17 @@ class _Annotation(msgspec.Struct, gc=False):
 
 
 class _File(msgspec.Struct):
-    """Entries as views of the text, so that they can be decoded a slice at a time."""
+    """The lists of the file with undecoded entries, so that they can be decoded one slice at a time."""
     images: list[msgspec.Raw]
     categories: list[_Category]
     annotations: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
 
 
 def decode_columns(text: Any) -> CocoColumns:
-    """The columns of a file that is as COCO defines it; `text` is bytes, or a map of them.
+    """Parse a regular COCO file to columns. `text` is bytes or a memory map.
 
     Raises:
-        one of `NotPlain`: it is not, or not plainly. It may still be usable.
+        one of `NotPlain`: the file is invalid or unusual. `read_coco_json` may still be able to read it.
     """
     file = msgspec.json.decode(text, type=_File)
     images = [image for part in _slices(file.images, list[_Image]) for image in part]
@@ -60,7 +60,7 @@ def decode_columns(text: Any) -> CocoColumns:
 
 
 def columns_of(coco: dict) -> CocoColumns:
-    """The columns of a file that is parsed and checked already (`read_coco_json`)."""
+    """Convert the result of `read_coco_json` to columns."""
     images = [_Image(int(image['id']), image['file_name'], image['width'], image['height'])
               for image in coco['images']]
     categories = [_Category(int(category['id']), category['name']) for category in coco['categories']]
@@ -79,7 +79,7 @@ def _annotation(entry: dict) -> _Annotation:
 
 
 def _slices(entries: list[Any], kind: Any) -> Iterator[list[Any]]:
-    """Decode the views, a slice of them at a time; they are given up on the way, which frees their memory."""
+    """Decode the entries slice by slice, and drop the undecoded ones on the way to free their memory."""
     decoder = msgspec.json.Decoder(kind)
     for start in range(0, len(entries), _SLICE):
         part = entries[start:start + _SLICE]
@@ -89,7 +89,7 @@ def _slices(entries: list[Any], kind: Any) -> Iterator[list[Any]]:
 
 def _arranged(images: list[_Image], categories: list[_Category], count: int,
               slices: Iterator[list[_Annotation]]) -> CocoColumns:
-    """Check what types cannot say, and sort the images by name and the annotations by image."""
+    """Check what types cannot express, and sort the images by name and the annotations by image."""
     header = {'first_image': images[0].file_name if images else '', 'annotated': True,
               'categories': [{'id': category.id, 'name': category.name} for category in categories]}
     image_ids = np.array([image.id for image in images], dtype=np.int64)
@@ -110,7 +110,7 @@ def _arranged(images: list[_Image], categories: list[_Category], count: int,
     starts = np.zeros(len(images) + 1, np.int64)
     np.cumsum(np.bincount(image_of, minlength=len(images)), out=starts[1:])
     header['for_metric'] = bool(found.pop('for_metric').all())
-    for name in found:  # one column at a time: two copies of all would not be small
+    for name in found:  # one column at a time, to save memory
         found[name] = found[name][by_image]
     names = [image.file_name.encode('utf-8', 'surrogatepass') for image in images]
     return CocoColumns(
@@ -120,7 +120,7 @@ def _arranged(images: list[_Image], categories: list[_Category], count: int,
 
 
 def _file_order(count: int, slices: Iterator[list[_Annotation]]) -> dict[str, np.ndarray]:
-    """The columns of `count` annotations in the order of the file, filled slice by slice."""
+    """Fill the columns of `count` annotations slice by slice, in file order."""
     columns: dict[str, np.ndarray] = {
         'annotation_ids': np.empty(count, np.int64), 'image_id': np.empty(count, np.int64),
         'category_id': np.empty(count, np.int64), 'boxes': np.empty((count, 4)), 'areas': np.empty(count),
@@ -144,9 +144,9 @@ def _flags(entry: _Annotation) -> int:
 
 
 def _without_polygon(segmentation: msgspec.Raw) -> bool:
-    """Whether there are polygons and all have fewer than three points, or half a point."""
+    """Whether there are polygons, but all have fewer than three points or an odd number of coordinates."""
     text = bytes(segmentation)
-    if text[:2] == b'[[' and text[2:3] in b'-0123456789':  # the first is enough as a rule: count its commas
+    if text[:2] == b'[[' and text[2:3] in b'-0123456789':  # usually the first polygon decides: count its commas
         commas = text.count(b',', 2, text.find(b']'))
         if commas >= 5 and commas % 2:
             return False
@@ -156,7 +156,7 @@ def _without_polygon(segmentation: msgspec.Raw) -> bool:
 
 
 def _positions(known: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Where each of `ids` stands in `known`, which has no id twice."""
+    """The index of each of `ids` in `known`, which has no duplicates."""
     order = np.argsort(known, kind='stable')
     ordered = known[order]
     places = np.searchsorted(ordered, ids)

@@ -1,4 +1,4 @@
-"""Read a COCO annotation file and say in one sentence what is wrong with it."""
+"""Reads a COCO annotation file, and reports in one sentence what is wrong with it."""
 from __future__ import annotations
 
 import json
@@ -15,7 +15,7 @@ _LARGEST = 1e9  # pixels
 
 
 def full_path(path: str) -> str:
-    """The absolute path, or the address as it is when it is on another storage (s3://...)."""
+    """The absolute path. Addresses of other storage (s3://...) are returned unchanged."""
     return path if '://' in path else osp.abspath(path)
 
 
@@ -24,11 +24,13 @@ def read_coco_json(path: str, evaluated: bool, missing_hint: str, backend_args: 
 
     Args:
         path: the file, on any storage that mmengine reads.
-        evaluated: the file is ground truth for the COCO metric, which needs `area` and `iscrowd` too. A file without
-            any `annotations` list, as COCO's test sets come, is accepted then.
-        missing_hint: what to do when the file does not exist.
+        evaluated: the file is ground truth for the COCO metric, which also needs `area` and `iscrowd`. Then a file
+            without a list `annotations`, such as those of COCO's test sets, is accepted.
+        missing_hint: what to do if the file does not exist, for the message.
+        backend_args: arguments of mmengine's file backend.
+
     Raises:
-        UserError: missing, unreadable or malformed; the first entry that is wrong is named.
+        UserError: the file is missing, unreadable or malformed. The message names the first faulty entry.
     """
     path = full_path(path)
     if not fileio.isfile(path, backend_args=backend_args):
@@ -40,7 +42,7 @@ def read_coco_json(path: str, evaluated: bool, missing_hint: str, backend_args: 
     except RecursionError as error:
         raise UserError(f'annotation file {path} is not in COCO format: its brackets are nested too deeply') from error
     except UnicodeDecodeError as error:
-        raise UserError(f'annotation file {path} is not JSON but binary data') from error
+        raise UserError(f'annotation file {path} is a binary file, not JSON') from error
     if evaluated and isinstance(coco, dict) and 'images' in coco:
         coco.setdefault('annotations', [])
     _check(coco, path, evaluated)
@@ -63,9 +65,9 @@ def _check(coco: object, path: str, evaluated: bool) -> None:
 
 
 def structure_fault(coco: object) -> str:
-    """Why the file as a whole is not usable, as the rest of a sentence; empty when it is."""
+    """Why the file as a whole is unusable, as the rest of a sentence; empty if it is usable."""
     if not isinstance(coco, dict):
-        return (f'is not in COCO format: it holds a {type(coco).__name__}, '
+        return (f'is not in COCO format: it contains a {type(coco).__name__}, '
                 "not an object with the lists 'images', 'annotations' and 'categories'")
     for key in ('images', 'annotations', 'categories'):
         if not isinstance(coco.get(key), list):
@@ -78,14 +80,14 @@ def structure_fault(coco: object) -> str:
 
 
 class EntryFault(NamedTuple):
-    """Entry `position` of the list `key` is wrong; `what` is the rest of a sentence."""
+    """A fault of entry `position` of the list `key`; `what` is the rest of a sentence."""
     key: str
     position: int
     what: str
 
 
 def entry_faults(coco: dict, evaluated: bool) -> Iterator[EntryFault]:
-    """Every entry that is wrong, of a file without a `structure_fault`."""
+    """Yield all faulty entries of a file that has no `structure_fault`."""
     ids: dict[str, set] = {'categories': set(), 'images': set(), 'annotations': set()}
     checks: dict[str, Callable[[dict], str]] = {
         'categories': _category_fault,
@@ -106,7 +108,7 @@ def _entry_fault(entry: object, ids: set, fault_of: Callable[[dict], str]) -> st
     if not isinstance(entry.get('id'), int) or abs(entry['id']) >= 2 ** 53:
         return f"needs a whole number as 'id', not {entry.get('id')!r}"
     if entry['id'] in ids:
-        return 'repeats the id of an entry before it'
+        return 'has the id of an earlier entry'
     ids.add(entry['id'])
     return fault_of(entry)
 
@@ -127,7 +129,7 @@ def _image_fault(image: dict) -> str:
 def _annotation_fault(annotation: dict, image_ids: Collection, category_ids: Collection, evaluated: bool) -> str:
     for key, known in (('image_id', image_ids), ('category_id', category_ids)):
         if not isinstance(annotation.get(key), int) or annotation[key] not in known:
-            return f"has the {key} {annotation.get(key)!r}, which is none of the file's"
+            return f'has the {key} {annotation.get(key)!r}, which is not in the file'
     box = annotation.get('bbox')
     if not _is_box(box):
         return f"needs 'bbox' as [x, y, width, height] with a width and height of at least 0, not {box!r}"
@@ -145,5 +147,5 @@ def _is_box(box: object) -> bool:
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is a number of pixels: neither NaN nor infinite, nor so large that float32 cannot hold it."""
+    """Whether a value can be a number of pixels: finite, and at most 1e9."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST

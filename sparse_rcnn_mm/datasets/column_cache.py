@@ -1,4 +1,4 @@
-"""The columns of an annotation file, parsed by one process and mapped by all others; docs/large_data.md tells where."""
+"""Caches annotation files as columns: one process parses, all others map the result (see docs/large_data.md)."""
 from __future__ import annotations
 
 import hashlib
@@ -21,16 +21,17 @@ from .coco_columns import CocoColumns, open_columns
 from .coco_decode import NotPlain, columns_of, decode_columns
 from .coco_json import full_path, read_coco_json
 
-SMALL = 2**22  # bytes of JSON: below, parsing takes less time than a file is worth
-# A file system's clock ticks coarsely: what was changed just before it was read may change again at the same time.
+SMALL = 2**22  # bytes of JSON; smaller files are parsed again each time
+# File times are coarse: a file changed just before it was read may change again without getting a new time.
 _TICK = 5 * 10**9  # nanoseconds
 _Reader = Callable[[], CocoColumns]
 
 
 def read_columns(path: str, evaluated: bool, missing_hint: str, backend_args: dict | None = None) -> CocoColumns:
-    """The checked content of an annotation file; arguments and errors are those of `read_coco_json`.
+    """Read and check an annotation file. Arguments and errors are those of `read_coco_json`.
 
-    A file that is not small is parsed by the first process that asks; this and all others map what it wrote.
+    A large file is parsed only by the first process that asks, which writes the columns to a cache. All processes map
+    that cache.
     """
     path = full_path(path)
     if not fileio.isfile(path, backend_args=backend_args):
@@ -52,12 +53,12 @@ def read_columns(path: str, evaluated: bool, missing_hint: str, backend_args: di
 def _decoded(text: Any, patiently: _Reader) -> CocoColumns:
     try:
         return decode_columns(text)
-    except NotPlain:  # the slow reader takes more forms, and says what is wrong
+    except NotPlain:  # the slow reader accepts more, and reports what is wrong
         return patiently()
 
 
 def _shared(path: Path, patiently: _Reader) -> CocoColumns:
-    """Mapped from the cache of the annotation file, which is made if there is none that is whole and current."""
+    """Map the cache of the annotation file. Write it first if it is missing, damaged or outdated."""
     for place in _places(path):
         if (columns := _current(place, path)) is not None:
             return columns
@@ -73,12 +74,12 @@ def _shared(path: Path, patiently: _Reader) -> CocoColumns:
         except OSError as error:
             reason = error
     MMLogger.get_current_instance().warning(
-        f'{path}: every process parses it for itself, as its columns cannot be written: {reason}')
+        f'{path}: every process parses it separately, because the cache cannot be written: {reason}')
     return (parsed or _parsed(path, patiently))[0]
 
 
 def _places(path: Path) -> tuple[Path, Path]:
-    """Beside the annotation file, else in the user's cache folder."""
+    """The two possible cache files: beside the annotation file, and in the user's cache folder."""
     folder = Path(os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache'), 'sparse_rcnn_mm')
     name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
     return path.with_name(f'.{path.name}.columns'), folder / f'{name}.{path.name}.columns'
@@ -86,7 +87,7 @@ def _places(path: Path) -> tuple[Path, Path]:
 
 @contextmanager
 def _alone(place: Path) -> Iterator[None]:
-    """Let the other processes wait for the one that parses, where the file system has locks."""
+    """Make other processes wait for the one that parses, if the file system supports locks."""
     lock = FileLock(place.with_name(f'{place.name}.lock'))
     try:
         lock.acquire()
@@ -96,19 +97,19 @@ def _alone(place: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        Path(lock.lock_file).unlink(missing_ok=True)  # at worst another process parses at the same time
+        Path(lock.lock_file).unlink(missing_ok=True)  # at worst, another process parses too
         lock.release()
 
 
 def _current(place: Path, path: Path) -> CocoColumns | None:
-    """The columns at `place` if they are whole and of the annotation file as it is now."""
+    """The columns at `place`, if they are intact and belong to the current version of the annotation file."""
     columns = open_columns(place)
     if columns is None:
         return None
     source = columns.header.get('source', {})
     if source.get('state') == _state(path) and source['read'] - path.stat().st_ctime_ns > _TICK:
         return columns
-    # Copied, touched, or written only just now: what it holds decides.
+    # The file was copied, touched, or written just now: compare its content.
     return columns if source.get('sha256') == _sha256(path) else None
 
 
@@ -118,13 +119,13 @@ def _written(place: Path, columns: CocoColumns, source: dict[str, Any]) -> CocoC
 
 
 def _parsed(path: Path, patiently: _Reader) -> tuple[CocoColumns, dict[str, Any]]:
-    """The columns, and what tells later whether they are of the file as it is then."""
+    """The columns, and the state of the file, which later shows whether they are still current."""
     source: dict[str, Any] = {'read': time.time_ns(), 'state': _state(path)}
     source['sha256'] = _sha256(path)
     with path.open('rb') as file:
         columns = _decoded(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), patiently)
     if source['state'] != _state(path):
-        raise UserError(f'annotation file {path} was changed while it was read: start again')
+        raise UserError(f'annotation file {path} changed while it was being read: start again')
     return columns, source
 
 
@@ -137,6 +138,6 @@ def _sha256(path: Path) -> str:
 
 
 def _state(path: Path) -> list[int]:
-    """Changes with every change of the file: the change time cannot be set back, as the modification time can."""
+    """A value that changes with the file. It uses ctime, which unlike mtime cannot be set back."""
     stat = path.stat()
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]

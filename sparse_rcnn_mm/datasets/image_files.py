@@ -1,4 +1,4 @@
-"""Image files: which they are, and their size without decoding them."""
+"""Which files are images, and their size without decoding them."""
 from __future__ import annotations
 
 import os
@@ -12,36 +12,38 @@ from PIL import Image
 
 from .decoding import opened, orientation_of, pixels
 
-# For training, testing and inference.
+# The file types that training, testing and inference read.
 SUFFIXES = frozenset({'.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.webp', '.tif', '.tiff', '.gif', '.ppm',
                       '.pgm', '.pnm', '.avif', '.jp2'})
 _END = {'JPEG': b'\xff\xd9', 'MPO': b'\xff\xd9', 'PNG': b'IEND'}
-_TAIL = 4096  # bytes; some cameras write a few after the end of the image
+_TAIL = 4096  # bytes to search for the end mark: some cameras write more data after it
 
 
 class ImageSize(NamedTuple):
-    """Size in pixels, upright by the EXIF orientation as `LoadRGBImage` has it; `fault` tells why there is none."""
+    """Size in pixels after EXIF rotation, as `LoadRGBImage` gives it; or the reason why there is none in `fault`."""
     width: int = 0
     height: int = 0
     fault: str = ''
 
 
 def is_image(path: Path) -> bool:
+    """Whether the suffix is that of an image file type."""
     return path.suffix.lower() in SUFFIXES
 
 
 def image_sizes(paths: Iterable[Path], decode: bool = False) -> list[ImageSize]:
-    """`image_size` of many files, several at a time."""
+    """`image_size` of many files, in parallel threads."""
     with ThreadPoolExecutor() as pool:
         return list(pool.map(lambda path: image_size(str(path), decode), paths))
 
 
 @cache
 def image_size(path: str, decode: bool = False) -> ImageSize:
-    """Read the header; decode only what does not end as its format says, so that cut-off files are found.
+    """Read the size from the header. A file without a proper end is decoded, so that truncated files are found.
 
     Args:
-        decode: decode every file, which also finds damage in its middle.
+        path: the image file.
+        decode: decode the file in any case, which also finds damage in the middle.
     """
     try:
         with opened(path) as image:
@@ -60,15 +62,15 @@ def image_size(path: str, decode: bool = False) -> ImageSize:
 
 
 def _orientation(image: Image.Image) -> int:
-    # Pillow decodes a whole PNG to look for EXIF behind its pixels, where next to no file has it.
-    # The size of a TIFF is upright already.
+    # Pillow decodes a whole PNG to look for EXIF after the pixels, where hardly any file has it.
+    # The size of a TIFF is already upright.
     if (image.format == 'PNG' and 'exif' not in image.info) or image.format == 'TIFF':
         return 1
     return orientation_of(image)
 
 
 def _decode_strictly(path: str) -> None:
-    """Raise ValueError where data is missing in the middle of a JPEG, which Pillow fills with gray without a word."""
+    """Raise ValueError if data is missing in the middle of a JPEG, which Pillow silently fills with gray."""
     try:
         from simplejpeg import decode_jpeg
     except ImportError:

@@ -1,4 +1,4 @@
-"""A small detection data set of real scans: the handwritten digits that come with scikit-learn, scattered on images.
+"""Makes a small detection data set from real scans: scikit-learn's handwritten digits, scattered on images.
 
 The 1,797 scans of 8 x 8 pixels are the test part of "Optical Recognition of Handwritten Digits" (E. Alpaydin and
 C. Kaynak, UCI Machine Learning Repository, CC BY 4.0).
@@ -18,8 +18,8 @@ IMAGE_SIZE = 192
 SPLITS = {'train': 1000, 'val': 200}  # images
 DIGITS_PER_IMAGE = (1, 6)
 DIGIT_SIDES = (28, 90)  # longer side of the box, in pixels
-MAX_COVERED = 0.1  # of the smaller of two boxes
-INK, PAPER = (0, 100), (170, 255)  # brightness of each colour channel
+MAX_COVERED = 0.1  # largest overlap of two boxes, as a part of the smaller one
+INK, PAPER = (0, 100), (170, 255)  # brightness of each color channel
 
 Scan = tuple[int, np.ndarray]
 Box = tuple[int, int, int, int]
@@ -28,17 +28,17 @@ Box = tuple[int, int, int, int]
 def make_digits(out: str | Path, seed: int = 0) -> bool:
     """Write `{train,val}.json` and the images `{train,val}/*.jpg` below `out`; the same seed gives the same bytes.
 
-    Returns False when they were complete already, and nothing was done.
+    Returns False if all files existed already, and nothing was done.
 
     Raises:
-        UserError: scikit-learn is missing, or an annotation file of other origin would be overwritten.
+        UserError: scikit-learn is missing, or a foreign annotation file would be overwritten.
     """
     out = Path(out)
-    complete = [_is_complete(out, split, seed) for split in SPLITS]  # looks at every file before any is written
+    complete = [_is_complete(out, split, seed) for split in SPLITS]  # checks all files before writing any
     if all(complete):
         return False
     scans = _load_scans()
-    # RandomState: its streams are frozen, those of the newer Generator may change with numpy
+    # RandomState, since its random streams never change; those of Generator may change with NumPy versions.
     rng = np.random.RandomState(seed)
     order = rng.permutation(len(scans))
     first_val = len(scans) * SPLITS['train'] // sum(SPLITS.values())
@@ -54,7 +54,7 @@ def _info(seed: int) -> dict:
 
 
 def _is_complete(out: Path, split: str, seed: int) -> bool:
-    """The annotation file is written last, so it vouches for the images unless one was removed."""
+    """Whether the split exists. The annotation file is written last, so images can only be missing if removed."""
     path = out / f'{split}.json'
     if not path.exists():
         return False
@@ -70,11 +70,11 @@ def _is_complete(out: Path, split: str, seed: int) -> bool:
 
 
 def _load_scans() -> list[Scan]:
-    """(digit, (8, 8) ink between 0 and 1) of every scan."""
+    """All scans: the digit, and its ink (8, 8) between 0 and 1."""
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise UserError('the digits come with scikit-learn, which is not installed: '
+        raise UserError('the digits are part of scikit-learn, which is not installed: '
                         "install it with 'pip install scikit-learn'") from error
     data = load_digits()
     return [(int(digit), scan / 16.0) for digit, scan in zip(data.target, data.images, strict=True)]
@@ -101,7 +101,7 @@ def _write_split(out: Path, split: str, scans: list[Scan], rng: np.random.Random
 
 
 def draw_image(scans: list[Scan], rng: np.random.RandomState) -> tuple[np.ndarray, list[tuple[int, Box]]]:
-    """One image (192, 192, 3) uint8 RGB and its digits, each with its tight box (x, y, width, height)."""
+    """Draw an image (192, 192, 3) uint8 RGB. Returns it with its digits and their tight boxes (x, y, width, height)."""
     canvas = _paper(rng)
     placed: list[tuple[int, Box]] = []
     for _ in range(rng.randint(DIGITS_PER_IMAGE[0], DIGITS_PER_IMAGE[1] + 1)):
@@ -118,7 +118,7 @@ def draw_image(scans: list[Scan], rng: np.random.RandomState) -> tuple[np.ndarra
 
 
 def enlarge(scan: np.ndarray, longer_side: int) -> np.ndarray:
-    """Smooth the strokes of a scan and cut them out tightly: (height, width) opacity, every edge touched by ink."""
+    """Enlarge a scan smoothly and crop it to its ink. Returns the opacity (height, width)."""
     ink = Image.fromarray(np.pad(scan, 1).astype(np.float32))
     big = np.asarray(ink.resize((160, 160), Image.Resampling.BICUBIC))
     inked = big > 0.5
@@ -130,7 +130,7 @@ def enlarge(scan: np.ndarray, longer_side: int) -> np.ndarray:
 
 
 def _find_place(shape: tuple[int, ...], taken: list[Box], rng: np.random.RandomState) -> Box | None:
-    """A box that covers little of the others, or None after 50 tries."""
+    """Find a place that hardly overlaps the other boxes, or return None after 50 tries."""
     height, width = shape
     for _ in range(50):
         x, y = rng.randint(IMAGE_SIZE - width + 1), rng.randint(IMAGE_SIZE - height + 1)
@@ -140,18 +140,18 @@ def _find_place(shape: tuple[int, ...], taken: list[Box], rng: np.random.RandomS
 
 
 def covered(box: Box, other: Box) -> float:
-    """The part of the smaller box that lies in the other one."""
+    """The overlap of two boxes as a part of the smaller one."""
     sides = [min(box[i] + box[i + 2], other[i] + other[i + 2]) - max(box[i], other[i]) for i in (0, 1)]
     return max(sides[0], 0) * max(sides[1], 0) / min(box[2] * box[3], other[2] * other[3])
 
 
 def _colour(brightness: tuple[int, int], rng: np.random.RandomState) -> np.ndarray:
-    """A random colour (3,), each channel within `brightness`."""
+    """A random color (3,), each channel within `brightness`."""
     return rng.uniform(*brightness, 3).astype(np.float32)
 
 
 def _paper(rng: np.random.RandomState) -> np.ndarray:
-    """Paper with broad stains of shifting colour, a finer weave and some grain: (192, 192, 3) float32."""
+    """A paper texture (192, 192, 3) float32: large color stains, a finer pattern and noise."""
     canvas = _colour(PAPER, rng) + rng.uniform(-6, 6, (IMAGE_SIZE, IMAGE_SIZE, 1)).astype(np.float32)
     for cells, strength in ((3, 30), (24, 12)):
         grid = rng.randint(128 - strength, 129 + strength, (cells, cells, 3)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""An image in whatever form a caller has it, as the array that the test pipeline takes."""
+"""Converts a path, Pillow image or array to the array that the test pipeline takes."""
 from __future__ import annotations
 
 import os
@@ -16,10 +16,10 @@ ImageLike = str | os.PathLike | Image.Image | np.ndarray
 
 
 def read_image(image: ImageLike) -> np.ndarray:
-    """An image as an array (H, W, 3) uint8 in RGB order, upright.
+    """Return an image as an array (H, W, 3) uint8 in RGB order, upright.
 
     Raises:
-        UserError: the file cannot be read, or the array is no such image.
+        UserError: the file cannot be read, or the array has another shape or type.
     """
     if isinstance(image, Image.Image):
         return pixels(image)

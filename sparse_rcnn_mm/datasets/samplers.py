@@ -1,4 +1,4 @@
-"""Which images come next: batches of one orientation, and long tails of classes seen more often."""
+"""Samplers: batches of equal orientation, and oversampling of rare classes."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -16,15 +16,15 @@ from sparse_rcnn_mm.registry import DATA_SAMPLERS
 
 @DATA_SAMPLERS.register_module()
 class AspectRatioBatchSampler(MMDetAspectRatioBatchSampler):
-    """mmdet's batches, either of portraits or of other images, without making the dict of every image.
+    """Like mmdet's: each batch has only portrait images, or none. Does not build the dict of every image.
 
-    A resumed training skips the batches that were trained on: about a second for a million images.
+    On resuming, batches that were already trained on are skipped, in about a second for a million images.
     """
 
     _skipped = 0
 
     def skip(self, num_batches: int) -> None:
-        """Let the next iteration begin after `num_batches` batches of this process."""
+        """Start the next iteration over this sampler after `num_batches` batches of this process."""
         if num_batches < 0:
             raise ValueError(f'{num_batches} batches cannot be skipped')
         self._skipped = num_batches
@@ -53,11 +53,11 @@ class AspectRatioBatchSampler(MMDetAspectRatioBatchSampler):
 
 @DATA_SAMPLERS.register_module()
 class InfiniteRepeatFactorSampler(InfiniteSampler):
-    """Repeat images of rare classes: oversampling of LVIS (Gupta et al. 2019, section 4.2; arXiv 1908.03195).
+    """Repeat factor sampling: repeats images of rare classes (Gupta et al. 2019, section 4.2; arXiv 1908.03195).
 
-    A class in a fraction f of the images has the factor max(1, sqrt(threshold / f)), an image the largest of its
-    classes' (1 without any). An epoch has each image as often as its factor says, where the fraction behind the point
-    is the chance of once more; then the next epoch is drawn.
+    A class in a fraction f of the images has the repeat factor max(1, sqrt(threshold / f)). The factor of an image is
+    the largest of its classes', or 1 if it has no boxes. In an epoch, an image of factor 2.3 comes twice, and with
+    probability 0.3 a third time.
     """
 
     def __init__(self, dataset: Any, threshold: float = 0.001, seed: int | None = None) -> None:
@@ -76,9 +76,10 @@ class InfiniteRepeatFactorSampler(InfiniteSampler):
 
 @DATA_SAMPLERS.register_module()
 class InfiniteClassAwareSampler(InfiniteSampler):
-    """Every class is drawn equally often, and of a class every image (Shen et al. 2016, section 3.3; arXiv 1512.05830).
+    """Class-aware sampling: draws a class, then an image of it (Shen et al. 2016, section 3.3; arXiv 1512.05830).
 
-    Both in random order without repetition, until all have come and it starts anew. Images without a box do not come.
+    Classes, and the images of a class, come in random order; none repeats before all have come. Images without boxes
+    are never drawn.
     """
 
     def __init__(self, dataset: Any, seed: int | None = None) -> None:
@@ -88,7 +89,7 @@ class InfiniteClassAwareSampler(InfiniteSampler):
             raise UserError('InfiniteClassAwareSampler needs images with boxes, and the data set has none')
         order = np.argsort(labels, kind='stable')
         starts = np.flatnonzero(np.diff(labels[order], prepend=-1))[1:]
-        self.images_of_classes = np.split(images[order], starts)  # of classes that have some
+        self.images_of_classes = np.split(images[order], starts)  # of the classes that have images
 
     def _infinite_indices(self) -> Iterator[int]:
         generator = torch.Generator()
@@ -104,7 +105,7 @@ def _shuffled(values: np.ndarray, generator: torch.Generator) -> Iterator[int]:
 
 
 def repeat_factors(pairs: np.ndarray, images: int, threshold: float) -> np.ndarray:
-    """(I,) how often each image comes on average; `pairs` are those of `labels_in_images`."""
+    """How often each image comes per epoch on average, (I,). `pairs` comes from `labels_in_images`."""
     frequency = np.bincount(pairs[:, 1]) / images
     of_classes = np.sqrt(threshold / np.maximum(frequency, 1 / images))
     factors = np.ones(images)
@@ -113,16 +114,16 @@ def repeat_factors(pairs: np.ndarray, images: int, threshold: float) -> np.ndarr
 
 
 def labels_in_images(dataset: Any) -> np.ndarray:
-    """(P, 2) pairs of an image and a label that is in it.
+    """All pairs of an image index and a label in it, (P, 2).
 
     Raises:
-        UserError: the data set cannot tell.
+        UserError: the data set does not provide them.
     """
     if hasattr(dataset, 'labels_in_images'):
         return dataset.labels_in_images()
     if not hasattr(dataset, 'get_cat_ids'):
-        raise UserError(f'{type(dataset).__name__} does not tell which classes are in an image, which the sampler of '
-                        'train_dataloader needs: take a CocoDataset, or InfiniteSampler')
+        raise UserError(f'{type(dataset).__name__} does not provide the classes in each image, which the sampler of '
+                        'train_dataloader needs: use a CocoDataset, or InfiniteSampler')
     pairs = [(index, label) for index in range(len(dataset)) for label in sorted(set(dataset.get_cat_ids(index)))]
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
@@ -130,5 +131,5 @@ def labels_in_images(dataset: Any) -> np.ndarray:
 def _image_sizes(dataset: Any) -> np.ndarray:
     if hasattr(dataset, 'image_sizes'):
         return dataset.image_sizes()
-    infos = map(dataset.get_data_info, range(len(dataset)))  # a wrapper, such as RepeatDataset
+    infos = map(dataset.get_data_info, range(len(dataset)))  # a wrapper such as RepeatDataset
     return np.array([(info['width'], info['height']) for info in infos]).reshape(-1, 2)

@@ -1,4 +1,4 @@
-"""One look at a folder: every file below it that may be read, and what is passed over with the reason."""
+"""Lists a folder once: all files that may be read, and the skipped ones with the reason."""
 from __future__ import annotations
 
 import os
@@ -22,9 +22,9 @@ class Scan:
     """The files of a data set, in alphabetical order.
 
     Attributes:
-        root: its folder, without links and `..`.
-        files: regular files, without hidden ones.
-        chosen: those that may be annotations: all of them, or the one that was named.
+        root: the folder, with links and `..` resolved.
+        files: all regular files that are not hidden.
+        chosen: the files that may be annotations: all, or the single file that was named.
         skipped: reason -> files and folders that are not read.
     """
     root: Path
@@ -34,29 +34,30 @@ class Scan:
 
     @property
     def images(self) -> list[Path]:
+        """The image files."""
         return [path for path in self.files if is_image(path)]
 
     @property
     def skipped_lines(self) -> list[str]:
-        """What is not read, for the user."""
+        """One line for the user per reason why files are not read."""
         return [f'not read: {names_of(paths, self.root)} ({reason})' for reason, paths in self.skipped.items() if paths]
 
     def with_suffix(self, *suffixes: str) -> Iterator[Path]:
-        """The possible annotations with one of these suffixes."""
+        """The possible annotation files with one of these suffixes."""
         return (path for path in self.chosen if path.suffix.lower() in suffixes)
 
 
 def names_of(paths: Sequence[Path], root: Path) -> str:
-    """The first few paths as seen from `root`, and how many more there are."""
+    """The first few paths relative to `root`, and the number of the others."""
     more = f', ... ({len(paths) - _SHOWN} more)' if len(paths) > _SHOWN else ''
     return ', '.join(os.path.relpath(path, root) for path in paths[:_SHOWN]) + more
 
 
 def scan(path: str | os.PathLike) -> Scan:
-    """Look through a folder, or through that of an annotation file.
+    """List a folder, or the folder of an annotation file.
 
     Raises:
-        UserError: there is no such place, it is the whole disk, or our tools wrote it.
+        UserError: the path does not exist, is the root of the disk, or was written by this package.
     """
     try:
         place = Path(path).expanduser()
@@ -65,13 +66,13 @@ def scan(path: str | os.PathLike) -> Scan:
         named_file = None if place.is_dir() else place.parent.resolve() / place.name
         root = (named_file.parent if named_file else place).resolve()
     except (ValueError, RuntimeError, OSError) as error:  # a NUL byte, no such home, a loop of links
-        raise UserError(f'{str(path)!r} is no path of a folder: {error}') from error
+        raise UserError(f'{str(path)!r} is not a valid path: {error}') from error
     if named_file and not named_file.is_file():
         raise UserError(f'{named_file} is neither a folder nor a regular file')
     if named_file and root.name.lower().startswith('annotations'):
-        root = root.parent  # COCO's own layout: the images are beside the folder of the JSON files
+        root = root.parent  # COCO's layout: the image folders are beside the folder of the JSON files
     if root == root.parent:
-        raise UserError(f'{root} is the whole disk: name the folder of the data')
+        raise UserError(f'{root} is the root of the disk: name the folder of the data')
     found = Scan(root)
     _walk(root, (), found)
     if named_file:
@@ -92,8 +93,8 @@ def _walk(folder: Path, above: tuple[tuple[int, int], ...], found: Scan) -> None
         return
     if is_own_folder({entry.name for entry in entries}):
         if not above:
-            raise UserError(f'{folder} was written by sparse_rcnn_mm, whose outputs are never its input: name the '
-                            'folder of the data')
+            raise UserError(f'{folder} was written by sparse_rcnn_mm, which does not read its own outputs: name '
+                            'the folder of the data')
         found.skipped[OWN].append(folder)
         return
     here = os.stat(folder)
@@ -104,27 +105,27 @@ def _walk(folder: Path, above: tuple[tuple[int, int], ...], found: Scan) -> None
 
 
 def _take(entry: os.DirEntry[str], chain: tuple[tuple[int, int], ...], found: Scan) -> Path | None:
-    """Note a file or the reason to skip it; a folder to look through is returned.
+    """Record a file, or the reason to skip it. If the entry is a folder to list, return it.
 
-    A linked folder is passed over where it is read under its own name.
+    A link to a folder is skipped if that folder is listed anyway.
     """
     path = Path(entry.path)
     try:
         status = entry.stat()
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
-        found.skipped['links to nothing' if missing else f'cannot be read: {error.strerror}'].append(path)
+        found.skipped['broken link' if missing else f'cannot be read: {error.strerror}'].append(path)
         return None
     if stat.S_ISREG(status.st_mode):
         found.files.append(path)
     elif not stat.S_ISDIR(status.st_mode):
-        found.skipped['is no regular file'].append(path)
+        found.skipped['not a regular file'].append(path)
     elif (status.st_dev, status.st_ino) in chain:
-        found.skipped['links to a folder that it is in'].append(path)
+        found.skipped['links to one of its own parent folders'].append(path)
     elif entry.is_symlink() and path.resolve().is_relative_to(found.root):
-        found.skipped['links to a folder that is read anyway'].append(path)
+        found.skipped['links to a folder that is already read'].append(path)
     elif len(chain) > 100:
-        found.skipped['lies more than 100 folders deep'].append(path)
+        found.skipped['more than 100 folders deep'].append(path)
     else:
         return path
     return None

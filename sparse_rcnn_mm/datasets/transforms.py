@@ -1,4 +1,4 @@
-"""The official input pipeline: Pillow decodes and resizes, sizes and draws are detectron2's.
+"""The official input pipeline: decoded and resized by Pillow, with detectron2's sizes and random distributions.
 
 Source: `SparseRCNNDatasetMapper` of the official code and the detectron2 augmentations that it names. Flipping and
 applying with a probability are mmdet's `RandomFlip` and mmcv's `RandomApply`, which do the same.
@@ -20,19 +20,20 @@ from sparse_rcnn_mm.runtime.preprocessing import resize, resized_shape
 from .decoding import TooLargeError, opened, pixels
 
 
-# The second name is the one that mmdet's inferencer looks for; in this scope it means RGB by Pillow as well.
+# mmdet's inferencer looks for the second name. In this scope it is the same class: RGB, by Pillow.
 @TRANSFORMS.register_module(name=['LoadRGBImage', 'LoadImageFromFile'])
 class LoadRGBImage(BaseTransform):
-    """Decode `img_path` with Pillow, upright by its EXIF orientation: sets `img`, `img_shape`, `ori_shape`.
+    """Decode `img_path` with Pillow and rotate it by its EXIF orientation. Sets `img`, `img_shape`, `ori_shape`.
 
-    Raises `UserError` for a file that is missing or no image, and for one whose size is not the annotated
-    `height` x `width`: its boxes would lie elsewhere.
+    Raises `UserError` if the file is missing or not an image, or if its size is not the annotated `height` x `width`,
+    since the boxes would then be wrong.
     """
 
     def __init__(self, backend_args: dict | None = None) -> None:
         self.backend_args = backend_args
 
     def transform(self, results: dict) -> dict:
+        """Load the image of a results dict."""
         path = results['img_path']
         img = self._read(path)
         height, width = img.shape[:2]
@@ -56,7 +57,7 @@ class LoadRGBImage(BaseTransform):
         except TooLargeError as error:
             raise UserError(f'image {path} {error}') from error
         except Exception as error:  # Pillow's decoders raise more than OSError on broken files
-            raise UserError(f'image {path} is corrupt or in no format that Pillow reads: {error}') from error
+            raise UserError(f'image {path} is corrupt, or in a format that Pillow cannot read: {error}') from error
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(backend_args={self.backend_args})'
@@ -64,10 +65,10 @@ class LoadRGBImage(BaseTransform):
 
 @TRANSFORMS.register_module()
 class ResizeShortSide(BaseTransform):
-    """Resize the short side to one of `short_sides`, drawn uniformly, by Pillow's bilinear filter; boxes follow.
+    """Resize image and boxes so that the short side is one of `short_sides`, chosen uniformly at random.
 
-    The filter is antialiased when it shrinks, unlike OpenCV's. Sets `scale_factor` (width, height), the size ratio of
-    this resize, and `img_shape`.
+    Uses Pillow's bilinear filter, which unlike OpenCV's is antialiased when it shrinks an image. Sets `img_shape` and
+    `scale_factor`, the ratio of the sizes (width, height).
     """
 
     def __init__(self, short_sides: int | Sequence[int], max_long_side: int | None = None) -> None:
@@ -78,6 +79,7 @@ class ResizeShortSide(BaseTransform):
         return int(np.random.choice(self.short_sides))
 
     def transform(self, results: dict) -> dict:
+        """Resize the image of a results dict, and its boxes."""
         height, width = results['img'].shape[:2]
         new_height, new_width = resized_shape(height, width, self._draw(), self.max_long_side)
         if (new_height, new_width) != (height, width):
@@ -94,10 +96,10 @@ class ResizeShortSide(BaseTransform):
 
 @TRANSFORMS.register_module()
 class RandomCropRange(BaseTransform):
-    """Cut out a window whose height and width are drawn on their own from `min_side` .. `max_side`.
+    """Crop a window whose height and width are drawn independently from `min_side` to `max_side`.
 
-    detectron2's RandomCrop of type "absolute_range": a side shorter than `min_side` is kept whole. Boxes are shifted,
-    not clipped: `ClipBoxes` at the end of the pipeline does that.
+    Like detectron2's RandomCrop of type "absolute_range": a side shorter than `min_side` is kept whole. Boxes are
+    shifted but not clipped; `ClipBoxes` at the end of the pipeline clips them.
     """
 
     def __init__(self, min_side: int = 384, max_side: int = 600) -> None:
@@ -114,6 +116,7 @@ class RandomCropRange(BaseTransform):
         return top, left, crop_height, crop_width
 
     def transform(self, results: dict) -> dict:
+        """Crop the image of a results dict, and shift its boxes."""
         top, left, height, width = self._draw(*results['img'].shape[:2])
         results['img'] = results['img'][top:top + height, left:left + width]
         results['img_shape'] = (height, width)
@@ -127,15 +130,16 @@ class RandomCropRange(BaseTransform):
 
 @TRANSFORMS.register_module()
 class ClipBoxes(BaseTransform):
-    """Clip the boxes to the image, then drop those of which a side is not longer than `min_side` pixels.
+    """Clip the boxes to the image, then drop boxes with a side of at most `min_side` pixels.
 
-    The image stays when no box is left.
+    An image without remaining boxes is kept.
     """
 
     def __init__(self, min_side: float = 1e-5) -> None:
         self.min_side = min_side
 
     def transform(self, results: dict) -> dict:
+        """Clip and filter the boxes of a results dict."""
         boxes = results['gt_bboxes']
         boxes.clip_(results['img_shape'])
         keep = ((boxes.widths > self.min_side) & (boxes.heights > self.min_side)).numpy()

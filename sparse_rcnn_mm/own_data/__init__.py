@@ -1,1 +1,1 @@
-"""A folder of anybody's data: its form, its splits, its faults, and the config that trains on it."""
+"""Training on your own data: recognize the format of a folder, read it, check it, and write the config."""

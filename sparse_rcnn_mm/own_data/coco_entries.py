@@ -1,6 +1,6 @@
-"""Entries of COCO JSON as tools write them, made what COCO defines: whole ids, a box each, 0 or 1 for `iscrowd`.
+"""Normalizes COCO JSON entries as annotation tools write them: integer ids, one box each, 0 or 1 for `iscrowd`.
 
-What makes no sense stays as it is: `entry_faults` names it.
+Entries that cannot be repaired stay unchanged; `entry_faults` reports them.
 """
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WORDS: dict[Any, int] = {None: 0, '': 0, '0': 0, '1': 1, 'false': 0, 'true': 1,
 
 
 def tidy(coco: dict) -> Iterator[tuple[str, int, str]]:
-    """Tidy the entries in place; yields (list, position, what is wrong) of what `entry_faults` does not check."""
+    """Normalize the entries in place; yield (list name, position, problem) for what `entry_faults` cannot see."""
     for key, names in _KEYS.items():
         for entry in filter(_is_entry, coco[key]):
             entry.update({name: whole(entry[name]) for name in names if name in entry})
@@ -57,14 +57,14 @@ def _is_entry(entry: object) -> bool:
 
 
 def whole(value: Any) -> Any:
-    """1 for 1.0 and '1'; anything else as it is."""
+    """Convert 1.0 and '1' to the integer 1; return anything else unchanged."""
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 16:
         return int(value)
     return int(value) if isinstance(value, float) and is_number(value) and value.is_integer() else value
 
 
 def box_of(outline: Any, image: dict) -> list[float] | None:
-    """The box around polygons, or around a mask in run lengths; None where there is neither."""
+    """The bounding box of polygons or of a run-length mask; None if there is neither."""
     if isinstance(outline, list):
         numbers = [value for polygon in outline if isinstance(polygon, list) and len(polygon) % 2 == 0
                    for value in polygon]
@@ -78,7 +78,7 @@ def box_of(outline: Any, image: dict) -> list[float] | None:
 
 
 def _box_of_mask(runs: dict, image: dict) -> list[float] | None:
-    """Run lengths are as long as the picture: anything else would make pycocotools read beyond its memory."""
+    """Check that the run lengths cover exactly the image: otherwise pycocotools reads out of bounds."""
     size = runs.get('size')
     if size != [image.get('height'), image.get('width')] or not all(type(side) is int for side in size):
         return None
@@ -86,7 +86,7 @@ def _box_of_mask(runs: dict, image: dict) -> list[float] | None:
     if isinstance(counts, list) and not (all(type(count) is int and count >= 0 for count in counts)
                                          and sum(counts) == size[0] * size[1]):
         return None
-    if isinstance(counts, str) and not re.fullmatch('[0-o]+', counts):  # six bits a character, from '0' on
+    if isinstance(counts, str) and not re.fullmatch('[0-o]+', counts):  # six bits per character, starting at '0'
         return None
     try:
         coded = mask.frPyObjects(runs, *size) if isinstance(counts, list) else {**runs, 'counts': counts.encode()}
@@ -96,10 +96,10 @@ def _box_of_mask(runs: dict, image: dict) -> list[float] | None:
 
 
 def doubtful_boxes(coco: dict) -> str:
-    """Why the boxes as a whole are not x, y, width, height in pixels, as the rest of a sentence; empty if they may be.
+    """Why the boxes are probably not x, y, width, height in pixels, as the end of a sentence; empty if they look right.
 
-    A few odd boxes do not count: half of them must be smaller than a pixel, or a tenth reach beyond their images while
-    nearly all fit when read as two corners.
+    A few odd boxes are tolerated. The format is doubtful if half of the boxes are smaller than a pixel, or if a tenth
+    reach beyond their images while nearly all fit when read as x1, y1, x2, y2.
     """
     sizes = {image['id']: (image['width'], image['height']) for image in coco['images']}
     boxes = [(*annotation['bbox'], *sizes[annotation['image_id']]) for annotation in coco['annotations']
@@ -109,17 +109,17 @@ def doubtful_boxes(coco: dict) -> str:
     x, y, w, h, width, height = np.array(boxes, dtype=float).T
     small = (np.maximum(x + w, w) <= 1.001) & (np.maximum(y + h, h) <= 1.001) & (np.minimum(width, height) > 2)
     if small.mean() >= 0.5:
-        return 'are all between 0 and 1, relative to the image: COCO needs pixels'
+        return 'are between 0 and 1, relative to the image size: COCO needs pixels'
     beyond = (x + w > width + 1) | (y + h > height + 1)
     corners = (w > x) & (h > y) & (w <= width + 1) & (h <= height + 1)
     if beyond.mean() >= 0.1 and corners.mean() >= 0.95:
-        return ('look like x1, y1, x2, y2: read as x, y, width, height, as COCO has them, '
-                f'{int(beyond.sum())} of {len(beyond)} reach beyond their images')
+        return ('look like x1, y1, x2, y2, but COCO needs x, y, width, height: read that way, '
+                f'{int(beyond.sum())} of {len(beyond)} boxes reach beyond their images')
     return ''
 
 
 def same_names(coco: dict) -> Iterator[str]:
-    """What two categories in use or two images of one name are, as the rest of a sentence."""
+    """Names shared by several images or by several categories with boxes, each as the end of a sentence."""
     used = {annotation.get('category_id') for annotation in coco['annotations'] if _is_entry(annotation)
             and isinstance(annotation.get('category_id'), int)}
     categories = [(entry.get('name'), entry['id']) for entry in filter(_is_entry, coco['categories'])
@@ -133,4 +133,4 @@ def same_names(coco: dict) -> Iterator[str]:
         for name, several in ids.items():
             if len(several) > 1:
                 yield (f'has {len(several)} {what} called {name!r} (ids {", ".join(map(str, several[:5]))}): '
-                       'it cannot be told which boxes are of which')
+                       'which boxes belong to which is ambiguous')

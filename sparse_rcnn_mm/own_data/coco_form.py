@@ -1,4 +1,4 @@
-"""Data sets in COCO JSON: which files hold boxes, and where their images are."""
+"""Reads data sets in COCO JSON: finds the files with boxes, and the images that they name."""
 from __future__ import annotations
 
 import json
@@ -24,13 +24,13 @@ Change = Callable[[dict], None]
 
 
 def recognize(scan: Scan) -> list[Path]:
-    """JSON files that name the lists of COCO."""
+    """Return the JSON files with COCO's keys `images` and `annotations`."""
     return [path for path in scan.with_suffix('.json') if _names(path, b'images', b'annotations')
             and not is_lvis(path)]
 
 
 def is_lvis(path: Path) -> bool:
-    """LVIS is COCO with other keys for its images."""
+    """Whether a JSON file is in LVIS format: COCO with other keys for the images."""
     return _names(path, b'images', b'annotations', b'neg_category_ids')
 
 
@@ -42,11 +42,13 @@ def _names(path: Path, *keys: bytes) -> bool:
 
 
 def read(scan: Scan, paths: list[Path], form: str = NAME, change: Change | None = None) -> RawData:
-    """Read a data set of one JSON file a split.
+    """Read a data set with one JSON file per split.
 
     Args:
+        scan: the files of the folder.
         paths: the JSON files.
-        change: applied to the contents of each, of a form that is like COCO.
+        form: the name of the format.
+        change: converts the contents of a file in place to COCO, for formats that are close to COCO.
     """
     data = RawData(scan.root, form, {})
     images = Images(scan)
@@ -57,18 +59,18 @@ def read(scan: Scan, paths: list[Path], form: str = NAME, change: Change | None 
         if split.coco['annotations']:
             data.splits[name] = split
         else:
-            data.notes.append(f'{split.source} has no boxes and is left out')
+            data.notes.append(f'{split.source} has no boxes and is skipped')
             data.unused.update({scan.root / image['file_name']: 'its split has no boxes'
                                 for image in split.coco['images']})
     if not data.splits:
-        raise UserError(f'no JSON file in {scan.root} has any box' + (
+        raise UserError(f'no JSON file in {scan.root} has a usable box' + (
             f': {data.faults[0].where} {data.faults[0].what}' if data.faults else ''))
     data.notes += images.notes
     return data
 
 
 def read_coco_split(path: Path, root: Path, folder: Path, faults: list[Fault]) -> Split:
-    """Read one JSON file whose images are in `folder`; entries with faults are left out and added to `faults`."""
+    """Read one JSON file whose images are in `folder`. Invalid entries are skipped and added to `faults`."""
     data = RawData(root, NAME, {}, faults)
     return _read_split(path, data, lambda name: folder / name)
 
@@ -92,12 +94,12 @@ def _read_split(path: Path, data: RawData, find: Callable[[str], Path | None], c
 
 
 def _one_a_split(root: Path, paths: list[Path], unused: dict[Path, str]) -> dict[str, Path]:
-    """The file of every split: of several, `instances_*`, beside which COCO's other kinds lie."""
+    """Choose the file of each split. If there are several, `instances_*` is the one with boxes, as in COCO."""
     by_split: dict[str, list[Path]] = {}
     for path in paths:
         by_split.setdefault(split_of(Path(relative(path, root))), []).append(path)
     if len(by_split) > 1:
-        unused.update(dict.fromkeys(by_split.pop(UNSPLIT, []), 'its name tells no split: train, val or test'))
+        unused.update(dict.fromkeys(by_split.pop(UNSPLIT, []), 'its name does not contain a split: train, val or test'))
     chosen = {}
     for name, several in by_split.items():
         instances = [path for path in several if path.stem.startswith('instances')] or several
@@ -106,16 +108,16 @@ def _one_a_split(root: Path, paths: list[Path], unused: dict[Path, str]) -> dict
             raise UserError(f'{len(instances)} JSON files in {root} could hold the {name or "only"} split ({shown}): '
                             'name them by their split (train, val, test), or give one file instead of the folder')
         chosen[name] = instances[0]
-        unused.update({path: f'{relative(instances[0], root)} has the boxes of its split'
+        unused.update({path: f'{relative(instances[0], root)} is used for its split'
                        for path in several if path not in instances})
     return chosen
 
 
 def parse(path: Path) -> dict[str, Any]:
-    """The contents of a JSON file with the lists of COCO.
+    """Load a COCO JSON file.
 
     Raises:
-        UserError: it is none.
+        UserError: the file is not valid JSON, or lacks COCO's lists.
     """
     data = read_bytes(path)
     try:
@@ -130,34 +132,34 @@ def parse(path: Path) -> dict[str, Any]:
 
 
 def _locate(images: list[Any], path: Path, root: Path, find: Callable[[str], Path | None]) -> None:
-    """Set the file names relative to `root`, and sizes that are not given."""
+    """Set the file names relative to `root`, and fill in missing image sizes."""
     named = [image for image in images if isinstance(image, dict) and isinstance(image.get('file_name'), str)]
     found = [find(image['file_name']) for image in named]
     if named and not any(found):
-        raise UserError(f'the images of {path} are not below {root}: the first, {named[0]["file_name"]}, is in none of '
+        raise UserError(f'the images of {path} are not in {root}: the first, {named[0]["file_name"]}, is in none of '
                         'its folders')
     usual = Counter(place.parent for place in found if place).most_common(1)
     seen: dict[Path, Any] = {}
     for image, place in zip(named, found, strict=True):
         if place and place in seen:
-            raise UserError(f'images {seen[place]} and {image.get("id")} of {path} are both {relative(place, root)}: '
-                            'give every image one entry')
+            raise UserError(f'images {seen[place]} and {image.get("id")} of {path} are both the file '
+                            f'{relative(place, root)}: keep one entry per file')
         if place:
             seen[place] = image.get('id')
-        elif usual:  # where it is missing
+        elif usual:  # a missing image: the path where it should be, for the error message
             place = usual[0][0] / (parts_of(image['file_name']) or ['?'])[-1]
         if place:
             image['file_name'] = relative(place, root)
     unsized = [(image, place) for image, place in zip(named, found, strict=True)
                if place and not (image.get('width') or image.get('height'))]
-    image_sizes([place for _, place in unsized])  # several at a time; `image_size` finds them in its memory
+    image_sizes([place for _, place in unsized])  # in parallel; `image_size` below finds the results in its cache
     for image, place in unsized:
         size = image_size(str(place))
         image.update({} if size.fault else {'width': size.width, 'height': size.height})
 
 
 def _without_faults(coco: dict, source: str, wrong: list[tuple[str, int, str]], faults: list[Fault]) -> dict:
-    """The entries that make sense, annotations with their `source`; the others are added to `faults`."""
+    """Keep the valid entries and add `source` to each annotation; the invalid ones are added to `faults`."""
     positions: dict[str, set[int]] = {'categories': set(), 'images': set(), 'annotations': set()}
     for key, index, what in [*wrong, *entry_faults(coco, evaluated=False)]:
         positions[key].add(index)

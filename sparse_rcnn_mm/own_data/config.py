@@ -1,4 +1,4 @@
-"""A config made to train or test on a folder of one's own data."""
+"""Edits a config so that it trains or tests on a folder of your own data."""
 from __future__ import annotations
 
 import shlex
@@ -22,12 +22,12 @@ from .reading import read_data
 
 
 def set_training_data(cfg: Config, folder: str) -> None:
-    """Point a config at the data in `folder`: files, class names, and their number in every head.
+    """Point a config at the data in `folder`: the files, the class names, and `num_classes` of every head.
 
-    Writes WORK_DIR/data/{train,val}.json, and test.json where there is a test split.
+    Writes WORK_DIR/data/{train,val}.json, and test.json if there is a test split.
 
     Raises:
-        UserError: the data are in no known form, have errors, or nothing of them is left to train on.
+        UserError: the format is unknown, the data has errors, or no box is left to train on.
     """
     raw = _usable(folder)
     _keep_apart(raw, cfg.work_dir)
@@ -47,13 +47,13 @@ def set_training_data(cfg: Config, folder: str) -> None:
 
 
 def set_test_data(cfg: Config, folder: str, metadata: Metadata) -> None:
-    """Point a config at the test split of the data in `folder`, else the validation split, else all of it.
+    """Point a config at the test split in `folder`, else at its validation split, else at all of its data.
 
-    Class names and ids are those in the checkpoint, whatever the order and ids in the folder. Where training made the
-    validation split by itself, that is what is tested on. Writes WORK_DIR/test_data/SPLIT.json.
+    Class names and ids come from the checkpoint, whatever their order and ids in the folder. If training held out a
+    part of the folder for validation, only that part is tested on. Writes WORK_DIR/test_data/SPLIT.json.
 
     Raises:
-        UserError: the data are in no known form, or have none of the classes.
+        UserError: the format is unknown, or the data has none of the checkpoint's classes.
     """
     raw = _usable(folder)
     _keep_apart(raw, cfg.work_dir)
@@ -77,17 +77,17 @@ def _write(data: PreparedData, folder: Path) -> dict[str, str]:
 
 
 def _hold_out(data: PreparedData, raw: RawData, metadata: Metadata) -> None:
-    """Leave only the images on which the model was validated: the others may be those that it was trained on."""
+    """Keep only the images that training held out: the model may have been trained on the others."""
     found = find_held_out(raw, metadata.held_out)
     coco, = data.splits.values()
     if found:
-        data.said.append(f'testing on {len(found)} of the {len(coco["images"])} images: those that training held out')
+        data.said.append(f'testing on {len(found)} of the {len(coco["images"])} images, those that training held out')
         data.splits = {'val': images_of(coco, found)}
 
 
 def _keep_apart(raw: RawData, work_dir: str) -> None:
     if Path(work_dir).resolve() == raw.root:
-        raise UserError(f'the work dir {raw.root} is the folder of the data: give another one by --work-dir')
+        raise UserError(f'the work dir {raw.root} is also the data folder: choose another one with --work-dir')
 
 
 def _usable(folder: str) -> RawData:
@@ -95,7 +95,7 @@ def _usable(folder: str) -> RawData:
     errors = data_errors(raw)
     if errors:
         raise UserError(f'{len(errors)} {"error" if len(errors) == 1 else "errors"} in the data in {raw.root}, the '
-                        f"first: {errors[0]}; 'python tools/inspect_dataset.py {shlex.quote(folder)}' lists them")
+                        f"first: {errors[0]}; 'sparse-rcnn inspect {shlex.quote(folder)}' lists all")
     return raw
 
 
@@ -104,7 +104,7 @@ def _splits(paths: Mapping[str, str]) -> dict[str, str]:
 
 
 def set_dataset(cfg: Config, part: str, ann_file: str, data: PreparedData) -> None:
-    """Set one of the data sets of a config, and the file that its metric reads."""
+    """Set the data set of one part of a config (train, val or test), and the annotation file of its metric."""
     dataset = innermost_dataset(cfg[f'{part}_dataloader'].dataset)
     dataset.update(type='CocoDataset', data_root='', ann_file=ann_file, data_prefix=dict(img=str(data.root)),
                    metainfo=dict(classes=tuple(data.classes)))
@@ -118,7 +118,7 @@ def _set_num_classes(cfg: Config, number: int) -> None:
     for part in _dicts({key: value for key, value in cfg.model.items() if key != 'backbone'}):
         if 'num_classes' in part:
             part['num_classes'] = number
-    if 'num_classes' in cfg:  # the name at the top of the base file, which is written out with the config
+    if 'num_classes' in cfg:  # the variable at the top of the base config; it is saved with the config
         cfg.num_classes = number
 
 

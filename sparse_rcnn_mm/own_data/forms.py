@@ -1,4 +1,4 @@
-"""The forms of data sets that are read. A further one is a file like `voc_form.py` and a line in `FORMS`."""
+"""The supported data set formats. To add one, write a file like `voc_form.py` and add a line to `FORMS`."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -14,14 +14,14 @@ from .raw_data import RawData, relative
 
 
 class Form(NamedTuple):
-    """One way to write a data set down.
+    """A data set format.
 
     Attributes:
-        name: in messages and documents.
-        recognize: the files of this form among those of a scan.
-        read: reads them; the images are among the files of the scan.
-        files: by which files it is recognized, for documents.
-        splits: what tells the splits, for documents.
+        name: the name in messages and in the documentation.
+        recognize: returns the annotation files of this format in a scanned folder.
+        read: reads these files and finds their images in the scanned folder.
+        files: which files the format is recognized by, for the documentation.
+        splits: where the splits come from, for the documentation.
     """
     name: str
     recognize: Callable[[Scan], list[Path]]
@@ -46,33 +46,33 @@ FORMS = (
 
 
 def form_names(word: str = 'or') -> str:
-    """All names in one phrase."""
+    """The names of all formats in one phrase: 'A, B or C'."""
     *first, last = (form.name for form in FORMS)
     return f'{", ".join(first)} {word} {last}'
 
 
 def form_table() -> str:
-    """The table in docs/own_data.md."""
+    """The Markdown table of formats in docs/own_data.md."""
     rows = [f'| {form.name} | {form.files} | {form.splits} |' for form in FORMS]
     return '\n'.join(['| form | recognized by | splits from |', '|---|---|---|', *rows])
 
 
 def recognize(scan: Scan) -> tuple[Form, list[Path]]:
-    """The form of a data set, and its files.
+    """Return the format of a data set, and its annotation files.
 
     Raises:
-        UserError: there is none, or more than one.
+        UserError: no format or more than one fits.
     """
     found = [(form, paths) for form in FORMS if (paths := form.recognize(scan))]
     if len(found) > 1:
         (one, ones), (other, others) = found[:2]
         raise UserError(f'{scan.root} holds {one.name} ({relative(ones[0], scan.root)}) and {other.name} '
-                        f'({relative(others[0], scan.root)}): move away the one that is not meant, or give its file '
+                        f'({relative(others[0], scan.root)}): remove the one that you do not want, or pass one file '
                         'instead of the folder')
     if found:
         return found[0]
     if unread := other_form(scan):
-        raise UserError(f'{relative(unread[1], scan.root)} in {scan.root} is {unread[0]}, which is not read here: '
+        raise UserError(f'{relative(unread[1], scan.root)} in {scan.root} is {unread[0]}, which is not supported: '
                         f'export the data as {form_names()}')
-    raise UserError(f'{scan.root} holds {len(scan.images)} images, but no annotations in a form known here: '
+    raise UserError(f'{scan.root} holds {len(scan.images)} images, but no annotations in a supported format: '
                     f'{form_names()}; YOLO txt needs a data.yaml or classes.txt with the class names')

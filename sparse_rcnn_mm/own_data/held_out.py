@@ -1,4 +1,4 @@
-"""The images that training held out for validation, remembered by content: found again in a moved or renamed folder."""
+"""Remembers the images held out for validation by their content, so that a moved or renamed folder is no problem."""
 from __future__ import annotations
 
 import hashlib
@@ -9,11 +9,11 @@ from pathlib import Path
 
 from .raw_data import RawData
 
-_PART = 2 ** 16  # bytes at the beginning and the end of a file that are hashed, with its size
+_PART = 2 ** 16  # the hash covers the file size and this many bytes at the beginning and at the end
 
 
 def digest(path: Path) -> str:
-    """16 hexadecimal digits for the content of an image file, empty if it cannot be read."""
+    """A hash of an image file's content as 16 hexadecimal digits; empty if the file cannot be read."""
     try:
         with path.open('rb') as file:
             start = file.read(_PART)
@@ -25,15 +25,15 @@ def digest(path: Path) -> str:
 
 
 def held_out_lines(root: Path, file_names: Sequence[str]) -> list[str]:
-    """A line 'DIGEST NAME' for each image, as checkpoints keep them in `dataset_meta['held_out']`."""
+    """One line 'DIGEST NAME' per image, as stored in a checkpoint's `dataset_meta['held_out']`."""
     names = (ascii(name)[1:-1] for name in file_names)
     return [f'{one} {name}' for one, name in zip(_digests(root, file_names), names, strict=True)]
 
 
 def find_held_out(raw: RawData, held_out: Sequence[tuple[str, str]]) -> set[str]:
-    """The file names of the images of a data set that training held out.
+    """Return the file names of the images of a data set that training held out.
 
-    Images of the same names are looked at first: where all are found, the others are not read.
+    Images with the same names are hashed first. If all are found that way, the other files are not read.
     """
     wanted = {one for one, _ in held_out}
     base_names = {name.rpartition('/')[2] for _, name in held_out}

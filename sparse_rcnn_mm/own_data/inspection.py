@@ -1,6 +1,6 @@
-"""A look at a data set before training: what it holds, and what is wrong with it.
+"""Checks a data set before training.
 
-Errors make training stop, or teach something wrong; warnings may be meant so.
+Errors would stop training or teach the model something wrong. Warnings may be intended.
 """
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from sparse_rcnn_mm.datasets.image_files import image_sizes
 
 from .raw_data import Fault, RawData, Split
 
-_REACH = 1.0  # pixels that a box may reach beyond its image: tools round differently
+_REACH = 1.0  # how many pixels a box may reach beyond its image: annotation tools round differently
 _LEAKAGE = 'leakage'
-_SAME = 0.5  # pixels between two boxes of the same class that are one
+_SAME = 0.5  # two boxes of one class are duplicates if their corners differ by less than this, in pixels
 
 
 class Finding(NamedTuple):
-    """`where` names the file and line or id, `what` is the rest of the sentence; `kind` groups findings."""
+    """A problem: `where` names the file and line or id, `what` ends the sentence, `kind` groups similar findings."""
     kind: str
     where: str
     what: str
@@ -33,22 +33,23 @@ class Finding(NamedTuple):
 
 @dataclass
 class Findings:
-    """Both lists in the order of the data set."""
+    """Errors and warnings, each in the order of the data set."""
     errors: list[Finding] = field(default_factory=list)
     warnings: list[Finding] = field(default_factory=list)
 
 
 def image_faults(raw: RawData, decode: bool = False) -> list[Fault]:
-    """Images that are missing or broken, or of another size than annotated: training stops at them.
+    """Find images that are missing, broken, or of another size than annotated. Training would stop at them.
 
     Args:
-        decode: decode every image to the end instead of reading the beginning and the end of its file.
+        raw: the data set.
+        decode: decode every image completely instead of reading only the beginning and the end of its file.
     """
     return [Fault(_where(image, split), fault) for split, image, fault in _faulty_images(raw, decode)]
 
 
 def without_faulty_images(raw: RawData) -> RawData:
-    """The same data without the images of `image_faults` and their boxes."""
+    """A copy of the data without the images that `image_faults` reports, and without their boxes."""
     faulty = {(split.source, image['id']) for split, image, _ in _faulty_images(raw, decode=False)}
     splits = {}
     for name, split in raw.splits.items():
@@ -78,10 +79,11 @@ def _where(image: dict, split: Split) -> str:
 
 
 def inspect_data(raw: RawData, num_proposals: int, decode: bool = False) -> Findings:
-    """Everything that is wrong with a data set.
+    """Find all errors and warnings of a data set.
 
     Args:
-        num_proposals: of the model: more boxes in an image cannot all be found.
+        raw: the data set.
+        num_proposals: proposals of the model, which cannot find more boxes per image than that.
         decode: see `image_faults`.
     """
     same = list(_same_images(raw))
@@ -95,14 +97,15 @@ def inspect_data(raw: RawData, num_proposals: int, decode: bool = False) -> Find
 
 
 def leaked_images(raw: RawData) -> list[Finding]:
-    """Images of one split that are copies of another's: they spoil what is measured, not what is learned."""
+    """Find images of one split that are copies of images in another. They falsify evaluation, not training."""
     return [finding for finding in _same_images(raw) if finding.kind == _LEAKAGE]
 
 
 def data_errors(raw: RawData, decode: bool = False) -> list[Finding]:
-    """What training refuses: every error of an inspection but `leaked_images`, which it says.
+    """Find the errors that stop training: all except `leaked_images`, for which training only prints a warning.
 
     Args:
+        raw: the data set.
         decode: see `image_faults`.
     """
     errors = [Finding('entry', *_parts(fault)) for fault in raw.faults]
@@ -120,24 +123,24 @@ def _boxes_outside(split: Split) -> Iterator[Finding]:
     for box, image in _boxes(split):
         x, y, width, height = box['bbox']
         if width and height and (x >= image['width'] or y >= image['height'] or x + width <= 0 or y + height <= 0):
-            yield Finding('outside', box['source'], f'{_box(box, image)} is outside of the image, '
+            yield Finding('outside', box['source'], f'{_box(box, image)} is outside the image, '
                           f'{image["width"]} x {image["height"]}')
 
 
 def _box_warnings(split: Split) -> Iterator[Finding]:
-    """Boxes of no area, that reach beyond their image, or are given twice."""
+    """Boxes that have no area, reach beyond their image, or are duplicates."""
     seen: dict[tuple, str] = {}
     for box, image in _boxes(split):
         x, y, width, height = box['bbox']
         beyond = max(-x, -y, x + width - image['width'], y + height - image['height'])
         if width <= 0 or height <= 0:
-            yield Finding('no area', box['source'], f'{_box(box, image)} has no area and is left out')
+            yield Finding('no area', box['source'], f'{_box(box, image)} has no area and is skipped')
         elif _REACH < beyond and x < image['width'] and y < image['height'] and x + width > 0 and y + height > 0:
             yield Finding('beyond', box['source'],
                           f'{_box(box, image)} reaches {beyond:.1f} pixels beyond the image and is clipped')
         key = (box['image_id'], box['category_id'], *(round(value / _SAME) for value in box['bbox']))
         if key in seen:
-            yield Finding('same box', box['source'], f'{_box(box, image)} is the same as that of {seen[key]}')
+            yield Finding('same box', box['source'], f'{_box(box, image)} is a duplicate of {seen[key]}')
         seen.setdefault(key, box['source'])
 
 
@@ -158,14 +161,14 @@ def _image_findings(split: Split, num_proposals: int) -> Iterator[Finding]:
     for image in split.coco['images']:
         where = _where(image, split)
         if not counts[image['id']]:
-            yield Finding('no boxes', where, 'has no boxes and is taken as background')
+            yield Finding('no boxes', where, 'has no boxes and is used as background')
         elif counts[image['id']] > num_proposals:
             yield Finding('many boxes', where, f'has {counts[image["id"]]} boxes, more than the {num_proposals} '
                           'proposals of the model (model.rpn_head.num_proposals)')
 
 
 def _class_findings(raw: RawData) -> Iterator[Finding]:
-    """Classes that are evaluated but not trained on."""
+    """Classes that are evaluated but have no boxes in the training split."""
     counts = class_counts(raw)
     if 'train' not in raw.splits:
         return
@@ -176,7 +179,7 @@ def _class_findings(raw: RawData) -> Iterator[Finding]:
 
 
 def class_counts(raw: RawData) -> dict[str, dict[str, int]]:
-    """Class name -> split -> number of boxes, most frequent first."""
+    """Return class name -> split -> number of boxes, most frequent class first."""
     counts: dict[str, dict[str, int]] = defaultdict(dict)
     for split, part in raw.splits.items():
         names = {category['id']: category['name'] for category in part.coco['categories']}
@@ -187,7 +190,7 @@ def class_counts(raw: RawData) -> dict[str, dict[str, int]]:
 
 
 def _same_images(raw: RawData) -> Iterator[Finding]:
-    """Images given twice. Copies in two splits are an error, as AP is too good then; one file in two is meant so."""
+    """Duplicate images. Copies in two splits are an error, since AP is then too high; one file in two is a warning."""
     entries = [(name, image['file_name']) for name, split in raw.splits.items() for image in split.coco['images']]
     by_file: dict[Path, list[tuple[str, str]]] = defaultdict(list)
     for entry in entries:
@@ -207,7 +210,7 @@ def _same_images(raw: RawData) -> Iterator[Finding]:
 
 
 def _same_contents(paths: Iterable[Path]) -> Iterator[list[Path]]:
-    """Groups of files of equal bytes, single ones included; only files of equal size are read."""
+    """Group files of identical content, including groups of one. Only files of equal size are read."""
     for group in _grouped(paths, lambda path: os.path.getsize(path) if os.path.isfile(path) else str(path)):
         if len(group) == 1:
             yield group

@@ -1,7 +1,7 @@
-"""Which image a name in an annotation file means.
+"""Finds the image that a name in an annotation file refers to.
 
-The name as it is written decides. Where it is of another machine, the end of its path does. Where several images fit,
-the structure of the folders does. What then is still a tie is an error that names both.
+First the path is tried as written. If it is a path of another machine, the end of the path is compared. If several
+images fit, the folder structure decides. A remaining tie is an error that names both images.
 """
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _IMAGE_FOLDERS = {'images', 'image', 'imgs', 'img', 'jpegimages', 'pictures', 'p
 
 
 def parts_of(name: str) -> list[str]:
-    """The parts of a path of any system, without drive, `.` and `..`."""
+    """Split a Windows or POSIX path into its parts, without drive, `.` and `..`."""
     return [part for part in re.split(r'[/\\]', name) if part not in ('', '.', '..') and not part.endswith(':')]
 
 
 def without_suffix(name: str) -> str:
-    """Without the suffix of an image or XML file; a dot within a name stays."""
+    """Remove the suffix of an image or XML file; other dots in the name stay."""
     stem, suffix = os.path.splitext(name)
     return stem if suffix.lower() in SUFFIXES | {'.xml'} else name
 
 
 class Images:
-    """The images of a scan, found by names. `notes` tells what was decided."""
+    """Finds images of a scanned folder by name. `notes` lists the decisions it made."""
 
     def __init__(self, scan: Scan) -> None:
         self.root = scan.root
@@ -46,20 +46,21 @@ class Images:
         self._beside: Counter[tuple[Path, Path]] = Counter()
 
     def find(self, name: str, near: Path, split: str) -> Path | None:
-        """The image that a name means, None if there is none.
+        """Return the image that a name refers to, or None.
 
         Args:
-            name: a path, absolute or relative, of this machine or of another.
-            near: the file that names it.
-            split: of that file. Images in the folder of another split are not meant.
+            name: an absolute or relative path, of this machine or of another.
+            near: the annotation file with the name.
+            split: the split of that file. Images in the folder of another split are not considered.
+
         Raises:
-            UserError: it could be several.
+            UserError: several images fit equally well.
         """
         if not parts_of(name) or '\0' in name:
             return None
         for base in (near.parent, self.root):
             place = os.path.normpath(base / name)
-            if place in self._known or os.path.isabs(name) and is_image(Path(place)) and os.path.isfile(place):
+            if place in self._known or (os.path.isabs(name) and is_image(Path(place)) and os.path.isfile(place)):
                 return Path(place)
         wanted = parts_of(name)
         candidates = self._by_name[wanted[-1].lower()]
@@ -70,7 +71,7 @@ class Images:
         return found
 
     def of_stem(self, stem: str, near: Path, split: str) -> Path | None:
-        """The image of a name without its suffix; otherwise like `find`."""
+        """Like `find`, for a name without its suffix."""
         wanted = parts_of(stem)
         candidates = self._by_stem[wanted[-1].lower()] if wanted else []
         return self._best(candidates, wanted, near, split, stem)
@@ -98,24 +99,25 @@ class Images:
         return split_of(Path(relative(path, self.root)).parent)
 
     def without_losers(self, file_name: str) -> str:
-        """For a file in a folder that lost ties, the one in the folder that won: no mask replaces an image."""
+        """Replace a file of a folder that lost a tie by its namesake in the winning folder, so that no mask is used."""
         folder = (self.root / file_name).parent
         winner = next((winner for winner, loser in self._beside if loser == folder), folder)
         return file_name if winner == folder else relative(winner / Path(file_name).name, self.root)
 
     @property
     def notes(self) -> list[str]:
-        said = [f'images are those in {relative(winner, self.root)}, not those of the same names in '
+        """What was decided where several images fit, one sentence each."""
+        said = [f'using the images in {relative(winner, self.root)}, not those with the same names in '
                 f'{relative(loser, self.root)}' for winner, loser in self._beside]
         if self._ends:
             name, path = self._ends[0]
             said.append(f'{counted(len(self._ends), "image")} found by the end of the path, the first: {name} is '
-                        f'{relative(path, self.root)}')
+                        f'{relative(path, self.root)} here')
         return said
 
 
 def _common_end(path: Path, wanted: list[str]) -> int:
-    """How many parts at the end of both are the same; the last is."""
+    """How many path parts are equal, counted from the end. The last one is known to be equal."""
     count = 1
     for one, other in zip(path.parts[-2::-1], wanted[-2::-1], strict=False):
         if one.lower() != other.lower():
@@ -125,12 +127,12 @@ def _common_end(path: Path, wanted: list[str]) -> int:
 
 
 def _shared(path: Path, near: Path) -> int:
-    """Folders from the root that both are below."""
+    """How many parent folders both paths have in common, counted from the root."""
     return len(os.path.commonpath([path.parent, near.parent]))
 
 
 def _mirrored(path: Path, near: Path) -> int:
-    """Folders of the same names right above both: JPEGImages/site/1.jpg and Annotations/site/1.xml have one."""
+    """How many nearest parent folders have equal names: 1 for JPEGImages/site/1.jpg and Annotations/site/1.xml."""
     return _common_end(path.parent / 'x', [*near.parent.parts, 'x'])
 
 

@@ -1,4 +1,4 @@
-"""Data sets in LVIS JSON: COCO, but images are named by the end of `coco_url`, and nothing is a crowd."""
+"""Reads data sets in LVIS JSON: COCO, except that `coco_url` names the image, and that there are no crowds."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -13,15 +13,15 @@ NAME = 'LVIS JSON'
 
 
 def recognize(scan: Scan) -> list[Path]:
-    """JSON files of COCO that say of images which classes are not in them."""
+    """Return the JSON files with COCO's keys that also list the classes known to be absent from an image."""
     return [path for path in scan.with_suffix('.json') if coco_form.is_lvis(path)]
 
 
 def read(scan: Scan, paths: list[Path]) -> RawData:
-    """Read a data set of one JSON file a split."""
+    """Read a data set with one JSON file per split."""
     data = coco_form.read(scan, paths, NAME, _as_coco)
-    data.notes.append('LVIS names few absent classes of an image; the COCO metric takes every other class as absent '
-                      'too, so that AP is lower than by the rules of LVIS')
+    data.notes.append('LVIS annotates only some classes of each image; the COCO metric counts detections of the others '
+                      'as false, so AP is lower than by the rules of LVIS')
     return data
 
 

@@ -1,4 +1,4 @@
-"""Data sets in the CSV files of Open Images: a row a box, relative to the image; names of classes in a second file."""
+"""Reads Open Images CSV: one row per box, relative to the image size, and the class names in a second file."""
 from __future__ import annotations
 
 import csv
@@ -19,13 +19,13 @@ _COLUMNS = {'ImageID', 'LabelName', 'XMin', 'XMax', 'YMin', 'YMax'}
 
 
 def recognize(scan: Scan) -> list[Path]:
-    """CSV files with the columns of boxes."""
+    """Return the CSV files with the box columns of Open Images."""
     return [path for path in scan.with_suffix('.csv')
             if set(read_bytes(path)[:2000].partition(b'\n')[0].decode('latin-1').strip('ï»¿\r').split(',')) >= _COLUMNS]
 
 
 def read(scan: Scan, paths: list[Path]) -> RawData:
-    """Read a data set of one CSV file a split."""
+    """Read a data set with one CSV file per split."""
     data = RawData(scan.root, NAME, {})
     by_split: dict[str, Path] = {}
     for path in paths:
@@ -46,13 +46,13 @@ def read(scan: Scan, paths: list[Path]) -> RawData:
 
 
 def _class_names(scan: Scan, data: RawData) -> dict[str, str]:
-    """Label -> name, from the files of two columns whose first is a label such as /m/01g317."""
+    """Read label -> class name from the files with two columns, of which the first is a label such as /m/01g317."""
     words: dict[str, str] = {}
     for path in scan.files:
         if path.suffix.lower() == '.csv' and read_bytes(path)[:6].lstrip(b'\xef\xbb\xbf').startswith(b'/m/'):
             for row in _rows(path, data.notes):
                 if len(row) == 2 and words.setdefault(row[0], row[1]) != row[1]:
-                    raise UserError(f'the label {row[0]} is {words[row[0]]} and, by {path}, {row[1]}: keep one')
+                    raise UserError(f'the label {row[0]} is {words[row[0]]}, but {row[1]} in {path}: keep one')
             data.used.add(path)
     twice = [name for name in words.values() if list(words.values()).count(name) > 1] if len(words) < 2000 else []
     if twice:
@@ -81,8 +81,8 @@ def _records(path: Path, split: str, images: Images, words: dict[str, str], data
     data.used.add(path)
     found = {name: images.of_stem(name, path, split) for name in boxes}
     if not any(found.values()):
-        raise UserError(f'the images of {path} are not below {data.root}: the first is {next(iter(found), "none")}')
-    image_sizes([place for place in found.values() if place])  # several at a time
+        raise UserError(f'the images of {path} are not in {data.root}: the first is {next(iter(found), "none")}')
+    image_sizes([place for place in found.values() if place])  # reads many files in parallel and caches the sizes
     return [record for name, place in found.items() if (record := _record(name, place, path, boxes[name], words, data))]
 
 
@@ -108,9 +108,9 @@ def _box(entry: dict[str, str], size: tuple[int, int], words: dict[str, str], wh
     try:
         x1, x2, y1, y2 = (float(entry[key]) for key in ('XMin', 'XMax', 'YMin', 'YMax'))
     except ValueError as error:
-        raise ValueError(f'is no box ({error})') from error
+        raise ValueError(f'is not a valid box ({error})') from error
     if not (0 <= x1 <= x2 <= 1.001 and 0 <= y1 <= y2 <= 1.001):
-        raise ValueError(f'is no box: {x1}, {x2}, {y1}, {y2} are not between 0 and 1 in this order')
+        raise ValueError(f'is not a valid box: {x1}, {x2}, {y1}, {y2} are not ordered pairs between 0 and 1')
     name = words.get(entry['LabelName'], entry['LabelName'])
     if fault := name_fault(name):
         raise ValueError(f'has a class name that {fault}')

@@ -1,4 +1,4 @@
-"""Forms that are known by name but not read: a sentence that says so is better than 'no annotations'."""
+"""Formats that are recognized but not supported, so that the error can name them."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from .text import read_bytes
 
 
 class OtherForm(NamedTuple):
-    """A file with `suffix` that has all of `words` in it is of this form."""
+    """A format with a name; a file is in it if it has the `suffix` and contains all of `words`."""
     name: str
     suffix: str
     words: tuple[bytes, ...]
@@ -28,7 +28,7 @@ OTHER_FORMS = (
 
 
 def other_form(scan: Scan) -> tuple[str, Path] | None:
-    """The first file of such a form, and the form's name."""
+    """Return the name of the format and the first file in it, or None."""
     for path in scan.with_suffix('.json', '.xml'):
         data = read_bytes(path)
         for form in OTHER_FORMS:

@@ -1,4 +1,4 @@
-"""What a data set holds, as tables of text."""
+"""Summarizes a data set as text tables."""
 from __future__ import annotations
 
 from collections import Counter
@@ -14,18 +14,18 @@ from sparse_rcnn_mm.datasets.transforms import resized_shape
 from .inspection import class_counts
 from .raw_data import RawData
 
-_BAR = 30  # characters of the longest bar
-_CLASSES = 40  # shown
+_BAR = 30  # length of the longest bar, in characters
+_CLASSES = 40  # how many classes are shown
 
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What of a config bears on the data.
+    """The settings of a config that matter for the data.
 
     Attributes:
-        train_sides: smallest and largest short side that training resizes to; None where it does not.
-        test_side: that of testing.
-        max_long_side: limit of the long side.
+        train_sides: smallest and largest short side that training resizes to; None if it does not resize.
+        test_side: the short side in testing.
+        max_long_side: the limit of the long side.
     """
     num_proposals: int
     strides: tuple[int, ...]
@@ -36,6 +36,7 @@ class ModelSettings:
 
     @classmethod
     def of(cls, cfg: Config) -> ModelSettings:
+        """Read the settings from a config."""
         extractor = cfg.model.roi_head.get('roi_extractor', {})
         train, test = (_resize(cfg[f'{part}_dataloader'].dataset) for part in ('train', 'test'))
         sides, test_sides = (_sides(resize) for resize in (train, test))
@@ -60,7 +61,7 @@ def _sides(resize: Mapping[str, Any]) -> Sequence[int]:
 
 
 def overview(raw: RawData, settings: ModelSettings) -> str:
-    """Counts, classes, and box sizes against the levels of the feature pyramid."""
+    """Return the tables: counts, classes, and which level of the feature pyramid each box size falls on."""
     return '\n\n'.join([_counts(raw), _classes(raw), _sizes(raw, settings)])
 
 
@@ -94,13 +95,13 @@ def _classes(raw: RawData) -> str:
 
 
 def _sizes(raw: RawData, settings: ModelSettings) -> str:
-    """Shares of the boxes of the first split by the level that they are pooled from, at each resize."""
+    """For each resizing, the share of the first split's boxes that is pooled from each pyramid level."""
     split = next(iter(raw.splits.values()))
     images = {image['id']: image for image in split.coco['images']}
     boxes = [box for box in split.coco['annotations'] if min(box['bbox'][2:]) > 0]
     sides = np.array([box['bbox'][2:] for box in boxes], dtype=float).reshape(-1, 2)
     owners = [images[box['image_id']] for box in boxes]
-    lines = ['size of a box (root of its area) and its level of the feature pyramid, after resizing the short side']
+    lines = ['size of a box (root of its area) and its level in the feature pyramid, after resizing the short side']
     header = f'{"":24}' + ''.join(f'{f"stride {stride}":>11}' for stride in settings.strides)
     lines.append(f'{header}{"median":>10}{"side < 4 px":>14}')
     for label, side in _resizes(settings).items():

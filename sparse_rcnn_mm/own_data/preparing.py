@@ -1,7 +1,7 @@
-"""From `RawData` to COCO files that `CocoDataset` reads.
+"""Converts `RawData` to COCO files for `CocoDataset`.
 
-`prepare` makes data fit for training: classes that are in use, a training and a validation split, ids that the COCO
-metric can work with.
+`prepare` makes the data fit for training: it drops classes without boxes, makes a validation split if there is none,
+and sets ids that the COCO metric can work with.
 """
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sparse_rcnn_mm.own_outputs import INFO
 
 from .raw_data import UNSPLIT, RawData, Split, counted
 
-SEED = 0  # of the split that is made where the data have none
+SEED = 0  # for choosing the validation images if the data has no validation split
 VAL_SHARE = 0.2
 
 
@@ -29,9 +29,9 @@ class PreparedData:
     Attributes:
         root: the folder that file names are relative to.
         classes: name -> category id, in the order of the labels.
-        splits: COCO dicts; `train` and `val`, and `test` where there is one.
-        said: what was recognised and decided, in lines for the user.
-        held_out: the file names of the validation split, where it was taken from the training images here.
+        splits: COCO dicts: `train`, `val`, and `test` if there is one.
+        said: what was recognized and decided, one line each, to be shown to the user.
+        held_out: the file names of the validation split, if it was taken from the training images here.
     """
     root: Path
     classes: dict[str, int]
@@ -40,12 +40,12 @@ class PreparedData:
     held_out: list[str] = field(default_factory=list)
 
     def write(self, folder: Path) -> dict[str, str]:
-        """Write FOLDER/SPLIT.json for every split; returns their absolute paths."""
+        """Write FOLDER/SPLIT.json for every split, and return the absolute paths."""
         folder.mkdir(parents=True, exist_ok=True)
         paths = {}
         for name, coco in self.splits.items():
             paths[name] = str((folder / f'{name}.json').absolute())
-            # Several processes may write the same: each renames a file of its own.
+            # Several processes may write the same file at once: each writes its own and renames it.
             own = Path(f'{paths[name]}.{os.getpid()}')
             own.write_text(json.dumps({'info': INFO, **coco}))
             own.replace(paths[name])
@@ -56,24 +56,26 @@ def prepare(raw: RawData, classes: Mapping[str, int] | None = None, split: bool 
     """Make data fit for training.
 
     Args:
-        classes: those of a trained model, name -> category id; without, the ones that have a box in any split.
-        split: take a validation split from the training images, by `SEED`, where there is none.
+        raw: the data set as it was read.
+        classes: name -> category id of a trained model. By default, all classes that have a box in any split.
+        split: take a validation split from the training images, by `SEED`, if there is none.
+
     Raises:
-        UserError: there are too few images to split, or no box is of `classes`.
+        UserError: there are too few images to split, or no box belongs to `classes`.
     """
     said = [f'{raw.root}: {raw.form}; ' + '; '.join(
         f'{name or "no splits"}: {part.source} ({part.counts})' for name, part in raw.splits.items())]
     said += raw.notes
     kept, without_area = _without_area(raw.splits)
     if without_area:
-        said.append(f'{counted(without_area, "box")} of no area left out')
+        said.append(f'{counted(without_area, "box")} without area skipped')
     found = _used_classes(kept)
     unused = [name for part in kept.values() for name in map(_name, part['categories']) if name not in found]
     alike = Counter(name.lower() for name in found)
     if several := [name for name in found if alike[name.lower()] > 1]:
-        said.append(f'classes that differ in capital letters only are kept apart: {_listed(several)}')
+        said.append(f'classes whose names differ only in case are kept separate: {_listed(several)}')
     if unused and classes is None:
-        said.append(f'categories without any box are left out: {_listed(list(dict.fromkeys(unused)))}')
+        said.append(f'categories without boxes are dropped: {_listed(list(dict.fromkeys(unused)))}')
     if classes is not None:
         found = _known_classes(found, classes, raw.root, said)
     said.append(f'{len(found)} {"class" if len(found) == 1 else "classes"}: {_listed(list(found))}')
@@ -84,10 +86,10 @@ def prepare(raw: RawData, classes: Mapping[str, int] | None = None, split: bool 
 
 
 def check_left(data: PreparedData) -> None:
-    """Say what is left of every split after the filters of `CocoDataset`, by class, and what they drop.
+    """Report how many boxes of each split and class remain after the filters of `CocoDataset`, and what they drop.
 
     Raises:
-        UserError: nothing is left of a split.
+        UserError: a split has no box left.
     """
     names = {category_id: name for name, category_id in data.classes.items()}
     for split, coco in data.splits.items():
@@ -103,7 +105,7 @@ def check_left(data: PreparedData) -> None:
 
 
 def dropped_as(box: dict) -> str:
-    """Why `CocoDataset` does not train on an annotation; empty if it does."""
+    """The reason why `CocoDataset` does not train on an annotation; empty if it does."""
     outline = box.get('segmentation')
     if box.get('iscrowd'):
         return 'crowd or difficult'
@@ -111,7 +113,7 @@ def dropped_as(box: dict) -> str:
         return 'marked as ignore'
     if outline and isinstance(outline, list) and all(
             isinstance(polygon, list) and (len(polygon) < 6 or len(polygon) % 2) for polygon in outline):
-        return 'outlines of less than three points'
+        return 'outlines of fewer than three points'
     return ''
 
 
@@ -124,7 +126,7 @@ def _listed(names: list[str], limit: int = 20) -> str:
 
 
 def _without_area(splits: dict[str, Split]) -> tuple[dict[str, dict], int]:
-    """Copies without boxes that have no area, and how many there were."""
+    """Return copies of the splits without boxes of zero area, and the number of those boxes."""
     kept, count = {}, 0
     for name, part in splits.items():
         boxes = [box for box in part.coco['annotations'] if min(box['bbox'][2:]) > 0]
@@ -134,7 +136,7 @@ def _without_area(splits: dict[str, Split]) -> tuple[dict[str, dict], int]:
 
 
 def _used_classes(splits: dict[str, dict]) -> dict[str, int]:
-    """Name -> category id of all categories with a box; splits that disagree about an id follow the first."""
+    """Name -> category id of all categories with a box. If splits disagree about an id, the first split decides."""
     classes: dict[str, int] = {}
     for part in splits.values():
         used = {box['category_id'] for box in part['annotations']}
@@ -147,15 +149,15 @@ def _used_classes(splits: dict[str, dict]) -> dict[str, int]:
 
 def _known_classes(found: dict[str, int], classes: Mapping[str, int], root: Path, said: list[str]) -> dict[str, int]:
     if not set(found) & set(classes):
-        raise UserError(f'the boxes in {root} are of {_listed(list(found))}; none is of the classes of the model: '
+        raise UserError(f'the boxes in {root} are of the classes {_listed(list(found))}; the model knows only '
                         f'{_listed(list(classes))}')
     if unknown := [name for name in found if name not in classes]:
-        said.append(f'boxes of classes that the model does not know are left out: {_listed(unknown)}')
+        said.append(f'boxes of classes that the model does not know are skipped: {_listed(unknown)}')
     return dict(classes)
 
 
 def _with_ids(part: dict, classes: dict[str, int]) -> dict:
-    """With the categories of `classes`, and annotation ids from 1: the COCO metric takes 0 for "not matched"."""
+    """Set the categories to `classes`, and number annotations from 1: to the COCO metric, 0 means "not matched"."""
     names = {category['id']: category['name'] for category in part['categories']}
     boxes = [{**box, 'category_id': classes[names[box['category_id']]], 'area': box.get('area') or _area(box),
               'iscrowd': int(box.get('iscrowd') or 0)}
@@ -171,7 +173,7 @@ def _area(box: dict) -> float:
 
 
 def _split(data: PreparedData) -> None:
-    """Have a training and a validation split, and say how."""
+    """Make sure that there is a training and a validation split, and note how they were made."""
     splits = data.splits
     if UNSPLIT in splits:
         splits['train'] = splits.pop(UNSPLIT)
@@ -183,21 +185,21 @@ def _split(data: PreparedData) -> None:
     if 'val' not in splits:
         names = sorted(image['file_name'] for image in splits['train']['images'])
         if len(names) < 2:
-            raise UserError(f'{data.root} has one image only: training and validation need one each at least')
+            raise UserError(f'{data.root} has only one image: training and validation need at least one each')
         random.Random(SEED).shuffle(names)
         data.held_out = sorted(names[:max(round(len(names) * VAL_SHARE), 1)])
-        data.said.append(f'no validation split: {len(data.held_out)} of the {len(names)} images are taken for it, by '
-                         f'seed {SEED}')
+        data.said.append(f'no validation split: {len(data.held_out)} of the {len(names)} images are held out for it '
+                         f'by seed {SEED}')
         splits['val'] = images_of(splits['train'], set(data.held_out))
         splits['train'] = images_of(splits['train'], set(names) - set(data.held_out))
     train, val = ({image['file_name'] for image in splits[name]['images']} for name in ('train', 'val'))
     if train & val:
-        data.said.append(f'{len(train & val)} of the {len(val)} validation images are training images: AP will tell '
-                         'little about other images')
+        data.said.append(f'{len(train & val)} of the {len(val)} validation images are also training images: the AP '
+                         'will say little about new images')
 
 
 def images_of(coco: dict, file_names: set[str]) -> dict:
-    """The part of a COCO dict that is about some of its images."""
+    """Restrict a COCO dict to some of its images."""
     images = [image for image in coco['images'] if image['file_name'] in file_names]
     ids = {image['id'] for image in images}
     return {**coco, 'images': images, 'annotations': [box for box in coco['annotations'] if box['image_id'] in ids]}

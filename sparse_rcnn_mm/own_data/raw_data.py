@@ -1,4 +1,4 @@
-"""What the readers of all forms hand over: COCO dicts of what the files hold, and what is wrong with them."""
+"""The common result of all readers: the annotations as COCO dicts, and the faults found in the files."""
 from __future__ import annotations
 
 import os
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from sparse_rcnn_mm.errors import UserError
 
-UNSPLIT = ''  # the name of the split of data that has none
+UNSPLIT = ''  # the split name of data without splits
 SPLIT_WORDS = {
     'train': 'train', 'training': 'train', 'trainval': 'train',
     'val': 'val', 'valid': 'val', 'validation': 'val', 'minival': 'val', 'eval': 'val', 'evaluation': 'val',
@@ -20,39 +20,41 @@ SPLIT_WORDS = {
 
 @dataclass(frozen=True)
 class Fault:
-    """An entry that cannot be used: `where` names the file and line or id, `what` is the rest of the sentence."""
+    """An unusable entry: `where` names the file and line or id, `what` is the rest of the sentence."""
     where: str
     what: str
 
 
 @dataclass
 class Split:
-    """Annotations of one split.
+    """The annotations of one split.
 
     Attributes:
-        source: the file or folder it was read from, relative to the data set's.
+        source: the file or folder that it was read from, relative to the data set's folder.
         coco: `images` with `file_name` relative to the data set's folder, `annotations` with a `source` that names
-            the file and line or id, `categories`. Entries with faults are left out.
+            the file and line or id, `categories`. Invalid entries are left out.
     """
     source: str
     coco: dict
 
     @property
     def counts(self) -> str:
+        """The numbers of images and boxes, for messages."""
         return f'{len(self.coco["images"])} images, {len(self.coco["annotations"])} boxes'
 
 
 @dataclass
 class RawData:
-    """A data set as it lies on the disk: nothing is corrected or left out, but for entries that make no sense.
+    """A data set as it is on disk: nothing is corrected, and only unusable entries are left out.
 
     Attributes:
-        form: the name of one of `FORMS`.
-        splits: by the names train, val, test; or one of the name `UNSPLIT`.
-        faults: entries that make no sense.
-        notes: what else a user should know, a sentence each.
-        used: annotation files that were read, and images with faults. Those of the splits count as used anyway.
-        unused: why a file was not used, where the reader knows.
+        root: the folder of the data set.
+        form: the name of its format, one of `FORMS`.
+        splits: the splits named train, val and test, or a single one named `UNSPLIT`.
+        faults: the unusable entries.
+        notes: other things that the user should know, one sentence each.
+        used: annotation files that were read, and images with faults. Images of the splits need not be listed.
+        unused: for files that were not used, the reason where it is known.
     """
     root: Path
     form: str
@@ -64,9 +66,9 @@ class RawData:
 
 
 def split_of(path: Path) -> str:
-    """The split of a path by the words in its name, else in its folders: 'instances_val2017.json' is val.
+    """Derive the split from the words in a file name, else in its folders: 'instances_val2017.json' is val.
 
-    For the path of an annotation file, a list or a folder. The name of an image tells no split.
+    Use it for annotation files, lists and folders. The name of an image says nothing about its split.
     """
     for part in (path.stem, *reversed(path.parts[:-1])):
         names = {SPLIT_WORDS[word] for word in re.split(r'[^a-z]+', part.lower()) if word in SPLIT_WORDS}
@@ -76,13 +78,13 @@ def split_of(path: Path) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """'1 box', '2 boxes'."""
+    """Join a number and a noun in singular or plural: '1 box', '2 boxes'."""
     plural = f'{noun}es' if noun.endswith(('x', 's')) else f'{noun}s'
     return f'{number} {noun if number == 1 else plural}'
 
 
 class Box(NamedTuple):
-    """A box as x1, y1, x2, y2 in pixels; `source` names the file and line or object; `ignored` as COCO's crowds are."""
+    """A box as x1, y1, x2, y2 in pixels. `source` names the file and line; `ignored` boxes are treated like crowds."""
     name: str
     corners: tuple[float, float, float, float]
     source: str
@@ -90,7 +92,7 @@ class Box(NamedTuple):
 
 
 class Record(NamedTuple):
-    """An image, `file_name` relative to the data set's folder, with its boxes."""
+    """An image and its boxes. `file_name` is relative to the data set's folder."""
     file_name: str
     width: int
     height: int
@@ -98,7 +100,7 @@ class Record(NamedTuple):
 
 
 def coco_of(records: list[Record], category_ids: dict[str, int]) -> dict:
-    """The same as a COCO dict; ids of images and annotations count from 1."""
+    """Convert records to a COCO dict. Image and annotation ids count from 1."""
     coco: dict[str, list[dict]] = {'images': [], 'annotations': [], 'categories': [
         {'id': category_id, 'name': name} for name, category_id in category_ids.items()]}
     for image_id, (file_name, width, height, boxes) in enumerate(records, start=1):
@@ -117,12 +119,12 @@ def coco_of(records: list[Record], category_ids: dict[str, int]) -> dict:
 
 
 def relative(path: Path, root: Path) -> str:
-    """The path as seen from `root`, with slashes."""
+    """The path relative to `root`, with forward slashes."""
     return Path(os.path.relpath(path, root)).as_posix()
 
 
 def import_globox() -> ModuleType:
-    """The library that reads Pascal VOC and YOLO; imported where it is needed, as COCO data do without."""
+    """Import globox, which reads Pascal VOC and YOLO. COCO data does not need it, so it is optional."""
     try:
         import globox
     except ImportError as error:

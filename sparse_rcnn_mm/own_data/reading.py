@@ -1,4 +1,4 @@
-"""From a folder in any of the forms to `RawData`, with an account of every file that was not used."""
+"""Reads a folder in any supported format to `RawData`, and lists every file that was not used."""
 from __future__ import annotations
 
 import os
@@ -15,12 +15,13 @@ from .yolo_form import is_label_file
 
 
 def read_data(path: str | os.PathLike) -> RawData:
-    """Read a data set in one of `FORMS`.
+    """Read a data set in one of the supported formats (`FORMS`).
 
     Args:
-        path: its folder; or one annotation file: COCO or LVIS JSON, the YAML file of YOLO data, ...
+        path: the folder, or one annotation file: COCO or LVIS JSON, the YAML file of YOLO data, ...
+
     Raises:
-        UserError: there is nothing of these, it could be read in two ways, or it cannot be read at all.
+        UserError: no format or more than one fits, or the files cannot be read.
     """
     found = scan(path)
     form, files = recognize(found)
@@ -35,14 +36,14 @@ def read_data(path: str | os.PathLike) -> RawData:
 
 
 def _leave_out_unsplit(data: RawData) -> None:
-    """Images of no split beside a training split are not guessed to be of one."""
+    """Leave out images without a split if the others have one: their split is not guessed."""
     if UNSPLIT in data.splits and 'train' in data.splits:
         for image in data.splits.pop(UNSPLIT).coco['images']:
-            data.unused[data.root / image['file_name']] = 'neither a list nor a folder tells their split'
+            data.unused[data.root / image['file_name']] = 'no list and no folder says which split they are in'
 
 
 def _account(data: RawData, found: Scan) -> list[str]:
-    """A line for every kind and reason of files that are not used."""
+    """One line for each kind of unused files and each reason."""
     used = data.used | {data.root / image['file_name'] for split in data.splits.values()
                         for image in split.coco['images']}
     unused: dict[tuple[str, str], list[Path]] = defaultdict(list)
@@ -54,8 +55,8 @@ def _account(data: RawData, found: Scan) -> list[str]:
     return lines + found.skipped_lines
 
 
-_GENERAL = {'image': 'no annotation is about them', 'JSON file': 'not in this form', 'XML file': 'not in this form',
-            'CSV file': 'not in this form', 'label file': 'of no image in use'}
+_GENERAL = {'image': 'no annotation names them', 'JSON file': 'another format', 'XML file': 'another format',
+            'CSV file': 'another format', 'label file': 'of no image in use'}
 
 
 def _kind(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The data of a folder or config, inspected and drawn."""
+"""The report of `sparse-rcnn inspect`: what is wrong with the data, and a page of training pictures."""
 from __future__ import annotations
 
 from collections import defaultdict
@@ -20,10 +20,10 @@ from .raw_data import RawData
 
 
 def data_of(cfg: Config) -> RawData:
-    """The training and validation data that a config names.
+    """Read the training and validation data of a config.
 
     Raises:
-        UserError: a file is missing or not in COCO form at all.
+        UserError: a file is missing or is not COCO JSON.
     """
     places = {}
     for part in ('train', 'val'):
@@ -39,7 +39,7 @@ def data_of(cfg: Config) -> RawData:
 
 
 def draw(raw: RawData, cfg: Config, folder: Path, count: int) -> Image.Image:
-    """A page of training pictures after the config's augmentation; writes the annotations it needs to `folder`."""
+    """Draw a page of training images after the config's augmentation. Temporary annotations go to `folder`."""
     data = prepare(without_faulty_images(raw), split=False)
     name = next(iter(data.splits))
     data.splits = {name or 'all': data.splits[name]}
@@ -50,7 +50,7 @@ def draw(raw: RawData, cfg: Config, folder: Path, count: int) -> Image.Image:
 
 
 def report(found: Findings, most: int | None = None) -> str:
-    """Errors, then warnings; of each kind at most `most`."""
+    """List errors, then warnings, with at most `most` of each kind."""
     return '\n\n'.join(f'{len(findings)} {name}{"" if len(findings) == 1 else "s"}' + _listed(findings, most)
                        for name, findings in (('error', found.errors), ('warning', found.warnings)))
 

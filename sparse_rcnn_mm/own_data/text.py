@@ -1,4 +1,4 @@
-"""Text files as they come: with byte order marks, in UTF-16, in GBK or Latin-1."""
+"""Reads text files in unknown encodings: with byte order marks, in UTF-8, UTF-16, GBK or Latin-1."""
 from __future__ import annotations
 
 import codecs
@@ -9,17 +9,17 @@ from sparse_rcnn_mm.errors import UserError
 
 _MARKS = {codecs.BOM_UTF8: 'utf-8-sig', codecs.BOM_UTF16_LE: 'utf-16', codecs.BOM_UTF16_BE: 'utf-16'}
 _BARE_UTF16 = {b'<\0': 'utf-16-le', b'\0<': 'utf-16-be'}  # XML without a byte order mark
-_SUPERSETS = {'gb2312': 'gb18030', 'gbk': 'gb18030', 'iso8859-1': 'cp1252'}  # what writes the one often means the other
+_SUPERSETS = {'gb2312': 'gb18030', 'gbk': 'gb18030', 'iso8859-1': 'cp1252'}  # often declared for a superset
 _GUESSES = {'GBK': 'gb18030', 'Latin-1': 'cp1252'}
 _HIGH = re.compile(rb'[\x80-\xff]+')
 _DECLARED = re.compile(rb'^\s*<\?xml[^>]*encoding\s*=\s*["\']([\w.-]+)["\']')
 
 
 def read_bytes(path: Path) -> bytes:
-    """The contents of a file.
+    """Return the contents of a file.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the file cannot be read.
     """
     try:
         return path.read_bytes()
@@ -28,21 +28,24 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path, notes: list[str]) -> str:
-    """The text of a file; an encoding that had to be guessed is told in `notes`.
+    """Return the text of a file. If the encoding had to be guessed, a line is added to `notes`.
 
     Raises:
-        UserError: it cannot be read, holds binary data, or could be in several encodings.
+        UserError: the file cannot be read, is binary, or could be in several encodings.
     """
     text, guess = decode(read_bytes(path), path)
     if guess and not any(guess in note for note in notes):
-        notes.append(f'{path.name} is not in UTF-8 and is read as {guess}, as are others like it')
+        notes.append(f'{path.name} is not in UTF-8; it and similar files are read as {guess}')
     if '\0' in text:
-        raise UserError(f'{path} holds binary data, not text')
+        raise UserError(f'{path} is a binary file, not text')
     return text
 
 
 def decode(data: bytes, path: Path) -> tuple[str, str]:
-    """(Text, what the encoding was guessed as): by its mark, by what XML declares, as UTF-8, else by what fits."""
+    """Return the text, and the encoding if it had to be guessed (else '').
+
+    Tries the byte order mark, the XML declaration, UTF-8, and then a guess.
+    """
     for encoding in _told(data):
         try:
             return data.decode(encoding), ''
@@ -52,7 +55,7 @@ def decode(data: bytes, path: Path) -> tuple[str, str]:
     try:
         return data.decode(_GUESSES[guess]), guess
     except (KeyError, ValueError):
-        raise UserError(f'{path} is not in UTF-8, and its encoding is not certain: save it in UTF-8') from None
+        raise UserError(f'{path} is not in UTF-8, and its encoding is ambiguous: save it in UTF-8') from None
 
 
 def _told(data: bytes) -> list[str]:
@@ -70,10 +73,10 @@ def _told(data: bytes) -> list[str]:
 
 
 def _guess(data: bytes) -> str:
-    """GBK or Latin-1, where only one of them makes sense.
+    """Guess GBK or Latin-1, if only one of them is plausible.
 
-    Chinese characters of GB2312 are pairs of high bytes. An accented letter of Latin-1 is one high byte in a word of
-    ASCII letters, rarely two.
+    Chinese characters in GB2312 are pairs of bytes above 127. In Latin-1, an accented letter is usually a single such
+    byte within a word of ASCII letters.
     """
     runs = list(_HIGH.finditer(data))
     chinese = all(len(run[0]) % 2 == 0 and min(run[0]) >= 0xa1 for run in runs)
@@ -83,7 +86,7 @@ def _guess(data: bytes) -> str:
 
 
 def name_fault(name: str) -> str:
-    """Why a text is no name of a class, as the rest of a sentence."""
+    """Why a text cannot be a class name, as the rest of a sentence; empty if it can."""
     if not name.strip():
         return 'is empty'
     if re.search(r'[\x00-\x1f\x7f-\x9f\ud800-\udfff]', name):

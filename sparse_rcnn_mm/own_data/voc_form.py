@@ -1,8 +1,8 @@
-"""Data sets in Pascal VOC XML: one file an image, read by globox.
+"""Reads data sets in Pascal VOC XML: one file per image, parsed by globox.
 
-Corners are taken as they are written, as pixel edges counted from 0: that is what LabelImg, CVAT and Roboflow write and
-what globox reads. Only the files of the VOC challenge itself, which name its database, count pixels from 1 and
-include the last: there 1 is taken off the left and top edge.
+Corners are used as written, as pixel edges counted from 0: LabelImg, CVAT and Roboflow write them so, and globox reads
+them so. Only the original files of the VOC challenge, recognized by their database name, count pixels from 1 and
+include the last one: there, 1 is subtracted from the left and top edges.
 """
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _ROOT = re.compile(rb'<\0?a\0?n\0?n\0?o\0?t\0?a\0?t\0?i\0?o\0?n\0?[\s>/]', re.IG
 
 
 def recognize(scan: Scan) -> list[Path]:
-    """XML files of an `annotation`, which CVAT's own `annotations` are not."""
+    """Return the XML files whose root is `annotation`; that of CVAT's own format is `annotations`."""
     return [path for path in scan.with_suffix('.xml') if _ROOT.search(read_bytes(path))]
 
 
 def read(scan: Scan, paths: list[Path]) -> RawData:
-    """Read a data set of one XML file an image. Where there are image sets, those that none names are left out."""
+    """Read a data set with one XML file per image. If there are image sets, files that no set names are left out."""
     data = RawData(scan.root, NAME, {})
     images = Images(scan)
     sets = image_sets(scan.root, scan.files, paths, data.notes, data.used)
@@ -46,7 +46,7 @@ def read(scan: Scan, paths: list[Path]) -> RawData:
         if record := _read(path, split, images, unnamed, data):
             if record.file_name in owners:
                 raise UserError(f'{relative(owners[record.file_name], scan.root)} and {relative(path, scan.root)} in '
-                                f'{scan.root} are both of the image {record.file_name}: remove one, or mend <filename>')
+                                f'{scan.root} both name the image {record.file_name}: remove one, or fix <filename>')
             owners[record.file_name] = path
             records[split or split_of(Path(record.file_name).parent)].append(record)
     if not records:
@@ -66,7 +66,7 @@ def _read(path: Path, split: str, images: Images, unnamed: list[str], data: RawD
     try:
         tree = ElementTree.fromstring(read_text(path, data.notes))
     except (ElementTree.ParseError, ValueError, RecursionError) as error:
-        data.faults.append(Fault(source, f'is no XML: {error}'))
+        data.faults.append(Fault(source, f'is not valid XML: {error}'))
         return None
     image = _image_of(path, tree, split, images, unnamed)
     width, height = (_whole(tree.findtext(f'size/{side}')) for side in ('width', 'height'))
@@ -89,10 +89,10 @@ def _boxes(tree: ElementTree.Element, source: str, faults: list[Fault]) -> list[
             box = globox.BoundingBox.from_xml(node)
             x1, y1, x2, y2 = box.ltrb
         except (globox.ParsingError, ValueError, AssertionError) as error:
-            faults.append(Fault(where, f'has no name or no proper bndbox ({error})'))
+            faults.append(Fault(where, f'has no name or no valid bndbox ({error})'))
             continue
         name = box.label.strip()
-        if fault := name_fault(name) or ('' if all(map(is_number, box.ltrb)) else 'has corners that are no pixels'):
+        if fault := name_fault(name) or ('' if all(map(is_number, box.ltrb)) else 'has corners that are not numbers'):
             faults.append(Fault(where, fault if 'corners' in fault else f'has a name that {fault}'))
             continue
         difficult = (node.findtext('difficult') or '').strip() == '1'
@@ -101,7 +101,7 @@ def _boxes(tree: ElementTree.Element, source: str, faults: list[Fault]) -> list[
 
 
 def _image_of(path: Path, tree: ElementTree.Element, split: str, images: Images, unnamed: list[str]) -> Path:
-    """The image that <filename> names, else the one of the XML file's own name."""
+    """Find the image that <filename> names, else the one with the name of the XML file."""
     named = (tree.findtext('filename') or '').strip()
     stem = path.name[:-len(path.suffix)]
     found = images.find(named, path, split) or images.of_stem(named, path, split) if named else None
@@ -123,5 +123,5 @@ def _note(data: RawData, records: dict[str, list[Record]], unnamed: list[str]) -
     if count:
         data.notes.append(f'{counted(count, "box")} marked difficult: neither training nor evaluation counts them')
     if unnamed:
-        data.notes.append(f'{counted(len(unnamed), "XML file")} with the name of an image that is not there, the '
-                          f'first: {unnamed[0]}; the image with the name of the XML file is taken')
+        data.notes.append(f'{counted(len(unnamed), "XML file")} whose <filename> does not exist, the '
+                          f'first: {unnamed[0]}; the image with the name of the XML file is used instead')

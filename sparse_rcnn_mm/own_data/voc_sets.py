@@ -1,4 +1,4 @@
-"""The image sets of Pascal VOC: lists of names that tell the splits."""
+"""Reads the image sets of Pascal VOC: text files that list the images of each split."""
 from __future__ import annotations
 
 import re
@@ -11,17 +11,17 @@ from .locate import parts_of, without_suffix
 from .raw_data import SPLIT_WORDS, relative, split_of
 from .text import read_text
 
-_FLAG = re.compile(r'\s+-?[01]$')  # of the sets of one class: cat_train.txt
+_FLAG = re.compile(r'\s+-?[01]$')  # the flag after a name in the set of a single class, such as cat_train.txt
 
 
 def image_sets(root: Path, files: list[Path], xmls: list[Path], notes: list[str], used: set[Path]) -> dict[Path, str]:
-    """XML file -> split, of all XML files that a list names; empty where there are no lists.
+    """Return XML file -> split for all XML files in a list; empty if there are no lists.
 
-    Lists are `train.txt`, `val.txt`, ... whose lines name XML files or images, with or without folder and suffix. Of
-    several folders with such lists, `ImageSets/Main` is meant.
+    Lists are `train.txt`, `val.txt`, ... whose lines name XML files or images, with or without folder and suffix. If
+    several folders have such lists, `ImageSets/Main` is used.
 
     Raises:
-        UserError: a list names what could be several files, or two lists name one.
+        UserError: a name fits several files, or two lists contain the same file.
     """
     index: dict[str, list[Path]] = defaultdict(list)
     for path in xmls:
@@ -30,7 +30,7 @@ def image_sets(root: Path, files: list[Path], xmls: list[Path], notes: list[str]
     main = [path for path in lists if path.parent.name == 'Main'] or lists
     splits: dict[Path, str] = {}
     origin: dict[Path, Path] = {}
-    for path in sorted(main, key=lambda path: path.stem.lower() != 'trainval'):  # the others tell more
+    for path in sorted(main, key=lambda path: path.stem.lower() != 'trainval'):  # train and val override trainval
         missing = []
         for line in filter(str.strip, read_text(path, notes).splitlines()):
             xml = _named(line.strip(), path, index, root)
@@ -40,7 +40,7 @@ def image_sets(root: Path, files: list[Path], xmls: list[Path], notes: list[str]
             before = origin.get(xml, path)
             if before != path and before.stem.lower() != 'trainval' and splits[xml] != split_of(Path(path.name)):
                 raise UserError(f'{relative(before, root)} and {relative(path, root)} in {root} both name '
-                                f'{line.strip()}: an image is in one split only')
+                                f'{line.strip()}: an image can be in one split only')
             splits[xml], origin[xml] = split_of(Path(path.name)), path
         if missing:
             notes.append(f'{len(missing)} names in {relative(path, root)} have no XML file, the first: {missing[0]}')
@@ -49,7 +49,7 @@ def image_sets(root: Path, files: list[Path], xmls: list[Path], notes: list[str]
 
 
 def _named(line: str, near: Path, index: dict[str, list[Path]], root: Path) -> Path | None:
-    """The XML file of a line. A name may hold spaces and dots; of equal names, the end of the path decides."""
+    """Find the XML file of a line. Names may contain spaces and dots; among equal names, the path decides."""
     for text in (line, _FLAG.sub('', line)):
         parts = parts_of(text)
         if not parts:
@@ -59,12 +59,12 @@ def _named(line: str, near: Path, index: dict[str, list[Path]], root: Path) -> P
         above = [part.lower() for part in parts[-2::-1]]
         fitting = [path for path in candidates
                    if [part.lower() for part in path.parts[-2::-1]][:len(above)] == above] or candidates
-        # VOC2007 and VOC2012 beside each other have lists of their own
+        # VOC2007 and VOC2012 in one folder each have their own lists
         base = near.parent.parent.parent if near.parent.name == 'Main' else near.parent.parent
         own = [path for path in fitting if path.is_relative_to(base)] or fitting
         if len(own) > 1:
             raise UserError(f'{relative(near, root)} in {root} names {text}, which could be {relative(own[0], root)} '
-                            f'or {relative(own[1], root)}: name it with its folder')
+                            f'or {relative(own[1], root)}: add the folder to the name')
         if own:
             return own[0]
     return None

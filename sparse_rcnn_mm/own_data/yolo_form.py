@@ -1,8 +1,8 @@
-"""Data sets in YOLO txt, in the layout of Ultralytics, Roboflow or darknet: one file of lines an image, read by globox.
+"""Reads data sets in YOLO txt, as Ultralytics, Roboflow and darknet lay them out: one file per image, parsed by globox.
 
-A line is `class x y width height`, relative to the image's size, or `class x1 y1 x2 y2 x3 y3 ...` for an outline,
-of which the bounding box is taken. With `kpt_shape` in data.yaml, keypoints follow the box. Images without a file have
-no boxes.
+A line is `class x y width height`, relative to the image size, or `class x1 y1 x2 y2 x3 y3 ...` for an outline, which
+is replaced by its bounding box. With `kpt_shape` in data.yaml, keypoints follow the box. Images without a label file
+have no boxes.
 """
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LINE = re.compile(rf'\ufeff?\s*\d+(?:\.0*)?(?:\s+{_NUMBER}){{4,}}\s*$')
 
 
 def recognize(scan: Scan) -> list[Path]:
-    """Files of class names: a YAML file with `names`, or lists of usual names where there are label files as well."""
+    """Return the files with class names: a YAML file with `names`, or `classes.txt` and the like beside label files."""
     yamls = [path for path in scan.with_suffix(*YAML) if is_data_yaml(path)]
     lists = [path for path in scan.chosen if path.name.lower() in NAME_FILES]
     if yamls and any(read_data_yaml(path, []).splits for path in yamls):
@@ -37,7 +37,7 @@ def recognize(scan: Scan) -> list[Path]:
 
 
 def is_label_file(path: Path) -> bool:
-    """Whether a txt file has lines of boxes."""
+    """Whether a txt file contains YOLO boxes."""
     if path.suffix.lower() != '.txt' or path.name.lower() in NAME_FILES:
         return False
     try:
@@ -48,10 +48,11 @@ def is_label_file(path: Path) -> bool:
 
 
 def read(scan: Scan, paths: list[Path]) -> RawData:
-    """Read a data set of one txt file an image.
+    """Read a data set with one txt file per image.
 
     Args:
-        paths: files with the class names; a YAML file among them may tell the splits.
+        scan: the files of the folder.
+        paths: the files with the class names. If one is a data.yaml, it may also define the splits.
     """
     data = RawData(scan.root, NAME, {})
     names = Names(scan, paths, data.notes)
@@ -61,22 +62,22 @@ def read(scan: Scan, paths: list[Path]) -> RawData:
     reader = _Reader(data, names)
     ids = {name: index for index, name in enumerate(names.all)}
     for split, several in images.items():
-        image_sizes(several)  # several at a time; `_Reader` finds them in its memory
+        image_sizes(several)  # in parallel; `_Reader` finds the results in the cache
         records = [record for path in several if (record := reader.read(path))]
         if any(record.boxes for record in records):
             data.splits[split] = Split(f'txt files of {split or "all"}', coco_of(records, ids))
         else:
-            data.notes.append(f'the {split or "only"} split has no boxes and is left out')
+            data.notes.append(f'the {split or "only"} split has no boxes and is skipped')
     reader.check()
     if not data.splits:
-        raise UserError(f'the images in {scan.root} have no boxes: a label file lies beside its image, or in a folder '
-                        'labels where the image is in a folder images' + (
+        raise UserError(f'the images in {scan.root} have no boxes: a label file must be beside its image, or in a '
+                        'folder labels if the image is in a folder images' + (
                             f'; {data.faults[0].where} {data.faults[0].what}' if data.faults else ''))
     return data
 
 
 def _images_by_folder(scan: Scan, data: RawData) -> dict[str, list[Path]]:
-    """Split -> images, by the words in their folders. A folder without any label file holds other pictures."""
+    """Split -> images, by the folder names. Folders without any label file are left out."""
     folders: dict[Path, list[Path]] = defaultdict(list)
     for path in scan.images:
         folders[path.parent].append(path)
@@ -90,7 +91,7 @@ def _images_by_folder(scan: Scan, data: RawData) -> dict[str, list[Path]]:
 
 
 def _images_of_yaml(content: DataYaml, scan: Scan, data: RawData) -> dict[str, list[Path]]:
-    """Split -> images, of folders or of txt files that list them. Only the test split may be missing."""
+    """Split -> images, from the folders or txt lists in data.yaml. Only the test split may be missing."""
     finder = Images(scan)
     images: dict[str, list[Path]] = {}
     for split, entries in content.splits.items():
@@ -98,14 +99,14 @@ def _images_of_yaml(content: DataYaml, scan: Scan, data: RawData) -> dict[str, l
         for entry in entries:
             place = _place(entry, content, scan.root, data.notes)
             if place is None and split == 'test':
-                data.notes.append(f'{relative(content.path, scan.root)} names {entry} for the test split, which is '
-                                  'not there')
+                data.notes.append(f'{relative(content.path, scan.root)} names {entry} for the test split, which does '
+                                  'not exist')
             elif place is None:
                 raise UserError(f'{content.path} names {entry}, which is not in {content.path.parent}')
             else:
                 found += _images_in(place, finder, scan, data)
                 if not found:
-                    raise UserError(f'{content.path} names {entry} for the {split} split, which holds no image')
+                    raise UserError(f'{content.path} names {entry} for the {split} split, which contains no image')
         if found:
             images[split] = list(dict.fromkeys(found))
     data.notes += finder.notes
@@ -113,9 +114,10 @@ def _images_of_yaml(content: DataYaml, scan: Scan, data: RawData) -> dict[str, l
 
 
 def _place(entry: str, content: DataYaml, root: Path, notes: list[str]) -> Path | None:
-    """The folder or list that an entry means: as it is written, else the end of its path below the YAML file.
+    """Find the folder or list of an entry: the path as written, else the end of the path beside the YAML file.
 
-    `path` may be of another machine, and Roboflow writes `../train/images` for `train/images`.
+    The fallback is needed since `path` may be of another machine, and Roboflow writes `../train/images` for
+    `train/images`.
     """
     folder, parts = content.path.parent, parts_of(entry)
     bases = [folder / os.path.expanduser(content.base), folder] if content.base else [folder]
@@ -123,12 +125,12 @@ def _place(entry: str, content: DataYaml, root: Path, notes: list[str]) -> Path 
     end = _first_existing([folder.joinpath(*parts[start:]) for start in range(len(parts))])
     place = written or end
     if place and root.is_relative_to(place) and root != place:
-        raise UserError(f'{content.path} names {entry}, a folder that holds the whole data set and more: name the '
-                        'folder of the images')
+        raise UserError(f'{content.path} names {entry}, a folder that contains the whole data set and more: name '
+                        'the folder of the images')
     if written and end and '..' in entry and not written.is_relative_to(folder) and written.resolve() != end.resolve():
         raise UserError(f'{content.path} names {entry}, which could be {written} or {end}: write an absolute path')
     if end and not written:
-        notes.append(f'{entry} of {content.path.name} is taken for {relative(end, folder)}')
+        notes.append(f'{entry} of {content.path.name} is read as {relative(end, folder)}')
     return place
 
 
@@ -152,15 +154,15 @@ def _images_in(place: Path, finder: Images, scan: Scan, data: RawData) -> list[P
     found = [finder.find(line, place, '') for line in lines]
     for line, path in zip(lines, found, strict=True):
         if path is None:
-            raise UserError(f'{place} names the image {line}, which is not below {scan.root}')
+            raise UserError(f'{place} names the image {line}, which is not in {scan.root}')
     return [path for path in found if path]
 
 
 def label_file(image: Path) -> Path:
-    """The folder `images` nearest to the image becomes `labels`; otherwise the file is beside it.
+    """Return the label file of an image: in `labels` in place of the nearest folder `images`, else beside the image.
 
     Raises:
-        UserError: there are both, and they differ.
+        UserError: both files exist, and they differ.
     """
     beside = image.with_suffix('.txt')
     parts = list(beside.parts)
@@ -177,7 +179,7 @@ def label_file(image: Path) -> Path:
 
 
 class _Reader:
-    """Reads label files, and keeps an eye on what only all of them together tell."""
+    """Reads label files, and collects what only all files together can show: a file used twice, boxes in pixels."""
 
     def __init__(self, data: RawData, names: Names) -> None:
         self._data = data
@@ -198,8 +200,8 @@ class _Reader:
         if path.is_file():
             owner = self._owners.setdefault(path, image)
             if owner != image:
-                raise UserError(f'{relative(path, root)} in {root} could be of {relative(owner, root)} or of '
-                                f'{relative(image, root)}: give every image a name of its own')
+                raise UserError(f'{relative(path, root)} in {root} could belong to {relative(owner, root)} or to '
+                                f'{relative(image, root)}: give every image its own name')
             self._data.used.add(path)
             boxes = self._lines(path, (width, height))
         return Record(relative(image, root), width, height, boxes)
@@ -223,27 +225,27 @@ class _Reader:
         numbers = line.split()
         keypoints = self._names.yaml.keypoint_numbers if self._names.yaml else 0
         if keypoints and len(numbers) not in (5, 5 + keypoints):
-            raise ValueError(f'has {len(numbers)} numbers: by kpt_shape, a box with its keypoints has {5 + keypoints}')
+            raise ValueError(f'has {len(numbers)} numbers, but by kpt_shape a box with keypoints has {5 + keypoints}')
         numbers = numbers[:5] if keypoints else numbers
         if len(numbers) != 5 and (len(numbers) < 7 or len(numbers) % 2 == 0):
-            raise ValueError(f'has {len(numbers)} numbers: a box has 5, an outline an odd number from 7 on')
+            raise ValueError(f'has {len(numbers)} numbers: a box has 5, an outline an odd number of at least 7')
         read = globox.BoundingBox.from_yolo_v5 if len(numbers) == 5 else globox.BoundingBox.from_yolo_seg
         try:
             box = read(' '.join(numbers), image_size=size)
             number = float(box.label)
             corners = box.ltrb
         except (globox.ParsingError, ValueError, AssertionError, OverflowError) as error:
-            raise ValueError(f'is no box ({error}): {line.strip()[:100]}') from error
+            raise ValueError(f'is not a valid box ({error}): {line.strip()[:100]}') from error
         if not all(map(is_number, corners)):
-            raise ValueError(f'is no box: {line.strip()[:100]}')
+            raise ValueError(f'is not a valid box: {line.strip()[:100]}')
         if not (number.is_integer() and 0 <= number < len(names)):
-            raise ValueError(f'has the class {box.label}, but there are {len(names)} names, counted from 0')
+            raise ValueError(f'has the class {box.label}, but there are {len(names)} class names, counted from 0')
         if max(map(abs, map(float, numbers[1:]))) > 2:
             self._pixels.append(f'{where} is {line.strip()[:100]}')
         return Box(names[int(number)], corners, where)
 
     def check(self) -> None:
-        """Raise a `UserError` where most boxes are in pixels."""
+        """Raise a `UserError` if most boxes are in pixels."""
         if len(self._pixels) * 2 > self._boxes:
-            raise UserError(f'the boxes in {self._data.root} are in pixels, the first: {self._pixels[0]}; YOLO needs '
-                            'them divided by the width and height of the image')
+            raise UserError(f'the boxes in {self._data.root} are in pixels, the first: {self._pixels[0]}; YOLO '
+                            'needs them divided by the width and height of the image')

@@ -1,4 +1,4 @@
-"""Class names of YOLO data, and the splits that a data.yaml tells."""
+"""Reads the class names of YOLO data, and the splits in data.yaml."""
 from __future__ import annotations
 
 import re
@@ -17,11 +17,11 @@ from .text import name_fault, read_text
 NAME_FILES = {'classes.txt', 'obj.names', 'labels.txt', '_darknet.labels'}
 YAML = ('.yaml', '.yml')
 _KEYS = {'train': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val', 'test': 'test'}
-_MOST = 2 ** 20  # bytes of a YAML file with names and paths
+_MOST = 2 ** 20  # largest size of a data.yaml, in characters
 
 
 class _Words(yaml.BaseLoader):
-    """Every value is a text as it is written, so that `no` and `010` are names. A key given twice is an error."""
+    """Reads every value as a string, so that `no` and `010` can be names. A duplicate key is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value if isinstance(key.value, str)]
@@ -33,12 +33,14 @@ class _Words(yaml.BaseLoader):
 
 @dataclass
 class DataYaml:
-    """What a data.yaml says.
+    """The contents of a data.yaml.
 
     Attributes:
-        splits: split -> places of images, as they are written.
-        base: its `path`.
-        keypoint_numbers: how many numbers of keypoints follow a box.
+        path: the file.
+        names: the class names.
+        splits: split -> folders or lists of images, as written.
+        base: the value of `path`, which the splits are relative to.
+        keypoint_numbers: how many keypoint values follow a box.
     """
     path: Path
     names: list[str]
@@ -48,7 +50,7 @@ class DataYaml:
 
 
 def is_data_yaml(path: Path) -> bool:
-    """Whether a file has the key `names`."""
+    """Whether a YAML file has the key `names`."""
     if path.suffix.lower() not in YAML:
         return False
     try:
@@ -58,16 +60,16 @@ def is_data_yaml(path: Path) -> bool:
 
 
 def read_data_yaml(path: Path, notes: list[str]) -> DataYaml:
-    """Read it.
+    """Read a data.yaml.
 
     Raises:
-        UserError: it is not valid, or has no proper names.
+        UserError: the file is not valid YAML, or has no valid class names.
     """
     text = read_text(path, notes)
     if len(text) > _MOST:
-        raise UserError(f'{path} has {len(text)} characters: it should hold names and paths only')
+        raise UserError(f'{path} has {len(text)} characters: a data.yaml should contain only names and paths')
     try:
-        content = yaml.load(text, _Words)  # builds texts, lists and dicts only
+        content = yaml.load(text, _Words)  # safe: builds only strings, lists and dicts
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         what = 'nested too deeply' if isinstance(error, RecursionError) else ' '.join(str(error).split())
         raise UserError(f'{path} is not valid YAML: {what}') from error
@@ -104,35 +106,35 @@ def _keypoint_numbers(shape: Any, path: Path) -> int:
         return 0
     if not (isinstance(shape, list) and len(shape) == 2 and all(isinstance(side, str) and re.fullmatch(r'\d{1,4}', side)
                                                                 for side in shape)):
-        raise UserError(f"'kpt_shape' in {path} is not [number of keypoints, numbers of each]")
+        raise UserError(f"'kpt_shape' in {path} is not [number of keypoints, values per keypoint]")
     return int(shape[0]) * int(shape[1])
 
 
 def read_name_list(path: Path, notes: list[str]) -> list[str]:
-    """Names, one a line."""
+    """Read class names, one per line."""
     names = [line.strip() for line in read_text(path, notes).splitlines() if line.strip()]
     check_names(names, path)
     return names
 
 
 def check_names(names: list[str], path: Path) -> None:
-    """Raise a `UserError` for a name that is none, or given twice."""
+    """Raise a `UserError` for an invalid or duplicate name."""
     for number, name in enumerate(names):
         if fault := name_fault(name):
             raise UserError(f'name {number} in {path} {fault}')
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(f'{path} has the name {twice!r} twice: give every class a name of its own')
+        raise UserError(f'{path} has the name {twice!r} twice: give every class its own name')
 
 
 class Names:
-    """The class names that hold for each label file: those of the data.yaml, or of the list nearest above the file."""
+    """The class names for each label file: those of data.yaml, or of the list in the nearest parent folder."""
 
     def __init__(self, scan: Scan, paths: list[Path], notes: list[str]) -> None:
-        """Read the files; `yaml` is the data.yaml, or None.
+        """Read the files. The attribute `yaml` is the contents of data.yaml, or None.
 
         Raises:
-            UserError: files disagree where both are meant.
+            UserError: two files that both apply disagree.
         """
         yamls = [path for path in paths if path.suffix.lower() in YAML]
         top = min((len(path.parts) for path in yamls), default=0)
@@ -143,7 +145,7 @@ class Names:
         for path, content in zip(self.used[1:], contents[1:], strict=True):
             if (content.names, content.splits) != (contents[0].names, contents[0].splits):
                 raise UserError(f'{relative(self.used[0], scan.root)} and {relative(path, scan.root)} in {scan.root} '
-                                'say different things: give the one that is meant instead of the folder')
+                                'differ: pass the right one instead of the folder')
         by_folder: dict[Path, Path] = {}
         for path in sorted(set(paths) - set(yamls)):
             self._add_list(path, by_folder, scan.root, notes)
@@ -157,18 +159,18 @@ class Names:
         if names != expected:
             other = self.yaml.path if self.yaml else other
             raise UserError(f'{relative(other, root)} and {relative(path, root)} in {root} have different class names, '
-                            'or in a different order: remove the one that is not meant')
+                            'or in a different order: remove the wrong one')
         self.used.append(path)
 
     @property
     def all(self) -> list[str]:
-        """Every name once."""
+        """All class names, without duplicates."""
         lists = [self.yaml.names] if self.yaml else [self._lists[folder] for folder in sorted(
             self._lists, key=lambda folder: (len(folder.parts), folder))]
         return list(dict.fromkeys(name for names in lists for name in names))
 
     def of(self, label_file: Path) -> list[str]:
-        """The names for one label file; empty where no list is above it."""
+        """The class names for one label file; empty if no list applies to it."""
         if self.yaml:
             return self.yaml.names
         return next((self._lists[folder] for folder in label_file.parents if folder in self._lists),

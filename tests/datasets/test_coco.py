@@ -99,8 +99,8 @@ def test_more_classes_than_colours_drop_the_palette(root: Path) -> None:
     assert len(_build(root).metainfo['palette']) == 80
 
 
-@pytest.mark.parametrize(('dataset', 'hint'), [(CocoDataset, 'tools/download_coco.py'),
-                                               (DigitsDataset, 'tools/make_digits.py')])
+@pytest.mark.parametrize(('dataset', 'hint'), [(CocoDataset, 'sparse-rcnn download coco'),
+                                               (DigitsDataset, 'sparse-rcnn digits')])
 def test_missing_annotation_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: type, hint: str) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=rf'not found: {tmp_path}/data/x\.json; .*{hint}'):
@@ -108,7 +108,7 @@ def test_missing_annotation_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_missing_image_folder(root: Path) -> None:
-    with pytest.raises(UserError, match=rf'image folder not found: {root}/train2017; .*tools/download_coco\.py'):
+    with pytest.raises(UserError, match=rf'image folder not found: {root}/train2017; .*sparse-rcnn download coco'):
         _build(root, data_prefix={'img': 'train2017'})
 
 
@@ -119,7 +119,7 @@ def test_images_in_another_folder(root: Path) -> None:
 
 @pytest.mark.parametrize(('content', 'sentence'), [
     ('{"images": [', r'coco\.json is not valid JSON: .* line 1 column 13'),
-    ('[1, 2]', r'not in COCO format: it holds a list'),
+    ('[1, 2]', r'not in COCO format: it contains a list'),
     ({'images': []}, r"has no list 'annotations' \(found: images\)"),
     ({**COCO, 'categories': None}, r"has no list 'categories'"),
     ({**COCO, 'images': []}, r"has an empty list 'images'"),
@@ -128,9 +128,9 @@ def test_images_in_another_folder(root: Path) -> None:
     (_changed('images', 2, file_name=None), r"entry 2 of 'images' .* has no 'file_name'"),
     (_changed('images', 0, width=0), r"entry 0 of 'images' .* positive number of pixels as 'width', not 0"),
     (_changed('images', 0, id='7'), r"entry 0 of 'images' .* needs a whole number as 'id', not '7'"),
-    (_changed('images', 1, id=30), r"entry 1 of 'images' .* repeats the id"),
-    (_changed('annotations', 1, id=1), r"entry 1 of 'annotations' .* repeats the id"),
-    (_changed('annotations', 3, image_id=99), r"entry 3 of 'annotations' .* has the image_id 99, which is none of"),
+    (_changed('images', 1, id=30), r"entry 1 of 'images' .* has the id of an earlier entry"),
+    (_changed('annotations', 1, id=1), r"entry 1 of 'annotations' .* has the id of an earlier entry"),
+    (_changed('annotations', 3, image_id=99), r"entry 3 of 'annotations' .* has the image_id 99, which is not in"),
     (_changed('annotations', 3, category_id=1), r"entry 3 of 'annotations' .* has the category_id 1, which is none"),
     (_changed('annotations', 4, bbox=None), r"entry 4 of 'annotations' .* needs 'bbox' as .*, not None"),
     (_changed('annotations', 4, bbox=[1, 2, 3]), r'not \[1, 2, 3\]'),

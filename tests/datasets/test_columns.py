@@ -126,7 +126,7 @@ def test_subsets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_proposals_from_a_file_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match=r'proposal_file of the data set is not read.*remove p\.pkl'):
+    with pytest.raises(UserError, match=r'proposal_file of the data set is not supported.*remove p\.pkl'):
         _dataset(tmp_path, monkeypatch, proposal_file='p.pkl')
 
 

@@ -107,7 +107,7 @@ def test_sixteen_bits_are_scaled_the_same_in_every_picture(tmp_path: Path, suffi
         loaded = _load(tmp_path / (name + suffix))
         assert loaded[..., 0].tolist() == [[0, 1, 0, 1], [255, 35, 156, 254]]
         assert (loaded == loaded[..., :1]).all()
-    assert said == ['16-bit pictures are scaled to 8 bits, 257 to 1; the first has values of 0 to 65535 of 65535']
+    assert said == ['16-bit images are scaled to 8 bits by 1/257; the first has values of 0 to 65535 of 65535']
 
 
 def test_big_endian_sixteen_bits(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_big_endian_sixteen_bits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(('values', 'expected', 'sentence'), [
-    (np.array([[0, 100_000, 50_000]], np.int32), [0, 255, 128], 'by the range of each; the first has values of 0 to'),
+    (np.array([[0, 100_000, 50_000]], np.int32), [0, 255, 128], 'by the value range of each; the first has values of 0'),
     (np.array([[-1000, 1000, 0]], np.int32), [0, 255, 128], 'range of each'),
     (np.array([[7, 7, 7]], np.int32), [0, 0, 0], 'range of each'),
     (np.array([[0.25, 1, 0.5]], np.float32), [64, 255, 128], 'values of 0 to 1'),  # 63.75 + 0.5, 127.5 + 0.5
@@ -144,7 +144,7 @@ def test_of_several_frames_the_first_is_used_and_said_once(tmp_path: Path, suffi
     for name in ('a', 'b'):
         frames[0].save(tmp_path / (name + suffix), save_all=True, append_images=frames[1:], **options)
         assert (_load(tmp_path / (name + suffix)) == [255, 0, 0]).all()
-    assert len(said) == 1 and 'files with several frames or pages the first is used' in said[0]
+    assert len(said) == 1 and 'files with several frames or pages: only the first is used' in said[0]
 
 
 def test_large_pictures_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +152,7 @@ def test_large_pictures_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 400)
     assert read_image(tmp_path / 'x.png').shape == (20, 30, 3)
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 200)
-    with pytest.raises(UserError, match=r'^image .*x\.png has more than the 0 million pixels .*: cut it into tiles$'):
+    with pytest.raises(UserError, match=r'^image .*x\.png has more than 0 million pixels.*: cut it into tiles$'):
         LoadRGBImage()({'img_path': str(tmp_path / 'x.png')})
     assert 'cut it into tiles' in image_size.__wrapped__(str(tmp_path / 'x.png')).fault
 

@@ -151,7 +151,7 @@ def test_every_class_comes_equally_often() -> None:
 def test_what_samplers_cannot_use_is_said() -> None:
     with pytest.raises(UserError, match='needs images with boxes, and the data set has none'):
         InfiniteClassAwareSampler(Images([[], []]), seed=0)
-    with pytest.raises(UserError, match='list does not tell which classes are in an image'):
+    with pytest.raises(UserError, match='list does not provide the classes in each image'):
         InfiniteRepeatFactorSampler([1, 2], seed=0)
 
 

@@ -35,7 +35,7 @@ def test_other_data_are_analyzed_as_they_are_tested(tool: Callable[..., int], sm
     assert tool('train', DIGITS_CONFIG, '--work-dir', 'work', *small) == 0
     data = write_squares(tmp_path / 'mine', ['7', 'emu', '2'], ('val',))
     assert tool('analyze', 'work/iter_4.pth', '--data', str(data), '--out-dir', 'seen') == 0
-    assert 'boxes of classes that the model does not know are left out: emu' in capsys.readouterr().out
+    assert 'boxes of classes that the model does not know are skipped: emu' in capsys.readouterr().out
     assert tool('test', 'work/iter_4.pth', '--data', str(data), '--out', 'tested.pkl') == 0
     assert [path.name for path in (tmp_path / 'work').glob('*.py')] == ['sparse_rcnn_r18_digits.py']
     numbers = json.loads((tmp_path / 'seen/analysis.json').read_text())

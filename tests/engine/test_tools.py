@@ -128,7 +128,7 @@ def test_no_coco(tool: Tool, tmp_path: Path, capsys: pytest.CaptureFixture) -> N
     assert tool('train', COCO_CONFIG, '--cfg-options', 'model.backbone.init_cfg=None') == 1
     said = error_of(capsys)
     assert str(tmp_path / 'data/coco/annotations/instances_train2017.json') in said
-    assert 'download_coco.py' in said
+    assert 'sparse-rcnn download coco' in said
 
 
 def test_no_network_for_the_pretrained_weights(tool: Tool, small: list[str], tmp_path: Path,

@@ -62,7 +62,7 @@ def test_inputs_as_users_have_them(tmp_path: Path, capsys: pytest.CaptureFixture
         'plain.JPG', 'thin.png', 'wrongext.jpg', 'zero.jpg', 'day2/0.jpg', 'day2/1.jpg']
     assert capsys.readouterr().out.splitlines() == [
         'not read: day1, notes.txt (neither images nor videos)',
-        'not read: again (links to a folder that it is in)',
+        'not read: again (links to one of its own parent folders)',
         'not read: results (written by sparse_rcnn_mm)']
 
 

@@ -58,7 +58,7 @@ ROBOFLOW = (files('train/images/{}.jpg', range(6)), files('valid/images/{}.jpg',
 WORDS = {f'images/{name}.jpg': number for number, name in enumerate(
     ('bus_1', 'bus_2', 'bus_3', 'bus_4', 'train_1', 'train_2', 'train_3', 'car_1'))}
 QUIRKS = {'images/0.png': 0, **files('images/{}.jpg', (1, 2, 4, 5))}
-UNUSED = 'not used: 4 images (no annotation is about them): '
+UNUSED = 'not used: 4 images (no annotation names them): '
 
 CASES = {
     'bom_classes': everything('{}.jpg', 6),
@@ -70,9 +70,10 @@ CASES = {
     'double_ext': everything('{}.jpg.jpg', 4),
     'eval_json': COCO,
     'float_ids': everything('images/{}.jpg', 4),
-    'gbk_classes': everything('{}.jpg', 6, ('红', '蓝'), ['classes.txt is not in UTF-8 and is read as GBK']),
+    'gbk_classes': everything('{}.jpg', 6, ('红', '蓝'), ['classes.txt is not in UTF-8; it and similar files']),
     'gbk_yaml': Case(dict.fromkeys(('train', 'val'), files('images/{}.jpg', range(6))), ('红', '蓝'), [
-        'data.yaml is not in UTF-8 and is read as GBK', '6 of the 6 validation images are training images']),
+        'data.yaml is not in UTF-8; it and similar files are read as GBK',
+        '6 of the 6 validation images are also training images']),
     'inside_folder': everything('images/{}.jpg', 6, ('blue', 'red')),
     'instances_train_and_val': COCO,
     'jfif': both({f'images/train/{n}.{"jfif" if n in (1, 3) else "jpg"}': n for n in range(6)},
@@ -85,20 +86,20 @@ CASES = {
     'odd_file_names': Case({'all': {f'images/{name}.jpg': number for number, name in enumerate(
         ('a b', 'ü#1', '50%25', 'x[1]', "it's"))}}),
     'roboflow_api': Case({'train': ROBOFLOW[0], 'val': ROBOFLOW[1], 'test': {'test/images/20.jpg': 20}}, said=[
-        'roboflow_api/train/images of data.yaml is taken for train/images']),
-    'roboflow_no_test': both(*ROBOFLOW, said=['data.yaml names ../test/images for the test split, which is not there']),
+        'roboflow_api/train/images of data.yaml is read as train/images']),
+    'roboflow_no_test': both(*ROBOFLOW, said=['data.yaml names ../test/images for the test split, which does not']),
     'sixteen_bit': Case({'all': {f'images/{n}.{"png" if n % 2 else "tif"}': n for n in range(6)}}),
     'split_words_voc': Case({'all': {**WORDS, 'images/train_1.jpg': 4, 'images/car_1.jpg': 7}}),
     'split_words_yolo': Case({'all': WORDS}),
     'string_ids': everything('images/{}.jpg', 4),
     'val_empty': Case({'all': files('train/{}.jpg', range(6))}, said=[
-        'val/_annotations.coco.json has no boxes and is left out',
+        'val/_annotations.coco.json has no boxes and is skipped',
         'not used: 3 images (its split has no boxes): val/6.jpg, val/7.jpg, val/8.jpg']),
     'voc_capital_root': everything('{}.jpg', 4),
     'voc_encodings': everything('{}.jpg', 7),
     'voc_gbk': everything('{}.jpg', 4, ('红', '蓝')),
     'voc_masks': everything('images/{}.jpg', 4, said=[UNUSED + 'Masks/0.png']),
-    'voc_quirks_ok': Case({'all': QUIRKS}, said=['capital letters only are kept apart: Red, red']),
+    'voc_quirks_ok': Case({'all': QUIRKS}, said=['differ only in case are kept separate: Red, red']),
     'voc_same_stem': everything('images/{}.png', 4, said=[UNUSED + 'images/0.jpg']),
     'voc_sets_dots': both({f'JPEGImages/cam1.202{n + 1}.jpg': n for n in range(3)}, {'JPEGImages/cam2.2021.jpg': 3}),
     'voc_sets_some': both({f'JPEGImages/{name}.jpg': n for n, name in enumerate(
@@ -115,18 +116,18 @@ CASES = {
 }
 
 SENTENCES = {
-    'coco_normalised': r'the boxes of train\.json in .* are all between 0 and 1, relative to the image: .*; '
+    'coco_normalised': r'the boxes of train\.json in .* are between 0 and 1, relative to the image size: .*; '
                        r'the first is \[0\.40625, .*\(annotation 1\)',
-    'coco_xyxy': r'the boxes of train\.json in .* look like x1, y1, x2, y2: .* 10 of 12 reach beyond',
-    'xyxy_d2go': r'the boxes of train\.json in .* look like x1, y1, x2, y2: .* 5 of 5 reach beyond',
-    'cvat_for_images': r"annotations\.xml in .* is CVAT's own XML, which is not read here: export the data",
-    'duplicate_ids': r'8 errors in the data in .*, the first: annotations\.json: annotation 1: repeats the id',
+    'coco_xyxy': r'the boxes of train\.json in .* look like x1, y1, x2, y2, .* 10 of 12 boxes reach beyond',
+    'xyxy_d2go': r'the boxes of train\.json in .* look like x1, y1, x2, y2, .* 5 of 5 boxes reach beyond',
+    'cvat_for_images': r"annotations\.xml in .* is CVAT's own XML, which is not supported: export the data",
+    'duplicate_ids': r'8 errors in the data in .*, the first: annotations\.json: annotation 1: has the id of an',
     'exif_label_studio': r'1 error .*images/0\.jpg \(image 1 of result\.json\): is 64 x 48 pixels, but annotated',
     'geti_same_name': r"annotations\.json in .* has 3 images called 'frame000\.png' \(ids 1, 3, 5\)",
     'same_names_two_folders': r"annotations/instances_default\.json in .* has 2 images called '0\.jpg' \(ids 1, 2\)",
-    'voc_quirks': r'1 error .*xml/3\.xml: object 1: has no name or no proper bndbox',
+    'voc_quirks': r'1 error .*xml/3\.xml: object 1: has no name or no valid bndbox',
     'yolo_pixels': r'are in pixels, the first: labels/train/0\.txt:1 is 0 37\.5 10\.0 23 16; YOLO needs them divided',
-    'infer_in': r'holds \d+ images, but no annotations in a form known here: COCO JSON, .* or Open Images CSV',
+    'infer_in': r'holds \d+ images, but no annotations in a supported format: COCO JSON, .* or Open Images CSV',
     'infer_in_linked': 'holds 2 images, but no annotations',
 }
 OTHERS = {'own_pictures'}  # other pictures and boxes; tested in test_own_outputs.py

@@ -51,7 +51,7 @@ def test_train_fine_tune_and_test(tool: Tool, tmp_path: Path, capsys: pytest.Cap
     other = write_squares(tmp_path / 'other', ['dog', 'cat', 'emu'], ('test',))
     assert tool('test', 'pets_work/inference.pth', '--data', str(other), '--work-dir', 'tested') == 0
     said = capsys.readouterr().out
-    assert 'boxes of classes that the model does not know are left out: emu' in said
+    assert 'boxes of classes that the model does not know are skipped: emu' in said
     written = json.loads((tmp_path / 'tested/test_data/test.json').read_text())
     assert written['categories'] == [{'id': 5, 'name': 'cat'}, {'id': 15, 'name': 'dog'}]
     assert [box['category_id'] for box in written['annotations']] == [5, 15, 5, 15, 5]
@@ -71,7 +71,7 @@ def test_data_that_stop_training_are_told_before_it(tool: Tool, tmp_path: Path, 
     assert tool('train', FINETUNE, '--data', str(data), *TINY) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert 'train/3.png (image 3 of train.json): cannot be decoded' in error
-    assert "'python tools/inspect_dataset.py" in error
+    assert "'sparse-rcnn inspect" in error
 
 
 def test_leaked_images_are_said_and_do_not_stop_training(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

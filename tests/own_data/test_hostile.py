@@ -111,7 +111,7 @@ def test_huge_boxes_are_outside_or_refused(tmp_path: Path) -> None:
     one_image_folder(tmp_path)
     edit(tmp_path, lambda c: c['annotations'][0].update(bbox=[1e8, 1e8, 5, 5]))
     (error,) = data_errors(read_data(tmp_path))
-    assert json.dumps(str(error)) and 'is outside of the image, 101 x 67' in error.what
+    assert json.dumps(str(error)) and 'is outside the image, 101 x 67' in error.what
 
 
 def test_a_file_name_longer_than_any_can_be(tmp_path: Path) -> None:

@@ -102,9 +102,9 @@ def test_every_planted_fault_is_found_and_named(tmp_path: Path) -> None:
         ('same image', 'images/val3.jpg'),
     ]
     said = '\n'.join(map(str, [*found.errors, *found.warnings]))
-    for part in ('has the category_id 7, which is none of the file', 'cannot be decoded', 'there is no such image',
+    for part in ('has the category_id 7, which is not in the file', 'cannot be decoded', 'there is no such image',
                  'is 65 x 48 pixels, but annotated as 64 x 48', 'reaches 12.0 pixels beyond the image and is clipped',
-                 'is the same as that of train.json: annotation 8', 'has 22 boxes, more than the 20 proposals',
+                 'is a duplicate of train.json: annotation 8', 'has 22 boxes, more than the 20 proposals',
                  'of the val split is the same image as images/train4.jpg of the train split'):
         assert part in said
 
@@ -130,7 +130,7 @@ def test_lines_of_yolo_are_named(tmp_path: Path) -> None:
         (tmp_path / f'{stem}.txt').write_text(line)
     (tmp_path / 'classes.txt').write_text('leaf\n')
     (finding,) = _inspect(tmp_path).errors
-    assert str(finding) == 'b.txt:3: box (14, 4, 16, 6) in b.png is outside of the image, 10 x 10'
+    assert str(finding) == 'b.txt:3: box (14, 4, 16, 6) in b.png is outside the image, 10 x 10'
 
 
 @pytest.mark.parametrize('kind', ['jpg', 'png'])

@@ -156,7 +156,7 @@ def test_a_split_is_made_where_there_is_none(tmp_path: Path) -> None:
         write_json(tmp_path / 'labels.json',
                    {'images': order, 'annotations': boxes, 'categories': [{'id': 1, 'name': 'box'}]})
         data = prepare(read_data(tmp_path / 'labels.json'))
-        assert 'no validation split: 4 of the 20 images are taken for it, by seed 0' in data.said
+        assert 'no validation split: 4 of the 20 images are held out for it by seed 0' in data.said
         train, val = ({image['file_name'] for image in data.splits[name]['images']} for name in ('train', 'val'))
         assert (len(train), len(val), train & val) == (16, 4, set())
         assert {box['image_id'] for box in data.splits['val']['annotations']} == {int(name[:3]) for name in val}
@@ -174,13 +174,13 @@ def test_a_test_split_validates_where_there_is_no_other(tmp_path: Path) -> None:
 
 
 def test_classes_of_a_trained_model(tmp_path: Path) -> None:
-    """Ids and order are the model's; boxes of classes that it does not know are left out."""
+    """Ids and order are those of the model; boxes of other classes are skipped."""
     one_image_folder(tmp_path / 'mine')
     data = prepare(read_data(tmp_path / 'mine'), {'emu': 5, 'dog': 2, 'cat': 1})
     assert data.classes == {'emu': 5, 'dog': 2, 'cat': 1}
     assert [box['category_id'] for box in data.splits['train']['annotations']] == [2, 1, 2, 2]
-    assert 'boxes of classes that the model does not know are left out: ant' in data.said
-    with pytest.raises(UserError, match=r'boxes in .* are of cat, dog, ant; none is of the classes of the model: emu'):
+    assert 'boxes of classes that the model does not know are skipped: ant' in data.said
+    with pytest.raises(UserError, match=r'boxes in .* are of the classes cat, dog, ant; the model knows only emu'):
         prepare(read_data(tmp_path / 'mine'), {'emu': 5})
 
 
@@ -190,7 +190,7 @@ def test_boxes_of_no_area_are_left_out(tmp_path: Path) -> None:
     content['annotations'][0]['bbox'][2] = 0
     write_json(tmp_path / 'train.json', content)
     data = prepare(read_data(tmp_path))
-    assert '1 box of no area left out' in data.said
+    assert '1 box without area skipped' in data.said
     assert len(data.splits['train']['annotations']) == 4
 
 
@@ -240,9 +240,9 @@ def test_faulty_lines_are_named_and_left_out(tmp_path: Path) -> None:
     raw = read_data(tmp_path)
     assert [(fault.where.rpartition('/')[2], fault.what.split(' (')[0][:40]) for fault in raw.faults] == [
         ('b.txt:2', 'has 4 numbers: a box has 5, an outline a'),
-        ('b.txt:3', 'has the class 4, but there are 4 names, '),
-        ('b.txt:4', 'is no box'),
-        ('b.txt:5', 'is no box')]
+        ('b.txt:3', 'has the class 4, but there are 4 class n'),
+        ('b.txt:4', 'is not a valid box'),
+        ('b.txt:5', 'is not a valid box')]
     assert raw.splits['train'].counts == '4 images, 5 boxes'
 
 
@@ -304,8 +304,8 @@ def _spoil(root: Path, name: str) -> Path:
     ('missing', 'there is no folder .*nowhere'),
     ('truncated', r'train\.json is not valid JSON: '),
     ('two', r'2 JSON files in .* could hold the train split \(train\.json, more/train\.json\)'),
-    ('elsewhere', r'the images of .*train\.json are not below .*: the first, a\.png, is in none of its folders'),
-    ('unlabelled', 'holds 6 images, but no annotations in a form known here'),
+    ('elsewhere', r'the images of .*train\.json are not in .*: the first, a\.png, is in none of its folders'),
+    ('unlabelled', 'holds 6 images, but no annotations in a supported format'),
     ('only test', 'has no training split, only val'),
 ])
 def test_what_cannot_be_read_is_one_sentence(name: str, sentence: str, tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_images_win_over_files_of_the_same_names_and_it_is_said(folder: str, tmp
     one_image_folder(tmp_path)
     shutil.copytree(tmp_path / 'images', tmp_path / folder)
     raw = read_data(tmp_path)
-    assert f'images are those in images, not those of the same names in {folder}' in raw.notes
+    assert f'using the images in images, not those with the same names in {folder}' in raw.notes
     assert names_of(tmp_path) == [f'images/{stem}.png' for stem in 'abcd']
     (tmp_path / 'images/b.png').unlink()
     assert names_of(tmp_path) == [f'images/{stem}.png' for stem in 'abcd']
@@ -90,7 +90,7 @@ def test_a_tie_between_folders_names_both(tmp_path: Path) -> None:
 def test_two_images_of_one_label_file_are_a_tie(tmp_path: Path) -> None:
     like_ultralytics(tmp_path)
     Image.open(tmp_path / 'images/train/a.png').save(tmp_path / 'images/train/a.jpg')
-    with pytest.raises(UserError, match=r'a\.txt .* could be of images/train/a\.jpg or of images/train/a\.png'):
+    with pytest.raises(UserError, match=r'a\.txt .* could belong to images/train/a\.jpg or to images/train/a\.png'):
         read_data(tmp_path)
 
 
@@ -98,7 +98,7 @@ def test_two_xml_files_of_one_image_are_a_tie(tmp_path: Path) -> None:
     like_vocdevkit(tmp_path)
     folder = tmp_path / 'VOC2012/Annotations'
     (folder / 'b.xml').write_text((folder / 'a.xml').read_text())
-    with pytest.raises(UserError, match=r'a\.xml and .*b\.xml in .* are both of the image VOC2012/JPEGImages/a\.png'):
+    with pytest.raises(UserError, match=r'a\.xml and .*b\.xml in .* both name the image VOC2012/JPEGImages/a\.png'):
         read_data(tmp_path)
 
 
@@ -106,7 +106,7 @@ def test_an_image_in_two_lists_is_a_tie(tmp_path: Path) -> None:
     like_vocdevkit(tmp_path)
     path = tmp_path / 'VOC2012/ImageSets/Main/val.txt'
     path.write_text(path.read_text() + 'a\n')
-    with pytest.raises(UserError, match=r'train\.txt and .*val\.txt in .* both name a: an image is in one split only'):
+    with pytest.raises(UserError, match=r'train\.txt and .*val\.txt in .* both name a: an image can be in one'):
         read_data(tmp_path)
 
 
@@ -116,7 +116,7 @@ def test_images_of_no_split_beside_others_are_left_out_and_named(tmp_path: Path)
     (tmp_path / 'more/x.txt').write_text('0 .5 .5 .2 .2\n')
     raw = read_data(tmp_path)
     assert sorted(raw.splits) == ['train', 'val']
-    assert 'not used: 1 image (neither a list nor a folder tells their split): more/x.png' in raw.notes
+    assert 'not used: 1 image (no list and no folder says which split they are in): more/x.png' in raw.notes
 
 
 def test_json_files_that_are_not_used_are_named(tmp_path: Path) -> None:
@@ -124,8 +124,8 @@ def test_json_files_that_are_not_used_are_named(tmp_path: Path) -> None:
     shutil.copy(tmp_path / 'val.json', tmp_path / 'holdout.json')
     write_json(tmp_path / 'notes.json', {'info': 1})
     notes = read_data(tmp_path).notes
-    assert 'not used: 1 JSON file (its name tells no split: train, val or test): holdout.json' in notes
-    assert 'not used: 1 JSON file (not in this form): notes.json' in notes
+    assert 'not used: 1 JSON file (its name does not contain a split: train, val or test): holdout.json' in notes
+    assert 'not used: 1 JSON file (another format): notes.json' in notes
 
 
 def test_two_categories_of_one_name(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_loops_pipes_and_dangling_links_do_not_hang(tmp_path: Path) -> None:
     raw = read_data(tmp_path)
     assert raw.splits == expected
     said = '\n'.join(raw.notes)
-    assert 'not read: pipe.json (is no regular file)' in said and 'not read: gone.json (links to nothing)' in said
+    assert 'not read: pipe.json (not a regular file)' in said and 'not read: gone.json (broken link)' in said
     with pytest.raises(UserError):
         read_data(tmp_path / 'pipe.json')
 
@@ -236,9 +236,9 @@ def test_a_split_that_is_the_whole_disk_is_refused(entry: str, tmp_path: Path) -
     like_ultralytics(tmp_path / 'sub/mine')
     path = tmp_path / 'sub/mine/data.yaml'
     path.write_text(path.read_text().replace('path: /elsewhere/data\n', '').replace('images/train', entry))
-    with pytest.raises(UserError, match='a folder that holds the whole data set and more'):
+    with pytest.raises(UserError, match='a folder that contains the whole data set and more'):
         read_data(tmp_path / 'sub/mine')
-    with pytest.raises(UserError, match='is the whole disk'):
+    with pytest.raises(UserError, match='is the root of the disk'):
         scan('/')
 
 
@@ -256,7 +256,7 @@ def test_encodings(text: str, encoding: str, guess: str) -> None:
 @pytest.mark.parametrize('data', ['красный\n'.encode('cp1251'), b'\x81\x82\x83\n', b'\xba\xecab\n',
                                   'créée\n'.encode('latin-1')])
 def test_uncertain_encodings_are_a_sentence(data: bytes) -> None:
-    with pytest.raises(UserError, match='x is not in UTF-8, and its encoding is not certain: save it in UTF-8'):
+    with pytest.raises(UserError, match='x is not in UTF-8, and its encoding is ambiguous: save it in UTF-8'):
         decode(data, Path('x'))
 
 
@@ -342,6 +342,6 @@ def test_malformed_held_out_images_are_refused() -> None:
 
 def test_the_work_dir_is_not_the_folder_of_the_data(tmp_path: Path) -> None:
     one_image_folder(tmp_path)
-    with pytest.raises(UserError, match='is the folder of the data: give another one by --work-dir'):
+    with pytest.raises(UserError, match='is also the data folder: choose another one with --work-dir'):
         set_training_data(config(tmp_path), str(tmp_path))
     assert not (tmp_path / MARK).exists()
