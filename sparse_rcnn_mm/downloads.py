@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 
 from .errors import UserError
+from .terminal import complain, overwrite
 
 CHUNK = 1 << 20
 TIMEOUT = 60
@@ -45,13 +46,13 @@ class Progress:
         left = round((self._total - self._done) / speed) if speed else 0
         line = (f'{self._label}: {self._done / max(self._total, 1):.1%} of {self._total / 1e6:,.1f} MB, '
                 f'{speed / 1e6:.1f} MB/s, {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left')
-        print(f'\r{line:<79}' if self._live else line, end='' if self._live else '\n', file=sys.stderr, flush=True)
+        (overwrite if self._live else complain)(line)
 
     def close(self) -> None:
         """Show the last state and end the line."""
         self._show(time.monotonic())
         if self._live:
-            print(file=sys.stderr)
+            complain('')
 
 
 def fetch(url: str, target: Path, size: int | None = None) -> None:

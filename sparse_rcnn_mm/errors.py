@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from .terminal import complain, guard
+
 
 class UserError(Exception):
     """Bad input or a missing resource, told in one sentence: what is wrong, where, and what to do.
@@ -97,14 +99,15 @@ def one_sentence() -> Iterator[None]:
 
     Ctrl-C is one line as well, with the status 130.
     """
+    guard()
     try:
         yield
     except Exception as error:
         sentence = _sentence(error)
         if sentence is None:
             raise
-        print(f'error: {sentence}', file=sys.stderr)
+        complain(f'error: {sentence}')
         sys.exit(1)
     except KeyboardInterrupt:
-        print('interrupted', file=sys.stderr)
+        complain('interrupted')
         sys.exit(130)  # 128 + the number of the signal, by convention

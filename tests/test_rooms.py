@@ -22,8 +22,9 @@ FLOORS = [
     {'checkpoints'},
     {'visualization'},
     {'ops'},
-    {'registry', 'runtime', 'terminal', 'config_files', 'downloads'},
+    {'registry', 'runtime', 'config_files', 'downloads'},
     {'errors', 'versions', 'mmcv_ops', 'own_outputs'},
+    {'terminal'},
 ]
 HEIGHT = {room: height for height, floor in enumerate(reversed(FLOORS)) for room in floor}
 FILES = sorted(path for path in PACKAGE.rglob('*.py') if '.mim' not in path.parts and path.parent != PACKAGE)

@@ -21,12 +21,14 @@ from sparse_rcnn_mm.evaluation.analysis import Analysis, as_numbers
 from sparse_rcnn_mm.evaluation.page import write_page
 from sparse_rcnn_mm.evaluation.records import by_image, evaluated_data, read_predictions, write_json
 from sparse_rcnn_mm.own_outputs import mark
+from sparse_rcnn_mm.terminal import show
 
+from .parser import Parser
 from .processes import add_gpus_argument, in_processes
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description='Test a detector and write one HTML page about its detections: AP by class and box size, '
         'precision-recall curves, kinds of errors, confusion matrix, score calibration, worst images; and the numbers '
         'as JSON beside it.')
@@ -75,7 +77,7 @@ def write_analysis(dataset: BaseDataset, predictions: list[dict[str, Any]], fold
     write_page(analysis, numbers, folder / 'analysis.html', f'{Path(args.checkpoint).name} on '
                f'{Path(dataset.ann_file).name}')
     write_json(folder / 'analysis.json', numbers)
-    print(f'{summary(numbers)}\n{folder / "analysis.html"}\n{folder / "analysis.json"}')
+    show(f'{summary(numbers)}\n{folder / "analysis.html"}\n{folder / "analysis.json"}')
 
 
 def summary(numbers: Mapping[str, Any]) -> str:

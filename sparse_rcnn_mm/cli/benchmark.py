@@ -21,6 +21,9 @@ from sparse_rcnn_mm.checkpoints import load_checkpoint
 from sparse_rcnn_mm.engine import add_common_arguments, load_config
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.own_data.config import set_training_data
+from sparse_rcnn_mm.terminal import show
+
+from .parser import Parser
 
 SWEEPS: dict[str, list[int]] = {
     'proposals': [50, 100, 200, 300, 500, 1000], 'stages': [1, 2, 3, 4, 5, 6], 'size': [320, 480, 640, 800],
@@ -28,7 +31,7 @@ SWEEPS: dict[str, list[int]] = {
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Measure a detector.')
+    parser = Parser(description='Measure a detector.')
     parser.add_argument('config', help='config file, or the name of a published one')
     parser.add_argument('checkpoint', nargs='?', help='checkpoint; default random weights and proposals that are '
                         'spread over the image')
@@ -85,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError('--data is for --loader: the model is measured on made images')
     if args.threads:
         torch.set_num_threads(args.threads)
-    print(time_loader(cfg, args) if args.loader else time_model(cfg, work, args))
+    show(time_loader(cfg, args) if args.loader else time_model(cfg, work, args))
     return 0
 
 
@@ -127,5 +130,5 @@ def sweep(cfg: Config, work: Workload, quantity: str, values: Sequence[int]) -> 
     results: list[tuple[int, Result]] = []
     for value in values:
         results.append((value, measure(*vary(cfg, work, quantity, value))))
-        print(f'{quantity} {value}: {results[-1][1].seconds.text()} s', flush=True)
+        show(f'{quantity} {value}: {results[-1][1].seconds.text()} s')
     return results

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from sparse_rcnn_mm.errors import UserError, did_you_mean, one_sentence
+from sparse_rcnn_mm.terminal import show
 from sparse_rcnn_mm.versions import __version__
 
 Main = Callable[[Sequence[str]], int]
@@ -58,10 +59,10 @@ def run(argv: Sequence[str], import_package: Callable[[], None] = lambda: None) 
         import_package: runs the package's `__init__`, if it was not run yet.
     """
     if not argv or argv[0] in ('-h', '--help', 'help'):
-        print(usage(), end='')
+        show(usage().rstrip())
         return 0 if argv else 2
     if argv[0] in ('-V', '--version'):
-        print(f'sparse-rcnn {__version__}')
+        show(f'sparse-rcnn {__version__}')
         return 0
     with one_sentence():
         name, main = _find(argv, import_package)
@@ -70,7 +71,7 @@ def run(argv: Sequence[str], import_package: Callable[[], None] = lambda: None) 
         try:
             return main(argv[words:]) or 0
         except KeyboardInterrupt:
-            print('\nstopped', file=sys.stderr)
+            show('\nstopped', sys.stderr)
             return 130
     raise AssertionError('one_sentence ends the program or passes errors on')
 

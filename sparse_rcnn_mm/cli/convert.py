@@ -28,11 +28,14 @@ from sparse_rcnn_mm.checkpoints.official import (
 )
 from sparse_rcnn_mm.config_files import find_config
 from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.terminal import show
 from sparse_rcnn_mm.versions import __version__
+
+from .parser import Parser
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('input', metavar='IN', type=Path)
     parser.add_argument('output', metavar='OUT', type=Path)
     parser.add_argument('--to-official', action='store_true', help='IN is a checkpoint of this package or of mmdet')
@@ -102,5 +105,5 @@ def convert(args: argparse.Namespace) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     init_default_scope('sparse_rcnn_mm')
-    print(f'wrote {args.output}: {convert(args)}')
+    show(f'wrote {args.output}: {convert(args)}')
     return 0

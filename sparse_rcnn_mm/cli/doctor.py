@@ -1,7 +1,6 @@
 """sparse-rcnn doctor: what is installed and what is missing. Runs where torch or the mm packages are not there."""
 from __future__ import annotations
 
-import argparse
 import os
 import platform
 import shutil
@@ -14,7 +13,10 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
+from sparse_rcnn_mm.terminal import show
 from sparse_rcnn_mm.versions import INSTALL, SUPPORTED, __version__, fits, installed_version
+
+from .parser import Parser
 
 # Modules beside the supported ones that everything needs, as module -> distribution.
 NEEDED = {'numpy': 'numpy', 'scipy': 'scipy', 'PIL': 'pillow', 'pycocotools': 'pycocotools', 'cv2': 'opencv-python',
@@ -56,15 +58,15 @@ class Finding:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    argparse.ArgumentParser(description='Check the installation and this machine; exit status 1 if something that is '
-                            'needed is broken.').parse_args(argv)
+    Parser(description='Check the installation and this machine; exit status 1 if something that is '
+           'needed is broken.').parse_args(argv)
     broken = 0
     for title, findings in (('packages', packages()), ('optional', optional()), ('machine', machine())):
-        print(f'{title}:')
+        show(f'{title}:')
         for finding in findings:
-            print(finding, flush=True)
+            show(finding)
             broken += bool(finding.mend) and finding.needed
-    print(f'\n{broken} broken: see the lines with an arrow' if broken else '\nready')
+    show(f'\n{broken} broken: see the lines with an arrow' if broken else '\nready')
     return 1 if broken else 0
 
 

@@ -1,18 +1,20 @@
 """sparse-rcnn download: fetch published weights, or list them."""
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
 from sparse_rcnn_mm.checkpoints.weights import AUTHORS, OFFICIAL, ZOO, local_checkpoint
+from sparse_rcnn_mm.terminal import show
+
+from .parser import Parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description='Fetch trained weights into the cache, where every command finds them '
-                                     'by name. `sparse-rcnn download coco` fetches COCO 2017.')
+    parser = Parser(description='Fetch trained weights into the cache, where every command finds them '
+                    'by name. `sparse-rcnn download coco` fetches COCO 2017.')
     parser.add_argument('names', nargs='*', metavar='NAME', help='name or address; without any, the names are listed')
     names = parser.parse_args(argv).names
-    print('\n'.join(str(local_checkpoint(name)) for name in names) if names else table())
+    show('\n'.join(str(local_checkpoint(name)) for name in names) if names else table())
     return 0
 
 

@@ -15,6 +15,9 @@ from pathlib import Path
 
 from sparse_rcnn_mm.downloads import Progress, fetch, hash_of, size_of
 from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.terminal import show
+
+from .parser import Parser
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def obtain(name: str, root: Path, mirror: str, keep_zip: bool) -> None:
     """Download, check and unpack one archive, unless its files are there."""
     archive = ARCHIVES[name]
     if archive.complete(root):
-        print(f'{name}: already complete in {root}')
+        show(f'{name}: already complete in {root}')
         return
     zip_path = root / Path(archive.path).name
     # The unpacked pictures take about as much space as their archive.
@@ -78,12 +81,12 @@ def obtain(name: str, root: Path, mirror: str, keep_zip: bool) -> None:
         raise UserError(f'{zip_path} was unpacked but {root} lacks some of {archive.pattern}')
     if not keep_zip:
         zip_path.unlink()
-    print(f'{name}: complete in {root}')
+    show(f'{name}: complete in {root}')
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--root', type=Path, default=Path('data/coco'), help='where to put it (default: %(default)s)')
     parser.add_argument('--splits', nargs='+', choices=ARCHIVES, default=list(ARCHIVES), metavar='SPLIT',
                         help='of ' + ', '.join(ARCHIVES) + ' (default: all, 20.4 GB to download)')
@@ -102,6 +105,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, zipfile.BadZipFile) as error:
         raise UserError(str(error)) from error
     except KeyboardInterrupt:
-        print(f'\nstopped; run the same command again, it goes on from {args.root}', file=sys.stderr)
+        show(f'\nstopped; run the same command again, it goes on from {args.root}', sys.stderr)
         return 130
     return 0

@@ -15,6 +15,9 @@ from sparse_rcnn_mm.evaluation.analysis import Analysis, as_numbers
 from sparse_rcnn_mm.evaluation.records import by_image, evaluated_data, read_predictions
 from sparse_rcnn_mm.export import export
 from sparse_rcnn_mm.inference import Detector
+from sparse_rcnn_mm.terminal import show
+
+from .parser import Parser
 
 SUFFIXES = {'onnx': '.onnx', 'openvino': '.xml'}
 # How much AP a file may lose against the checkpoint.
@@ -22,7 +25,7 @@ LOSSES = {'fp32': 0.0001, 'fp16': 0.0005, 'int8': 0.002}
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description='Write a detector as a file for engines other than PyTorch, and compare what both find. The file '
         'is kept only if the detections are the same, or with fewer bits, if the AP is.')
     parser.add_argument('checkpoint', type=Path, help='checkpoint file; it holds its config')
@@ -55,9 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             compare_ap(args, path, LOSSES[precision])
 
     differences = export(detector, out, config, precision, args.int8, accept)
-    print(f'largest differences in float32 from PyTorch: {differences}')
+    show(f'largest differences in float32 from PyTorch: {differences}')
     for path in [out, *([out.with_suffix('.bin')] if out.suffix == '.xml' else [])]:
-        print(f'{path} ({path.stat().st_size / 2**20:.1f} MiB)')
+        show(f'{path} ({path.stat().st_size / 2**20:.1f} MiB)')
     return 0
 
 
@@ -69,7 +72,7 @@ def compare_ap(args: argparse.Namespace, path: Path, loss: float) -> None:
     """
     with tempfile.TemporaryDirectory() as folder:
         before, after = (average_precision(args, model, folder) for model in (args.checkpoint, path))
-    print(f'AP {before:.4f} in PyTorch, {after:.4f} in the exported file ({after - before:+.4f})')
+    show(f'AP {before:.4f} in PyTorch, {after:.4f} in the exported file ({after - before:+.4f})')
     if not after >= before - loss:
         raise UserError(f'the AP falls from {before:.4f} to {after:.4f}, by more than {loss}: the exported file was '
                         'not kept')

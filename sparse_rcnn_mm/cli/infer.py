@@ -11,11 +11,14 @@ from sparse_rcnn_mm.inference import Detector, exported_detector, is_exported
 from sparse_rcnn_mm.inference.formats import FORMATS
 from sparse_rcnn_mm.inference.run import process
 from sparse_rcnn_mm.inference.sources import find_sources
+from sparse_rcnn_mm.terminal import show
+
+from .parser import Parser
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Detect objects; write pictures or videos, detections.json (COCO) and '
-                                     'detections.csv. Exit status 1: some input could not be read.')
+    parser = Parser(description='Detect objects; write pictures or videos, detections.json (COCO) and '
+                    'detections.csv. Exit status 1: some input could not be read.')
     parser.add_argument('inputs', nargs='+', metavar='INPUT',
                         help='image, folder, quoted pattern like "photos/*.jpg", video, or number of a webcam')
     parser.add_argument('--model', required=True, metavar='CHECKPOINT',
@@ -73,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     report = process(detector, sources, args.out_dir, pictures=not args.no_pictures, score_thr=args.score_thr,
                      classes=args.classes, batch_size=args.batch_size, formats=args.formats, resume=args.resume,
                      shard=args.shard)
-    print(report)
-    print(f'{report.images} images, {report.detections} detections, {len(report.skipped)} skipped: '
-          f'{args.out_dir}' + ('' if args.no_pictures else ', with pictures'))
+    show(report)
+    show(f'{report.images} images, {report.detections} detections, {len(report.skipped)} skipped: '
+         f'{args.out_dir}' + ('' if args.no_pictures else ', with pictures'))
     return 1 if report.skipped else 0

@@ -14,13 +14,16 @@ from sparse_rcnn_mm.own_data.overview import ModelSettings, overview
 from sparse_rcnn_mm.own_data.reading import read_data
 from sparse_rcnn_mm.own_data.report import data_of, draw, report
 from sparse_rcnn_mm.own_outputs import mark
+from sparse_rcnn_mm.terminal import one_line, show
+
+from .parser import Parser
 
 CONFIG = 'sparse_rcnn_r50_finetune'
 MOST = 10  # findings of a kind that are printed
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Count, check and draw a data set before training on it.')
+    parser = Parser(description='Count, check and draw a data set before training on it.')
     parser.add_argument('data', metavar='FOLDER_OR_CONFIG',
                         help=f'a folder with {form_names()}, one of their files, or a config')
     parser.add_argument('--config', default=CONFIG,
@@ -40,13 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = ModelSettings.of(cfg)
     out = Path(args.out or f'work_dirs/inspect_{Path(args.data).resolve().stem}')
     mark(out)
-    head = '\n\n'.join(['\n'.join([f'{raw.root}: {raw.form}', *raw.notes]), overview(raw, settings)])
-    print(head, flush=True)
+    head = '\n\n'.join(['\n'.join(map(one_line, [f'{raw.root}: {raw.form}', *raw.notes])), overview(raw, settings)])
+    show(head)
     found = inspect_data(raw, settings.num_proposals, args.decode)
-    print(f'\n{report(found, MOST)}\n', flush=True)
-    (out / 'inspection.txt').write_text(f'{head}\n\n{report(found)}\n')
-    print(f'the whole list is in {out / "inspection.txt"}')
+    show(f'\n{report(found, MOST)}\n')
+    (out / 'inspection.txt').write_text(f'{head}\n\n{report(found)}\n', encoding='utf-8')
+    show(f'the whole list is in {out / "inspection.txt"}')
     if args.pictures > 0:
         draw(raw, cfg, out / 'data', args.pictures).save(out / 'inspection.png')
-        print(f'pictures as the model gets them in training: {out / "inspection.png"}')
+        show(f'pictures as the model gets them in training: {out / "inspection.png"}')
     return 1 if found.errors else 0

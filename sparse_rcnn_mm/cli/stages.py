@@ -9,12 +9,15 @@ from sparse_rcnn_mm.datasets.read_image import read_image
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.inference import Detector
 from sparse_rcnn_mm.inference.stages import follow_stages
+from sparse_rcnn_mm.terminal import one_line, show
 from sparse_rcnn_mm.visualization.stages import StageBoxes, animate_stages, stage_panels
+
+from .parser import Parser
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Draw the learned proposals, then the box and score of each detection '
-                                     'after every stage: one picture, and one animation.')
+    parser = Parser(description='Draw the learned proposals, then the box and score of each detection '
+                    'after every stage: one picture, and one animation.')
     parser.add_argument('image', type=Path, metavar='IMAGE')
     parser.add_argument('--model', required=True, metavar='CHECKPOINT',
                         help='checkpoint file, which holds its config, or the name of published weights')
@@ -33,7 +36,7 @@ def table(stages: StageBoxes) -> str:
     """The scores of the followed proposals by stage."""
     lines = ['proposal  class           ' + ''.join(f'{f"stage {i + 1}":>9}' for i in range(stages.num_stages))]
     for query in stages.kept:
-        lines.append(f'{query:8d}  {stages.names[query]:16.16}'
+        lines.append(f'{query:8d}  {one_line(stages.names[query]):16.16}'
                      + ''.join(f'{score:9.2f}' for score in stages.scores[:, query]))
     return '\n'.join(lines)
 
@@ -50,6 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     picture, animation = (args.out_dir / f'{args.image.stem}_stages.{kind}' for kind in ('png', 'gif'))
     stage_panels(image, stages, args.columns, args.side).save(picture, optimize=True)
     animate_stages(image, stages, animation, args.side)
-    print(table(stages))
-    print(f'{picture}\n{animation}')
+    show(table(stages))
+    show(f'{picture}\n{animation}')
     return 0

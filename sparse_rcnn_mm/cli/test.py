@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from sparse_rcnn_mm.acceleration.prediction import PRECISIONS
 from sparse_rcnn_mm.engine import add_common_arguments, evaluate
 
+from .parser import Parser
 from .processes import add_gpus_argument, in_processes
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Test a detector.')
+    parser = Parser(description='Test a detector.')
     parser.add_argument('config', nargs='?', help='config file, or the name of a published one; '
                         'default the config inside the checkpoint')
     parser.add_argument('checkpoint', help='checkpoint file, or the name of published weights')

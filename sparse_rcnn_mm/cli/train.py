@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from sparse_rcnn_mm.engine import TRACKERS, add_common_arguments, train
 from sparse_rcnn_mm.own_data.forms import form_names
 
+from .parser import Parser
 from .processes import add_gpus_argument, in_processes
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Train a detector.')
+    parser = Parser(description='Train a detector.')
     parser.add_argument('config', help='config file, or the name of a published one, e.g. sparse_rcnn_r50_3x')
     parser.add_argument('--data', metavar='FOLDER', help=f'train on your own data: a folder with {form_names()}, or '
                         'one of their files')

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from sparse_rcnn_mm.datasets.read_image import read_image
 from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.terminal import one_line
 from sparse_rcnn_mm.visualization.draw import Mark, class_colors, draw_boxes, enlarged
 
 from .detector import Detector, ImageDetections
@@ -129,7 +130,7 @@ class Pipeline:
         for one in batch:
             if one.frame.error is not None:
                 self.report.skipped.append(one.frame.error)
-                tqdm.write(f'skipped: {one.frame.error}', file=sys.stderr)
+                tqdm.write(one_line(f'skipped: {one.frame.error}'), file=sys.stderr)
         if not good:
             return
         start = time.perf_counter()

@@ -10,6 +10,7 @@ import numpy as np
 from mmengine.config import Config
 
 from sparse_rcnn_mm.datasets.transforms import resized_shape
+from sparse_rcnn_mm.terminal import one_line
 
 from .inspection import class_counts
 from .raw_data import RawData
@@ -71,7 +72,8 @@ def _counts(raw: RawData) -> str:
         counts = Counter(box['image_id'] for box in split.coco['annotations'])
         images = split.coco['images']
         smallest, largest = (choose(images, key=_pixels) for choose in (min, max))
-        lines.append(f'{name or "all":12}{len(images):8}{sum(counts.values()):8}{len(images) - len(counts):15}'
+        lines.append(f'{one_line(name) or "all":12}{len(images):8}{sum(counts.values()):8}'
+                     f'{len(images) - len(counts):15}'
                      f'{sum(counts.values()) / len(images):16.1f}{max(counts.values(), default=0):9}  '
                      f'{smallest["width"]}x{smallest["height"]} to {largest["width"]}x{largest["height"]}')
     return '\n'.join(lines)
@@ -82,10 +84,10 @@ def _pixels(image: Mapping[str, int]) -> int:
 
 
 def _classes(raw: RawData) -> str:
-    counts = class_counts(raw)
+    counts = {one_line(name): by_split for name, by_split in class_counts(raw).items()}
     width = max(map(len, counts), default=0) + 2
     most = max((sum(by_split.values()) for by_split in counts.values()), default=1)
-    lines = [f'{"class":{width}}' + ''.join(f'{split or "all":>8}' for split in raw.splits)]
+    lines = [f'{"class":{width}}' + ''.join(f'{one_line(split) or "all":>8}' for split in raw.splits)]
     for name, by_split in list(counts.items())[:_CLASSES]:
         bar = '#' * round(_BAR * sum(by_split.values()) / most)
         lines.append(f'{name:{width}}' + ''.join(f'{by_split.get(split, 0):8}' for split in raw.splits) + f'  {bar}')

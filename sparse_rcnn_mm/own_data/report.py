@@ -10,6 +10,7 @@ from PIL import Image
 
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.registry import DATASETS, SCOPE, innermost_dataset
+from sparse_rcnn_mm.terminal import one_line
 from sparse_rcnn_mm.visualization.contact_sheet import contact_sheet
 
 from .coco_form import read_coco_split
@@ -61,7 +62,7 @@ def _listed(findings: list[Finding], most: int | None) -> str:
         kinds[finding.kind].append(finding)
     lines = []
     for kind, several in kinds.items():
-        lines += [f'\n  {finding}' for finding in several[:most]]
+        lines += [f'\n  {one_line(finding)}' for finding in several[:most]]
         if most is not None and len(several) > most:
             lines.append(f'\n  ... and {len(several) - most} more of this kind ({kind})')
     return ''.join(lines)
