@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sparse_rcnn_mm.engine.hooks.curves import read_history
 from tests.kit import DIGITS_CONFIG, ROOT
 
 
@@ -21,12 +22,15 @@ def losses(work_dir: Path, processes: int) -> list[dict[str, float]]:
 
 @pytest.mark.slow
 def test_two_processes_train_like_one(digits: Path, tmp_path: Path) -> None:
-    """2 processes x batch 4 give the losses of 1 process x batch 8 on the same images, for 5 iterations, in float64."""
+    """2 processes x batch 4 give the losses of 1 process x batch 8 on the same images, for 5 iterations, in float64.
+
+    So does the validation loss, of one batch in each process and of two in one.
+    """
     options = [
-        '--cfg-options', 'train_cfg.max_iters=5', 'param_scheduler=None',
+        '--cfg-options', 'train_cfg.max_iters=5', 'param_scheduler=None', 'default_hooks.logger.interval=1',
         'randomness.seed=3', 'train_dataloader.sampler.seed=3',
         *(f'{split}_dataloader.dataset.data_root={digits}' for split in ('train', 'val')),
-        f'val_evaluator.ann_file={digits}/val.json', 'val_dataloader.dataset.indices=4',
+        f'val_evaluator.ann_file={digits}/val.json', 'val_dataloader.dataset.indices=4', 'val_dataloader.batch_size=2',
     ]
     environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(Path(__file__).parent),
                    'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}'}
@@ -36,7 +40,7 @@ def test_two_processes_train_like_one(digits: Path, tmp_path: Path) -> None:
 
     config = tmp_path / 'recorded.py'
     config.write_text(f"_base_ = '{DIGITS_CONFIG}'\ncustom_imports = dict(imports=['loss_recorder'])\n"
-                      "custom_hooks = [dict(type='LossRecorder')]\n")
+                      "custom_hooks = [dict(type='LossRecorder'), dict(type='ValidationLossHook')]\n")
     train = str(ROOT / 'tools/train.py')
     run(sys.executable, train, str(config), '--work-dir', 'one', *options, 'train_dataloader.batch_size=8')
     script = str(ROOT / 'tools/dist_train.sh')
@@ -48,3 +52,5 @@ def test_two_processes_train_like_one(digits: Path, tmp_path: Path) -> None:
     print(f'largest relative difference of a loss {worst:.1e} (tolerance 1e-4)')
     assert worst < 1e-4
     assert list((tmp_path / 'two').glob('*.pth'))
+    validated = [read_history(tmp_path / folder).val[5]['val_loss'] for folder in ('one', 'two')]
+    assert validated[0] == pytest.approx(validated[1], rel=1e-4)

@@ -90,7 +90,8 @@ def draw_curves(history: History) -> Figure:
     axes = figure.subplots(2, columns, squeeze=False)
     for axis, (kind, parts) in zip(axes[0], kinds.items(), strict=False):
         _plot_losses(axis, history, kind, parts)
-    _plot(axes[1, 0], 'loss, sum of all', {'': history.series('loss')})
+    _plot(axes[1, 0], 'loss, sum of all',
+          {'training': history.series('loss'), 'validation': history.metric('val_loss')})
     _plot(axes[1, 1], 'AP on the validation data',
           {label: history.metric(name) for name, label in _AP_NAMES.items()}, marker='o', markersize=3)
     _plot(axes[1, 2], 'learning rate', {'': history.series('lr')})

@@ -62,8 +62,13 @@ class DenseCriterion(nn.Module):
 
     def forward(self, stages: Sequence[StageOutput], gt: GroundTruth,
                 proposals: DistinctProposals) -> dict[str, Tensor]:
-        """`loss_cls` and `loss_iou`, divided by the sum of qualities, and the mean number of `candidates`."""
-        dense: DensePredictions = getattr(proposals, self.predictions)
+        """`loss_cls` and `loss_iou`, divided by the sum of qualities, and the mean number of `candidates`.
+
+        Empty for auxiliary predictions outside training, where they are not computed.
+        """
+        dense: DensePredictions | None = getattr(proposals, self.predictions)
+        if dense is None:
+            return {}
         with torch.autocast(dense.scores.device.type, enabled=False):
             losses = self.losses(dense, self.assigner(dense, gt), gt)
         return {**losses, 'candidates': dense.kept.sum(1).float().mean()}
