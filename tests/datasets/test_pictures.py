@@ -116,7 +116,7 @@ def test_big_endian_sixteen_bits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(('values', 'expected', 'sentence'), [
-    (np.array([[0, 100_000, 50_000]], np.int32), [0, 255, 128], 'by the value range of each; the first has values of 0'),
+    (np.array([[0, 100_000, 50_000]], np.int32), [0, 255, 128], 'by the value range of each; the first has values of'),
     (np.array([[-1000, 1000, 0]], np.int32), [0, 255, 128], 'range of each'),
     (np.array([[7, 7, 7]], np.int32), [0, 0, 0], 'range of each'),
     (np.array([[0.25, 1, 0.5]], np.float32), [64, 255, 128], 'values of 0 to 1'),  # 63.75 + 0.5, 127.5 + 0.5

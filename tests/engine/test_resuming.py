@@ -38,7 +38,7 @@ def test_a_damaged_last_checkpoint(tool: Tool, small: list[str], trained: Path, 
     assert tool('train', DIGITS_CONFIG, '--work-dir', 'renamed', '--resume', *small) == 0
     printed = capsys.readouterr()
     assert 'iter_4.pth is not a checkpoint, or it is damaged' in printed.out + printed.err
-    assert 'training goes on after iteration 2' in printed.out + printed.err
+    assert 'training resumes after iteration 2' in printed.out + printed.err
     assert differences(trained / 'iter_4.pth', work / 'iter_4.pth') == []
 
 
@@ -72,11 +72,11 @@ def test_started_again_by_a_launcher(tool: Tool, small: list[str], trained: Path
     monkeypatch.setenv('SLURM_JOB_ID', '7')
     (trained / 'launched_by').write_text('Slurm job 6')
     assert tool('train', DIGITS_CONFIG, '--work-dir', 'whole', *small) == 1
-    assert 'iter_2.pth is of an earlier training' in error_of(capsys)
+    assert 'iter_2.pth is from an earlier training' in error_of(capsys)
     (trained / 'launched_by').write_text('Slurm job 7')
     assert tool('train', DIGITS_CONFIG, '--work-dir', 'whole', *small) == 0
     printed = capsys.readouterr()
-    assert 'training goes on after iteration 2' in printed.out + printed.err
+    assert 'training resumes after iteration 2' in printed.out + printed.err
     assert (trained / 'iter_4.pth').is_file()
 
 

@@ -1,9 +1,17 @@
-"""What runs beside training and testing: checkpoints, curves, the fast form, trackers."""
+"""Hooks of training and testing: checkpoints, curves, the fast form, experiment trackers."""
 from .checkpoint import CheckpointHook, EMAHook
 from .curves import CurvesHook
 from .fast_form import FastFormHook
 from .inference_checkpoint import InferenceCheckpointHook, saved_checkpoint
 from .trackers import TRACKERS, log_to
 
-__all__ = ['CheckpointHook', 'CurvesHook', 'EMAHook', 'FastFormHook', 'InferenceCheckpointHook', 'TRACKERS', 'log_to',
-           'saved_checkpoint']
+__all__ = [
+           'TRACKERS',
+           'CheckpointHook',
+           'CurvesHook',
+           'EMAHook',
+           'FastFormHook',
+           'InferenceCheckpointHook',
+           'log_to',
+           'saved_checkpoint',
+]
