@@ -97,7 +97,7 @@ def test_openvino(exported: Path, folder: Path, tmp_path: Path, precision: str, 
 
 def test_command_line(small_checkpoint: Path, exported: Path, tool: Callable[..., int], tmp_path: Path,
                       capsys: pytest.CaptureFixture[str], folder: Path) -> None:
-    for arguments, said in ((['--fp16'], '--fp16 changes detections: give --check'),
+    for arguments, said in ((['--fp16'], '--fp16 changes detections: add --check'),
                             (['--out', 'x.pth'], '--out x.pth must end in .onnx for --format onnx')):
         assert tool('export', str(small_checkpoint), *arguments) == 1
         assert said in capsys.readouterr().err
