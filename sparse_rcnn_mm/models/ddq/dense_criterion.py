@@ -18,7 +18,7 @@ from .structures import DensePredictions, DistinctProposals
 
 @MODELS.register_module()
 class QualityFocalLoss(nn.Module):
-    """|target - p|^beta times binary cross entropy, of probabilities against targets from 0 to 1 (arXiv 2006.04388).
+    """|target - p|^beta times the binary cross entropy of probabilities and targets from 0 to 1 (arXiv 2006.04388).
 
     Args:
         beta: the power.
@@ -30,23 +30,23 @@ class QualityFocalLoss(nn.Module):
         self.beta, self.loss_weight = beta, loss_weight
 
     def forward(self, probability: Tensor, target: Tensor) -> Tensor:
-        """Element by element."""
+        """Compute the loss of each element."""
         entropy = F.binary_cross_entropy(probability, target, reduction='none')
         return self.loss_weight * (target - probability).abs()**self.beta * entropy
 
 
 @MODELS.register_module()
 class DenseCriterion(nn.Module):
-    """Match candidates to ground truths, then train the score of a match towards its quality, and its box.
+    """Matches candidates with ground truths, and trains the score of a match towards its quality, and its box.
 
-    Images without ground truth add nothing to the losses, as in the original code.
+    As in the original code, images without ground truth add nothing to the losses.
 
-    Args: each part is a config, or built already.
-        predictions: 'main' or 'auxiliary', of the proposals.
+    Args: each part is a config or a built module.
+        predictions: which predictions of the proposals to train, 'main' or 'auxiliary'.
         assigner: `assigner(predictions, gt) -> matched_gt`; see `RepeatedHungarianAssigner`.
-        loss_cls: of scores against qualities.
-        loss_iou: of boxes, weighted by quality.
-        score_power, iou_power: of a match's score and overlap in its quality.
+        loss_cls: the loss of scores, with qualities as targets.
+        loss_iou: the loss of boxes, weighted by quality.
+        score_power, iou_power: the quality is score^score_power * IoU^iou_power.
     """
 
     def __init__(self, *, predictions: str = 'main', assigner: Part, loss_cls: Part, loss_iou: Part,
@@ -62,14 +62,14 @@ class DenseCriterion(nn.Module):
 
     def forward(self, stages: Sequence[StageOutput], gt: GroundTruth,
                 proposals: DistinctProposals) -> dict[str, Tensor]:
-        """`loss_cls` and `loss_iou`, divided by the sum of qualities, and the mean number of `candidates`."""
+        """Return `loss_cls` and `loss_iou`, divided by the sum of qualities, and the mean number of `candidates`."""
         dense: DensePredictions = getattr(proposals, self.predictions)
         with torch.autocast(dense.scores.device.type, enabled=False):
             losses = self.losses(dense, self.assigner(dense, gt), gt)
         return {**losses, 'candidates': dense.kept.sum(1).float().mean()}
 
     def losses(self, dense: DensePredictions, matched_gt: Tensor, gt: GroundTruth) -> dict[str, Tensor]:
-        """The losses for given matches (B, M), both ()."""
+        """Return both losses () for given matches (B, M)."""
         start = matched_gt.new_tensor([0, *gt.counts[:-1]]).cumsum(0)[:, None]
         image, row = (matched_gt >= 0).nonzero(as_tuple=True)
         target = (matched_gt + start)[image, row]
@@ -87,7 +87,7 @@ class DenseCriterion(nn.Module):
         return {'loss_cls': loss_cls, 'loss_iou': loss_iou}
 
     def quality(self, scores: Tensor, iou: Tensor, target: Tensor, num_gts: int) -> Tensor:
-        """Of matches (T,) with these scores and overlaps: the best of a ground truth gets its best overlap."""
+        """The quality of matches (T,), scaled so that the best match of a ground truth gets the highest IoU."""
         raw = scores**self.score_power * iou**self.iou_power
         best_raw, best_iou = (values.new_zeros(num_gts).scatter_reduce(0, target, values, 'amax')[target]
                               for values in (raw, iou))
