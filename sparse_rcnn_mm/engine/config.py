@@ -91,7 +91,7 @@ def _prepare_cpu_processes(cfg: Config) -> None:
     """Connect several processes without GPUs by gloo. Otherwise mmengine would select a GPU in each of them."""
     if args_missing := {'RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'} - set(os.environ):
         raise UserError(f'--launcher {cfg.launcher} without a GPU needs the environment variables '
-                        f'{", ".join(sorted(args_missing))}; start with sparse-rcnn train --gpus N, or with torchrun')
+                        f'{", ".join(sorted(args_missing))}; start the command with --gpus N instead, or with torchrun')
     torch.distributed.init_process_group('gloo')
     atexit.register(_end_gloo)
     cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
