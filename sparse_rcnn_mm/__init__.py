@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from .engine import train as train
     from .inference import Detector as Detector
 
-# Imported when they are first asked for, so that importing the package stays cheap.
+# Imported on first use, so that importing the package is fast.
 _LAZY = {'Detector': 'inference', 'evaluate': 'engine', 'train': 'engine'}
 __all__ = ['Detector', '__version__', 'evaluate', 'train']
 
-# Without PyTorch there is only `sparse_rcnn_mm.runtime`, which detects with exported files.
+# Without PyTorch, only `sparse_rcnn_mm.runtime` works, which runs exported files.
 if find_spec('torch') is not None:
     from .mmcv_ops import ensure_mmcv_imports
 
     check_versions()
     ensure_mmcv_imports()
 
-    # mmengine can be imported only after its version was checked.
+    # mmengine must be imported after its version was checked.
     from .checkpoints import allow_mmengine_checkpoints
 
     allow_mmengine_checkpoints()

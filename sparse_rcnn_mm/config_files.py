@@ -1,4 +1,4 @@
-"""The configs that come with this package, by name."""
+"""Finds the configs of this package by name."""
 from __future__ import annotations
 
 import os
@@ -10,15 +10,15 @@ FOLDER = Path(__file__).parent / '.mim' / 'configs' / 'configs'
 
 
 def config_names() -> list[str]:
-    """The names of all of them, such as sparse_rcnn_r50_3x."""
+    """The names of all published configs, such as sparse_rcnn_r50_3x."""
     return sorted(path.stem for path in FOLDER.glob('*.py'))
 
 
 def find_config(config: str | os.PathLike) -> Path:
-    """The file of a config: `config` itself if there is such a file, else the published one of this name.
+    """Return the file of a config: `config` itself if the file exists, else the published config with this name.
 
     Raises:
-        UserError: there is neither.
+        UserError: neither exists.
     """
     if Path(config).is_file():
         return Path(config)

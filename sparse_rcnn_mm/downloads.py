@@ -1,4 +1,4 @@
-"""Downloads that go on where they stopped, with nothing but the standard library."""
+"""Resumable downloads, with only the standard library."""
 from __future__ import annotations
 
 import hashlib
@@ -14,11 +14,11 @@ from .terminal import complain, overwrite
 
 CHUNK = 1 << 20
 TIMEOUT = 60
-NOT_SATISFIABLE = 416  # the server has no bytes after those that are here
+NOT_SATISFIABLE = 416  # the server has no more bytes than the local file
 
 
 class DownloadError(UserError):
-    """A file cannot be fetched; `reason` says why, for those who say the rest in a sentence of their own."""
+    """A failed download. `reason` is the cause alone, for callers that write their own message."""
 
     def __init__(self, sentence: str, reason: str) -> None:
         super().__init__(sentence)
@@ -26,7 +26,7 @@ class DownloadError(UserError):
 
 
 class Progress:
-    """One line on stderr with the share done, the speed and the time left; a new line each 30 s when not a terminal."""
+    """Shows progress, speed and remaining time on one line of stderr. Without a terminal, prints a line every 30 s."""
 
     def __init__(self, label: str, total: int, done: int = 0) -> None:
         self._label, self._total, self._done, self._before = label, total, done, done
@@ -34,7 +34,7 @@ class Progress:
         self._start = self._shown = time.monotonic()
 
     def add(self, amount: int) -> None:
-        """Count `amount` more bytes as done."""
+        """Add `amount` bytes to the progress."""
         self._done += amount
         now = time.monotonic()
         if now - self._shown >= (0.1 if self._live else 30):
@@ -49,22 +49,22 @@ class Progress:
         (overwrite if self._live else complain)(line)
 
     def close(self) -> None:
-        """Show the last state and end the line."""
+        """Show the final state and end the line."""
         self._show(time.monotonic())
         if self._live:
             complain('')
 
 
 def fetch(url: str, target: Path, size: int | None = None) -> None:
-    """Download `url` to `target`, going on from the bytes that are there; tries again as long as each try adds some.
+    """Download `url` to `target`, resuming from the bytes already there. Retries as long as each try adds some.
 
     Args:
-        url: http or https.
-        target: the file; what it holds when this raises is what the next call goes on from.
-        size: in bytes; default what the server says.
+        url: an http or https address.
+        target: the file. If this raises, the partial file is kept, and the next call resumes from it.
+        size: the size in bytes. By default, the size that the server states.
 
     Raises:
-        DownloadError: the server cannot be reached, or refuses, or sends no more.
+        DownloadError: the server cannot be reached, refuses, or stops sending.
     """
     while size is None or size_of(target) < size:
         before = size_of(target)
@@ -83,7 +83,7 @@ def _advice(reason: str, target: Path) -> str:
 
 
 def _fetch_once(url: str, target: Path, size: int | None) -> tuple[int | None, str]:
-    """Download until the end or a break; returns the whole size, if the server said it, and why it ended."""
+    """Download until the end or an interruption. Returns the total size, if known, and why the download ended."""
     have = size_of(target)
     request = urllib.request.Request(url, headers={'Range': f'bytes={have}-'} if have else {})
     try:
@@ -106,12 +106,12 @@ def _fetch_once(url: str, target: Path, size: int | None) -> tuple[int | None, s
 
 
 def size_of(path: Path) -> int:
-    """Size of a file in bytes; 0 when there is none."""
+    """The size of a file in bytes; 0 if it does not exist."""
     return path.stat().st_size if path.exists() else 0
 
 
 def hash_of(path: Path, kind: str) -> str:
-    """The sum of a file in hexadecimal digits, with progress; `kind` is a name of hashlib: md5, sha256, ..."""
+    """The hash of a file in hexadecimal digits, with progress. `kind` is a name of hashlib: md5, sha256, ..."""
     digest, progress = hashlib.new(kind, usedforsecurity=False), Progress(f'check {path.name}', size_of(path))
     with path.open('rb') as file:
         while chunk := file.read(CHUNK):

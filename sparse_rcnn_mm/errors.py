@@ -1,4 +1,4 @@
-"""Errors that are part of the interface."""
+"""Errors that users can act on, and how they are shown."""
 from __future__ import annotations
 
 import difflib
@@ -14,14 +14,14 @@ from .terminal import complain, guard
 
 
 class UserError(Exception):
-    """Bad input or a missing resource, told in one sentence: what is wrong, where, and what to do.
+    """Bad input or a missing resource. The message is one sentence: what is wrong, where, and what to do.
 
-    The command line tools print the sentence without a traceback and exit with status 1.
+    The commands print it without a traceback and exit with status 1.
     """
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """` (did you mean 'NAME'?)` with the known name that is most like `name`, or nothing if none is."""
+    """Return " (did you mean 'NAME'?)" with the most similar known name, or '' if none is similar."""
     by_lower_case = {one.lower(): one for one in known}
     near = difflib.get_close_matches(name.lower(), by_lower_case, 1)
     return f" (did you mean '{by_lower_case[near[0]]}'?)" if near else ''
@@ -52,9 +52,9 @@ def _unknown_type(error: Exception, name: str, node: str) -> str:
 
 
 def _in_frames(error: Exception, wanted: Callable[[Any], Any]) -> Any:
-    """The first value that is wanted among the variables of the functions that an error came through, innermost first.
+    """Search the local variables in an error's traceback, innermost function first, for the first wanted value.
 
-    The message names a class or a registry, but the object itself is needed to know what it has.
+    The message names a class or a registry, but the object itself is needed to list its arguments or names.
     """
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     found = (wanted(value) for frame in reversed(frames) for value in frame.f_locals.values())
@@ -62,10 +62,10 @@ def _in_frames(error: Exception, wanted: Callable[[Any], Any]) -> Any:
 
 
 class NotFinite(UserError):
-    """A loss, gradient or prediction is NaN or infinite: the clause that says so. Training adds where and when.
+    """A loss, gradient or prediction is NaN or infinite. Training adds to the message where and when.
 
     Attributes:
-        predictions: it is a prediction, so the weights are to blame, or the precision, and not the annotations.
+        predictions: whether it is a prediction. Then the weights or the precision are the cause, not the annotations.
     """
 
     def __init__(self, message: str, predictions: bool = False) -> None:
@@ -73,7 +73,7 @@ class NotFinite(UserError):
         self.predictions = predictions
 
 
-# What Python and mmengine say of a config with a setting or a type that does not exist, and how we say it.
+# Messages of Python and mmengine about unknown settings and types in a config, and the functions that rewrite them.
 _CONFIG_ERRORS: list[tuple[str, Callable[..., str]]] = [
     (r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", _unknown_setting),
     (r'(\w+)\.__init__\(\) missing \d+ required .*?arguments?: (.+)', _missing_setting),
@@ -82,10 +82,10 @@ _CONFIG_ERRORS: list[tuple[str, Callable[..., str]]] = [
 
 
 def _sentence(error: Exception) -> str | None:
-    """The sentence for an error that a user can act on, None for any other."""
+    """The message for an error that a user can act on, None for any other error."""
     text = str(error.args[0]) if error.args else ''
     if isinstance(error, UserError):
-        # A data loader's worker puts its traceback around the message, and upstream mmengine the class it was building.
+        # A data loader's worker adds its traceback to the message, and upstream mmengine the class being built.
         return re.sub(r'^class `\w+` in \S+: ', '', text.split(f'{__name__}.UserError: ')[-1].strip())
     for pattern, sentence in _CONFIG_ERRORS:
         if isinstance(error, TypeError | KeyError) and (match := re.search(pattern, text)):
@@ -97,7 +97,7 @@ def _sentence(error: Exception) -> str | None:
 def one_sentence() -> Iterator[None]:
     """Print an error that a user can act on as one line on stderr, and exit with status 1. Others pass through.
 
-    Ctrl-C is one line as well, with the status 130.
+    Ctrl-C also prints one line, and exits with status 130.
     """
     guard()
     try:

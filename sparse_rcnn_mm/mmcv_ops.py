@@ -1,4 +1,4 @@
-"""Make mmcv and mmdet importable when mmcv was installed without its compiled operations.
+"""Makes mmcv and mmdet importable if mmcv was installed without its compiled operations.
 
 `import mmdet.models` imports `mmcv.ops`, which imports the extension module `mmcv._ext`. This package uses none of its
 operations, so a placeholder module is enough. Every attribute of it is a function that raises an error when called.

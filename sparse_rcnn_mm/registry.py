@@ -18,7 +18,7 @@ SCOPE = 'sparse_rcnn_mm'
 MODULE2PACKAGE.setdefault(SCOPE, __name__)
 
 
-# A part of a model: its config, or the part itself.
+# A part of a model: its config, or the built module.
 Part = Any
 
 
@@ -38,7 +38,7 @@ def _child(parent: Registry, *locations: str) -> Registry:
     return Registry(parent.name, parent=parent, scope=SCOPE, locations=[*parent._locations, *locations])
 
 
-# Detectors that grew out of Sparse R-CNN.
+# Detectors that build on Sparse R-CNN.
 FAMILY = ('sparse_rcnn_mm.models.adamixer', 'sparse_rcnn_mm.models.sqr', 'sparse_rcnn_mm.models.ddq')
 
 RUNNERS = _child(mmdet.RUNNERS)

@@ -1,8 +1,8 @@
-r"""Everything that this package writes to a terminal goes through here.
+r"""All output of this package to a terminal goes through this module.
 
-Names of classes and files, keys and messages may come from a file of a stranger. Characters in them that a terminal
-obeys (escape sequences, carriage returns) or that change the order of what is shown (bidirectional overrides) are
-written as Python writes them in source code, such as `\x1b` and `\u202e`.
+Names and messages may come from untrusted files. Characters in them that control a terminal (escape sequences, carriage
+returns) or change the order of the text (bidirectional overrides) are shown as Python escapes such as `\x1b` and
+`\u202e`.
 """
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ import warnings
 from types import TracebackType
 from typing import Any, TextIO
 
-# Control characters, what formats or breaks text without being seen, and halves of surrogate pairs.
+# Control characters, invisible formatting characters and separators, and surrogates.
 _UNSEEN = {'Cc', 'Cf', 'Cs', 'Zl', 'Zp'}
-_JOINERS = '\u200c\u200d'  # of words in Persian and Indian scripts, and of emoji
+_JOINERS = '\u200c\u200d'  # needed in Persian and Indic scripts, and in emoji
 _MAYBE_UNSEEN = re.compile(r'[^ -~]')
 _format_warning = warnings.formatwarning
 
 
 def visible(text: object, keep: str = '\n\t') -> str:
-    """The text with characters that a terminal would obey, or show as nothing, as escapes; those in `keep` stay."""
+    """Escape control characters and invisible characters in a text, except those in `keep`."""
     def shown(match: re.Match[str]) -> str:
         character = match[0]
         if unicodedata.category(character) not in _UNSEEN or character in keep or character in _JOINERS:
@@ -35,12 +35,12 @@ def visible(text: object, keep: str = '\n\t') -> str:
 
 
 def one_line(text: object) -> str:
-    """`visible`, with line breaks and tabs as escapes, too: for names, which could look like a message of their own."""
+    """Like `visible`, but also escapes line breaks and tabs. For names, which could otherwise imitate a message."""
     return visible(text, keep='')
 
 
 def show(text: object = '', stream: TextIO | None = None) -> None:
-    """Print text of one or more lines; letters that the terminal's encoding lacks become escapes."""
+    """Print one or more lines of text. Letters that the terminal's encoding lacks are escaped."""
     _write(f'{visible(text)}\n', stream or sys.stdout)
 
 
@@ -56,7 +56,7 @@ def complain(sentence: object) -> None:
 
 
 def overwrite(line: object) -> None:
-    """Show one line on stderr in place of the one before, without an end, for progress on a terminal."""
+    """Replace the current line on stderr, without a line break, to show progress on a terminal."""
     _write(f'\r{one_line(line):<79}', sys.stderr)
 
 
@@ -67,7 +67,7 @@ def _write(text: str, stream: TextIO) -> None:
 
 
 def guard() -> None:
-    """In this process, make what others write visible as well: logs, warnings and tracebacks."""
+    """Also escape what other packages write in this process: logs, warnings and tracebacks."""
     logging.setLogRecordFactory(_record)
     warnings.formatwarning = lambda *args, **kwargs: visible(_format_warning(*args, **kwargs))
     sys.excepthook = _show_exception

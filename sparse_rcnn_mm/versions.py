@@ -61,7 +61,7 @@ def check_versions() -> None:
 
 
 def fits(version: str, specifier: str) -> bool:
-    """Whether a version is in a range such as `>=2.4,<3`; one that cannot be read is not."""
+    """Whether a version is in a range such as `>=2.4,<3`. False if it cannot be parsed."""
     try:
         return SpecifierSet(specifier).contains(version, prereleases=True)
     except InvalidVersion:

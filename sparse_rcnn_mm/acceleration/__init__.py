@@ -1,1 +1,1 @@
-"""The fast forms of a model, for training and for prediction: the same numbers in less time."""
+"""Fast forms of a model, for training and for prediction: the same results in less time."""

@@ -29,12 +29,12 @@ def _inside(name: str) -> Callable[..., Any]:
 
 @MODEL_WRAPPERS.register_module()
 class FastForm(nn.Module):
-    """A detector for prediction, to be used in place of the model it was made from.
+    """A detector for prediction, used in place of the original model.
 
     Args:
         module: the detector, changed by `fast_form`.
-        dtype: in which convolutions and matrix products run, by autocast.
-        frozen: compiled kernels keep the weights as constants.
+        dtype: the type that autocast uses for convolutions and matrix products.
+        frozen: whether compiled kernels treat the weights as constants.
     """
 
     def __init__(self, module: SparseRCNN, dtype: torch.dtype = torch.float32, frozen: bool = False) -> None:
@@ -44,12 +44,12 @@ class FastForm(nn.Module):
 
     @property
     def data_preprocessor(self) -> nn.Module:
-        """That of the detector."""
+        """The data preprocessor of the detector."""
         return self.module.data_preprocessor
 
     @contextmanager
     def settings(self) -> Iterator[None]:
-        """Inside, the detector predicts as it should."""
+        """The context in which the detector must run: inference settings, autocast and compiler options."""
         device = next(self.module.parameters()).device.type
         with torch.no_grad(), torch.autocast(device, self.dtype, enabled=self.dtype != torch.float32), self._freezing():
             yield
@@ -57,9 +57,9 @@ class FastForm(nn.Module):
     def _freezing(self) -> Any:
         if not self.frozen:
             return nullcontext()
-        from torch._inductor import config  # takes seconds
+        from torch._inductor import config  # a slow import
 
-        return config.patch(freezing=True)  # as an option of `compile` it does nothing
+        return config.patch(freezing=True)  # has no effect as an option of `compile`
 
     forward, predict, detect, run_stages, test_step, val_step = map(_inside, (
         'forward', 'predict', 'detect', 'run_stages', 'test_step', 'val_step'))
@@ -67,24 +67,25 @@ class FastForm(nn.Module):
 
 @torch.no_grad()
 def fast_form(model: SparseRCNN, precision: str = 'fp32', compile: bool = False) -> FastForm:
-    """A copy of `model` for prediction, which leaves `model` untouched and shares nothing with it.
+    """Make a copy of `model` for prediction. The copy shares nothing with `model`, which is not changed.
 
-    Batch norms are folded into the convolutions. Convolutions are channels-last, and on the CPU those of 3x3 take fewer
-    multiplications. The class towers of all stages but the last are gone. What the first stage makes of fixed queries
-    alone is computed once. The detections are those of `model` to float32 rounding.
+    Batch norms are folded into the convolutions. Convolutions are channels-last, and on the CPU, 3x3 convolutions need
+    fewer multiplications. Class towers are removed in all stages except the last. Everything in the first stage that
+    depends only on fixed queries is computed once. The detections equal those of `model` up to float32 rounding.
 
-    Each change is tried on a small random image and kept only where the outputs stay the same. A stage of another kind
-    may own its fast form: `stage.for_prediction(classify, queries)` returns the module that takes its place. `classify`
-    says whether its logits are needed, `queries` (N, C) are those that it always gets, or None.
+    Each change is tried on a small random image and kept only if the outputs stay the same. A stage of another class
+    can provide its own fast form: `stage.for_prediction(classify, queries)` returns the module that replaces it.
+    `classify` says whether its logits are needed; `queries` (N, C) are the queries that it always gets, or None.
 
-    In `tensor` mode all stages are returned, but logits have no classes where their tower is gone.
+    In `tensor` mode all stages are returned, but the logits of stages without a class tower have no classes.
 
     Args:
-        precision: 'fp32', or 'bf16' or 'fp16' for convolutions and matrix products; boxes and scores stay float32.
-        compile: compile backbone, neck and stages (torch.compile); the first images of a size take minutes.
+        model: the trained detector.
+        precision: 'fp32', or 'bf16' or 'fp16' for convolutions and matrix products. Boxes and scores stay float32.
+        compile: compile backbone, neck and stages with torch.compile. The first images of each size take minutes.
 
     Raises:
-        UserError: `precision` is none of these.
+        UserError: `precision` is unknown.
     """
     if precision not in PRECISIONS:
         raise UserError(f'precision must be one of {sorted(PRECISIONS)}, not {precision!r}')
@@ -106,19 +107,20 @@ def fast_form(model: SparseRCNN, precision: str = 'fp32', compile: bool = False)
 
 
 def _same(results: Sequence[Tensor], wanted: Sequence[Tensor]) -> bool:
-    """Whether tensors are finite and equal to a thousandth of the largest number in each."""
+    """Whether tensors are finite, and equal up to a thousandth of their largest value."""
     return all(a.shape == b.shape and bool(((a - b).abs().max() <= 1e-3 * b.abs().max()).item())
                for a, b in zip(results, wanted, strict=True))
 
 
 @torch.no_grad()
 def fold_batch_norms(chain: Sequence[nn.Module], image: Tensor) -> list[nn.Module]:
-    """Copies of networks that feed each other, their batch norms folded into convolutions.
+    """Copy a chain of networks, with batch norms folded into convolutions.
 
-    A convolution is taken to feed the batch norm that is registered right after it. Whether that holds is tried; a
-    network for which it does not is returned as it is.
+    This assumes that a convolution feeds the batch norm that is registered right after it. The result is tested; a
+    network for which this does not hold is returned unchanged.
 
     Args:
+        chain: networks of which each takes the output of the one before.
         image: (1, 3, H, W), the input of the first one.
     """
     result, x = [], image
@@ -144,7 +146,7 @@ def _fold(net: nn.Module) -> None:
 
 
 def fast_roi_head(model: SparseRCNN, image: Tensor) -> nn.Module:
-    """A copy of the model's RoI head with the fast forms of its stages; the head itself where the results differ."""
+    """Return a copy of the RoI head with the fast forms of its stages, or the head itself if the results differ."""
     head = model.roi_head
     fast = copy.deepcopy(head)
     queries = getattr(model.rpn_head, 'fixed_queries', None)
@@ -159,7 +161,7 @@ def fast_roi_head(model: SparseRCNN, image: Tensor) -> nn.Module:
 
 
 def fast_stage(stage: nn.Module, classify: bool, queries: Tensor | None) -> nn.Module:
-    """The stage for prediction, changed in place; see `fast_form`."""
+    """Change a stage in place for prediction (see `fast_form`), and return it."""
     if hasattr(stage, 'for_prediction'):
         return stage.for_prediction(classify, queries)
     if not isinstance(stage, DIIHead):
@@ -181,14 +183,14 @@ class _NoLogits(nn.Module):
 
 
 class _NoAttention(nn.Module):
-    """Placeholder for an attention that was computed beforehand."""
+    """Placeholder for an attention whose result was precomputed."""
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool) -> tuple[Tensor, None]:
         return query, None
 
 
 class _Remembered(nn.Module):
-    """Returns the same (N, C) for every image."""
+    """Returns the same precomputed (N, C) for every image."""
 
     def __init__(self, value: Tensor) -> None:
         super().__init__()
@@ -199,7 +201,7 @@ class _Remembered(nn.Module):
 
 
 class _FirstDynamicConv(nn.Module):
-    """A `DynamicConv` of the same N queries for every image."""
+    """A `DynamicConv` whose N queries are the same for every image."""
 
     def __init__(self, conv: DynamicConv, queries: Tensor) -> None:
         super().__init__()
@@ -216,7 +218,7 @@ class _FirstDynamicConv(nn.Module):
 
 
 def _reduce_precision(fast: SparseRCNN, dtype: torch.dtype) -> None:
-    """Store the weights of convolutions and matrix products in `dtype`; autocast would convert them at every image."""
+    """Store the weights of convolutions and matrix products in `dtype`. Otherwise autocast converts them every time."""
     for module in fast.modules():
         if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear, nn.MultiheadAttention, _FirstDynamicConv)):
             module.to(dtype)

@@ -1,4 +1,4 @@
-"""The form of a detector that trains fastest: the same numbers, parameters and names."""
+"""The fast form of a detector for training: the same results, parameters and names."""
 from __future__ import annotations
 
 import torch
@@ -8,12 +8,14 @@ from sparse_rcnn_mm.ops.convolutions import avoid_narrow_conv1x1, use_conv3x3
 
 
 class FrozenBatchNorm2d(nn.BatchNorm2d):
-    """A batch norm that keeps no input for the backward pass while neither its statistics nor its weights are trained.
+    """A batch norm that does not keep its input for the backward pass while it is frozen.
 
-    It is a scale and a shift then, whose gradient does not need the input; a network keeps half as many activations.
+    With frozen statistics and weights it is only a scale and a shift, whose gradient does not need the input. A network
+    then keeps half as many activations.
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalize (B, C, H, W)."""
         if self.training or self.weight.requires_grad or x.dtype != self.weight.dtype:
             return super().forward(x)
         assert isinstance(self.running_mean, Tensor) and isinstance(self.running_var, Tensor)
@@ -23,10 +25,10 @@ class FrozenBatchNorm2d(nn.BatchNorm2d):
 
 
 def fast_training(model: nn.Module) -> nn.Module:
-    """Change `model` in place, and return it.
+    """Change `model` in place to its fast form, and return it.
 
-    Convolutions become channels-last, on the CPU those of 3x3 take fewer multiplications, and frozen batch norms keep
-    less. Parameters keep their names.
+    Convolutions become channels-last. On the CPU, 3x3 convolutions need fewer multiplications. Frozen batch norms keep
+    fewer activations. Parameters keep their names.
     """
     use_conv3x3(model)
     avoid_narrow_conv1x1(model)

@@ -1,4 +1,4 @@
-"""Checkpoints: safe reading, their metadata and config, loading, conversion from and to the official code's."""
+"""Checkpoints: safe reading, metadata and config, loading, and conversion from and to those of the official code."""
 from .finding import check_resumable, newest_checkpoint
 from .loading import LoadReport, compare, load_checkpoint, load_contents, load_matching, unwrapped
 from .metadata import Metadata

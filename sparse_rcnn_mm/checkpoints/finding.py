@@ -1,4 +1,4 @@
-"""Find the checkpoint that a training goes on from."""
+"""Finds the checkpoint to resume from."""
 from __future__ import annotations
 
 import os
@@ -16,22 +16,23 @@ HINT = 'last_checkpoint'
 
 
 def newest_checkpoint(folder: str | os.PathLike, say: Callable[[str], None]) -> tuple[Path, dict[str, Any]] | None:
-    """The checkpoint of the highest iteration in `folder` that is whole and holds an optimizer's state: path, contents.
+    """Return path and contents of the newest intact checkpoint in `folder` that has optimizer state.
 
-    The files decide. What `last_checkpoint` says is used only where the folder itself has no checkpoint, as when
-    they are written elsewhere: the file may be cut off, or be of the folder that this one was copied from.
+    The files decide. `last_checkpoint` is used only if the folder has no checkpoints, because they are written
+    elsewhere: it may be truncated, or point to the folder that this one was copied from.
 
     Args:
-        say: is told of every file that is left out because it is damaged.
+        folder: the work dir.
+        say: is called with a message for every file that is skipped because it is damaged.
 
     Raises:
-        UserError: there are checkpoints, but none to go on from.
+        UserError: there are checkpoints, but training cannot resume from any of them.
     """
     folder = Path(folder)
     files = sorted(folder.glob('*.pth'))
     elsewhere = _hinted(folder)
     if not files and elsewhere is not None:
-        say(f'{folder} has no checkpoint: taking {elsewhere}, to which {folder / HINT} points')
+        say(f'{folder} has no checkpoint: using {elsewhere}, to which {folder / HINT} points')
         files = [elsewhere]
     iterations = {path: _iteration(path, say) for path in files}
     candidates = [path for path, iteration in iterations.items() if iteration is not None]
@@ -41,25 +42,25 @@ def newest_checkpoint(folder: str | os.PathLike, say: Callable[[str], None]) -> 
         except UserError as error:
             say(f'left out: {error}')
     if files:
-        raise UserError(f'no checkpoint in {folder} can be gone on from: of {len(files)} files none is whole and holds '
-                        'the state of an optimizer; start from the weights of one with --load-from and another '
+        raise UserError(f'training cannot resume from {folder}: of {len(files)} checkpoints, none is intact and has '
+                        'optimizer state; start from the weights of one with --load-from and another '
                         '--work-dir')
     return None
 
 
 def check_resumable(contents: dict[str, Any], path: str | os.PathLike) -> None:
-    """Refuse a checkpoint that training cannot go on from.
+    """Refuse a checkpoint that training cannot resume from.
 
     Raises:
-        UserError: it lacks the iteration or the optimizer's state, as a file for inference does.
+        UserError: it lacks the iteration or the optimizer state, such as a checkpoint for inference.
     """
     if _iteration_in(contents) is None:
-        raise UserError(f'{path} holds weights without the state of the optimizer, so training cannot go on from it: '
-                        'start a new one from its weights with --load-from')
+        raise UserError(f'{path} has weights but no optimizer state, so training cannot resume from it: '
+                        'start a new training from its weights with --load-from')
 
 
 def _hinted(folder: Path) -> Path | None:
-    """What `last_checkpoint` points to, if that exists."""
+    """The file that `last_checkpoint` points to, if it exists."""
     try:
         path = Path((folder / HINT).read_text().strip())
         return path if path.suffix == '.pth' and path.is_file() else None
@@ -68,11 +69,11 @@ def _hinted(folder: Path) -> Path | None:
 
 
 def _iteration(path: Path, say: Callable[[str], None]) -> int | None:
-    """How far a checkpoint was trained, None where training cannot go on from it. Reads its first kilobytes only."""
+    """The iteration of a checkpoint, or None if training cannot resume from it. Reads only its first kilobytes."""
     allow_mmengine_checkpoints()
     try:
         return _iteration_in(torch.load(path, map_location='cpu', weights_only=True, mmap=True))
-    except Exception:  # a damaged pickle can raise anything, and files of before torch 1.6 cannot be mapped
+    except Exception:  # a damaged pickle can raise anything, and files from before torch 1.6 cannot be mapped
         try:
             return _iteration_in(read_checkpoint(path))
         except UserError as error:

@@ -1,7 +1,7 @@
-"""Names of the official state dict and of ours, as one rule that is read in both directions.
+"""Translates state dict keys between the official code and this package, in both directions.
 
-Official: PeizeSun/SparseR-CNN on detectron2. Ours: mmdet's names. No tensor is permuted or reshaped: checkpoints differ
-in names only.
+Official: PeizeSun/SparseR-CNN on detectron2. Ours: mmdet's names. Checkpoints differ only in the names: no tensor is
+permuted or reshaped.
 """
 import re
 from collections.abc import Mapping
@@ -64,17 +64,17 @@ def _translate(name: str, rules: tuple[tuple[re.Pattern[str], str], ...], sign: 
 
 
 def from_official_name(name: str) -> str | None:
-    """Our name of an official entry; None where the official model has no such entry."""
+    """Translate an official key to ours; None if the official model has no such key."""
     return _translate(name, _OFFICIAL, -1)
 
 
 def to_official_name(name: str) -> str | None:
-    """The official name of our entry; None for unknown ones and `num_batches_tracked`: frozen batch norms lack it."""
+    """Translate our key to the official one; None if unknown, and for `num_batches_tracked`, which it does not have."""
     return None if name.endswith('.num_batches_tracked') else _translate(name, _OURS, 1)
 
 
 def rename(state: Mapping[str, T], official: bool) -> tuple[dict[str, T], list[str]]:
-    """Rename every entry, to the official names or to ours; also returns the entries that have no counterpart."""
+    """Rename all entries, to the official names or to ours. Also returns the names that have no counterpart."""
     translate = to_official_name if official else from_official_name
     renamed, unknown = {}, []
     for name, value in state.items():
@@ -87,7 +87,7 @@ def rename(state: Mapping[str, T], official: bool) -> tuple[dict[str, T], list[s
 
 
 def from_released_adamixer(entries: dict[str, T]) -> dict[str, T]:
-    """A checkpoint of MCG-NJU/AdaMixer, whose neck has names of its own, under ours; any other as it is."""
+    """Rename the neck of a checkpoint of MCG-NJU/AdaMixer to our names. Other checkpoints are not changed."""
     if 'rpn_head.init_content_features.weight' not in entries:
         return entries
     return {name.replace('neck.lateral_convs.', 'neck.convs.'): value for name, value in entries.items()}

@@ -1,7 +1,7 @@
-"""Read Python text that consists of literals, without running it.
+"""Reads Python text that consists of literals, without running it.
 
-mmengine stores the config of a training in its checkpoints as Python text and reads it back by running it. The text it
-writes has only assignments of literals and of calls of `dict`, `list`, `tuple` and `set`; nothing else is accepted.
+mmengine stores the config of a training in its checkpoints as Python text, and reads it back by running it. That text
+consists of assignments of literals and of calls of `dict`, `list`, `tuple` and `set`. Nothing else is accepted here.
 """
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _CONTAINERS = {'dict': dict, 'list': list, 'tuple': tuple, 'set': set}
 
 
 def read_literals(text: str) -> dict[str, Any]:
-    """Return the variables that a text of assignments sets.
+    """Return the variables that the assignments in a text set.
 
     Raises:
-        ValueError: the text holds anything but assignments of literals and of calls of dict, list, tuple and set.
+        ValueError: the text contains anything but assignments of literals and of calls of dict, list, tuple and set.
     """
     try:
         values = {}

@@ -1,4 +1,4 @@
-"""What a checkpoint says about itself: its classes and its config."""
+"""The metadata in a checkpoint: class names, category ids and the config."""
 from __future__ import annotations
 
 import os
@@ -14,15 +14,15 @@ from .stored_config import StoredConfig, class_names
 
 @dataclass(frozen=True)
 class Metadata:
-    """The `meta` of a checkpoint of mmengine or of mmdet 2.x, checked.
+    """The checked `meta` of a checkpoint of mmengine or of mmdet 2.x.
 
     Attributes:
         path: the checkpoint, for messages.
-        classes: the name of every label, or None where the checkpoint does not say.
-        category_ids: the id of every class in the COCO file of the training, or None.
+        classes: the class names by label, or None if they are not stored.
+        category_ids: the id of every class in the COCO file of the training data, or None.
         palette: an RGB color for every class, or None.
-        held_out: (digest, file name) of the images that training took from its data for validation.
-        config_text: the config as mmengine stores it; `config` reads it.
+        held_out: (digest, file name) of the training images that were held out for validation.
+        config_text: the config as mmengine stores it. `config` parses it.
     """
     path: str
     classes: tuple[str, ...] | None = None
@@ -33,14 +33,14 @@ class Metadata:
 
     @classmethod
     def of(cls, checkpoint: Mapping[str, Any], path: str | os.PathLike) -> Metadata:
-        """Read the contents of a checkpoint file.
+        """Read the metadata from the contents of a checkpoint.
 
         Raises:
-            UserError: what it says about itself is malformed.
+            UserError: the metadata is malformed.
         """
         meta = checkpoint.get('meta') or {}
         if not isinstance(meta, Mapping):
-            raise UserError(f'the metadata of {path} are not a dict')
+            raise UserError(f'the metadata of {path} is not a dict')
         dataset = meta.get('dataset_meta') or {}
         if not isinstance(dataset, Mapping):
             raise UserError(f'the dataset_meta inside {path} is not a dict')
@@ -55,24 +55,24 @@ class Metadata:
                    _held_out(dataset.get('held_out'), path))
 
     def config(self) -> StoredConfig:
-        """The config that the checkpoint was trained with.
+        """Parse the config that the checkpoint was trained with.
 
         Raises:
-            UserError: there is none, or it is more than data.
+            UserError: there is none, or it is not plain data.
         """
         return StoredConfig.of(self.config_text, self.path)
 
     def ids_by_class(self) -> dict[str, int] | None:
-        """The category id of every class by its name, from 0 where the checkpoint has no ids; None without names.
+        """Return class name -> category id, counted from 0 if no ids are stored; None without class names.
 
         Raises:
-            UserError: two classes have one name.
+            UserError: two classes have the same name.
         """
         if self.classes is None:
             return None
         if len(set(self.classes)) < len(self.classes):
             twice = next(name for name in self.classes if self.classes.count(name) > 1)
-            raise UserError(f'two classes inside {self.path} have the name {twice!r}: data cannot be matched to them')
+            raise UserError(f'two classes in {self.path} have the name {twice!r}, so data cannot be matched to them')
         return dict(zip(self.classes, self.category_ids or range(len(self.classes)), strict=True))
 
 
@@ -86,7 +86,7 @@ def _ids(ids: Any, number: int, path: str | os.PathLike) -> tuple[int, ...] | No
 
 
 def _held_out(lines: Any, path: str | os.PathLike) -> tuple[tuple[str, str], ...]:
-    """Lines 'DIGEST NAME'. A text is the name of a file that mmengine did not find: nothing is known then."""
+    """Parse lines 'DIGEST NAME'. A string is the path of a file that mmengine did not find, and is ignored."""
     if lines is None or isinstance(lines, str):
         return ()
     found = [re.fullmatch('([0-9a-f]{16}) (.+)', line) if isinstance(line, str) else None
@@ -97,7 +97,7 @@ def _held_out(lines: Any, path: str | os.PathLike) -> tuple[tuple[str, str], ...
 
 
 def _colors(palette: Any, number: int) -> tuple[tuple[int, int, int], ...] | None:
-    """The palette if it has a color for every class: it only decorates, so any other is left out."""
+    """Return the palette if it is valid and has a color for every class, else None: it is only decoration."""
     if not isinstance(palette, (list, tuple)) or len(palette) < number:
         return None
     colors = [color for color in palette[:number] if isinstance(color, (list, tuple)) and len(color) == 3

@@ -1,4 +1,4 @@
-"""Checkpoints of the official code (detectron2), converted to ours and back. Only names change, never a number."""
+"""Converts checkpoints of the official code (detectron2) to this package and back. Only the names change."""
 from __future__ import annotations
 
 import re
@@ -31,7 +31,7 @@ _STEM = 'backbone.bottom_up.'
 
 @dataclass(frozen=True)
 class Architecture:
-    """The sizes of a Sparse R-CNN that a state dict tells: the number of attention heads leaves no trace in it."""
+    """The sizes of a Sparse R-CNN that can be read from a state dict: all except the number of attention heads."""
     depth: int
     level_channels: tuple[int, ...]
     channels: int
@@ -45,10 +45,10 @@ class Architecture:
 
     @classmethod
     def of(cls, state: State) -> Architecture:
-        """Read the sizes off a state dict with our names.
+        """Read the sizes from a state dict with our names.
 
         Raises:
-            UserError: an entry that tells a size is missing, or the backbone is no ResNet of a known depth.
+            UserError: a required entry is missing, or the backbone is not a ResNet of a known depth.
         """
         head = 'roi_head.bbox_head.0.'
         num_levels = _count(state, r'neck\.lateral_convs\.(\d+)\.')
@@ -72,7 +72,7 @@ class Architecture:
             num_classes=size['classes'][0],
             dynamic_channels=size['norm'][0],
             ffn_channels=size['ffn'][0],
-            # linear, norm and activation of each layer are numbered, the activation has no entry
+            # each layer has three numbers: linear, norm, and activation, which has no entry
             num_cls_fcs=(_count(state, rf'{re.escape(head)}cls_fcs\.(\d+)\.') + 1) // 3,
             num_reg_fcs=(_count(state, rf'{re.escape(head)}reg_fcs\.(\d+)\.') + 1) // 3,
         )
@@ -92,14 +92,14 @@ class Architecture:
         stage.feedforward_channels = self.ffn_channels
         stage.num_cls_fcs, stage.num_reg_fcs = self.num_cls_fcs, self.num_reg_fcs
         stage.dynamic_conv.feat_channels = self.dynamic_channels
-        # The names at the top of the base files, which are written out with the config.
+        # The variables at the top of the base configs, which are saved with the config.
         for name in ('num_classes', 'num_proposals', 'num_stages', 'channels'):
             if name in cfg:
                 cfg[name] = getattr(self, name)
 
 
 def resnet_depth(state: State, prefix: str = 'backbone.') -> int:
-    """The depth of a ResNet with our names."""
+    """The depth of a ResNet, from a state dict with our names."""
     layers = tuple(_count(state, rf'{re.escape(prefix)}layer{i}\.(\d+)\.') for i in (1, 2, 3, 4))
     bottleneck = f'{prefix}layer1.0.conv3.weight' in state
     try:
@@ -110,15 +110,15 @@ def resnet_depth(state: State, prefix: str = 'backbone.') -> int:
 
 
 def _count(state: State, pattern: str) -> int:
-    """One more than the largest number in the names that start like `pattern`."""
+    """The largest number in the names that match `pattern`, plus one."""
     matches = (re.match(pattern, name) for name in state)
     return max((int(match[1]) + 1 for match in matches if match), default=0)
 
 
 def from_official(state: State) -> dict[str, Tensor]:
-    """An official state dict under our names.
+    """Convert an official state dict to our names.
 
-    Frozen batch norms become batch norms, which count their batches: from 0.
+    Frozen batch norms become ordinary ones, which also have a batch counter; it is set to 0.
 
     Raises:
         UserError: there are entries that this model does not have.
@@ -136,7 +136,7 @@ def from_official(state: State) -> dict[str, Tensor]:
 
 
 def to_official(state: State) -> dict[str, Tensor]:
-    """Our state dict under the official names; the inverse of `from_official`.
+    """Convert our state dict to the official names. The inverse of `from_official`.
 
     Raises:
         UserError: there are entries that the official model does not have.
@@ -149,7 +149,7 @@ def to_official(state: State) -> dict[str, Tensor]:
 
 
 def check_complete(state: State, cfg: Config) -> None:
-    """Raise UserError, listing every entry that does not fit, unless `state` is exactly the state of `cfg.model`."""
+    """Raise a UserError that lists all wrong entries, unless `state` fits the model of `cfg` exactly."""
     with torch.device('meta'):
         expected = MODELS.build(cfg.model).state_dict()
     report = compare(dict(state), expected)
@@ -158,12 +158,12 @@ def check_complete(state: State, cfg: Config) -> None:
 
 
 def is_backbone(state: State) -> bool:
-    """Whether this is the state of a detectron2 ResNet alone, such as torchvision's R-101.pkl."""
+    """Whether a state dict contains only a detectron2 ResNet, such as torchvision's R-101.pkl."""
     return any(name.startswith(('stem.', 'res2.')) for name in state)
 
 
 def backbone_from_official(state: State) -> tuple[dict[str, Tensor], int]:
-    """A detectron2 ResNet under the names of mmdet, for `init_cfg`, without its classifier; and its depth.
+    """Convert a detectron2 ResNet without its classifier to mmdet's names, for `init_cfg`. Also returns its depth.
 
     Raises:
         UserError: entries are missing, unknown or of another shape.
@@ -182,7 +182,7 @@ def backbone_from_official(state: State) -> tuple[dict[str, Tensor], int]:
 
 
 def dataset_meta(num_classes: int, names: Sequence[str] | None = None) -> dict[str, Any]:
-    """What mmdet keeps as `dataset_meta`: COCO's names and colors where there are 80 classes and none are given."""
+    """Make mmdet's `dataset_meta`. If no names are given and there are 80 classes, those of COCO are used."""
     if names:
         if len(names) != num_classes:
             raise UserError(f'{len(names)} class names were given, but the checkpoint has {num_classes} classes')

@@ -1,8 +1,8 @@
-"""Read checkpoint files without running code that may be hidden in them.
+"""Reads checkpoint files without running code that may be hidden in them.
 
-A pickle can name any Python object. torch's `weights_only` mode admits tensors and plain containers; checkpoints of
-mmengine also hold its log buffers and schedules, which are admitted here by name, and nothing else is. Nothing falls
-back to unsafe loading.
+A pickle can refer to any Python object. torch's `weights_only` mode allows tensors and plain containers. Checkpoints of
+mmengine also contain its log buffers and schedules, which are allowed here by name. Nothing else is allowed, and
+nothing falls back to unsafe loading.
 """
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from sparse_rcnn_mm.errors import UserError
 
 from .weights import local_checkpoint
 
-try:  # numpy 2 moved it, and files of both versions name it by the path of their own
+try:  # NumPy 2 moved it, so files of the two versions refer to different paths
     from numpy._core import multiarray
 except ImportError:
     from numpy.core import multiarray  # type: ignore[no-redef]
@@ -39,7 +39,7 @@ _NUMPY = {
 }
 
 
-# What `getattr` in a pickle may stand for: a statistic of a log buffer, or the curve of a one-cycle schedule.
+# What `getattr` in a pickle may return: a statistic of a log buffer, or the curve of a one-cycle schedule.
 _METHODS: dict[Any, tuple[str, ...]] = {
     HistoryBuffer: ('min', 'max', 'mean', 'current'),
     OneCycleParamScheduler: ('_annealing_cos', '_annealing_linear'),
@@ -47,14 +47,14 @@ _METHODS: dict[Any, tuple[str, ...]] = {
 
 
 def _method(owner: Any, name: str) -> Callable:
-    """`getattr` for `_METHODS` only."""
+    """`getattr`, restricted to `_METHODS`."""
     if not isinstance(owner, type) or name not in _METHODS.get(owner, ()):
         raise pickle.UnpicklingError(f'getattr({owner!r}, {name!r}) is not part of a log buffer or schedule')
     return getattr(owner, name)
 
 
 def _under_name(function: Callable, path: str) -> Callable:
-    """A function that torch knows by `path`, whatever its own name is."""
+    """Wrap a function so that torch finds it under the name `path`."""
 
     def admitted(*args: Any) -> Any:
         return function(*args)
@@ -71,10 +71,10 @@ def _safe_globals() -> list[Any]:
 
 
 def allow_mmengine_checkpoints() -> None:
-    """Make mmengine read local and downloaded checkpoints through `read_checkpoint`; calling it twice does no harm.
+    """Make mmengine read local and downloaded checkpoints with `read_checkpoint`. It is safe to call this twice.
 
-    Upstream mmengine 0.10.7 cannot resume under torch >= 2.6, because its log buffers are not admitted; onedl-mmengine
-    falls back to unsafe loading of any file that is not. mmengine's registry of loaders is where both are replaced.
+    Upstream mmengine 0.10.7 cannot resume under torch >= 2.6, which rejects its log buffers. onedl-mmengine falls back
+    to unsafe loading of any rejected file. Both loaders are replaced in mmengine's registry of loaders.
     """
     if CheckpointLoader._schemes.get('') is load_from_local:
         return
@@ -94,12 +94,12 @@ def load_from_http(filename: str, map_location: Any = None) -> dict[str, Any]:
 
 
 def read_checkpoint(path: str | os.PathLike, map_location: Any = 'cpu') -> dict[str, Any]:
-    """The contents of a `.pth` file of torch, or of a `.pkl` file of detectron2 whose arrays become tensors.
+    """Read a `.pth` file of torch, or a `.pkl` file of detectron2, whose arrays are converted to tensors.
 
-    The file may also be given by an address, or by the name of published weights.
+    `path` may also be an address, or the name of published weights.
 
     Raises:
-        UserError: there is no such file, it cannot be fetched, it is damaged, or it holds objects other than data.
+        UserError: the file is missing, cannot be fetched, is damaged, or contains more than data.
     """
     path = local_checkpoint(path)
     allow_mmengine_checkpoints()
@@ -114,29 +114,29 @@ def read_checkpoint(path: str | os.PathLike, map_location: Any = 'cpu') -> dict[
     except Exception as error:  # a damaged pickle can raise anything
         named = re.search(r'GLOBAL (\S+)|getattr\(', str(error))
         if named:
-            raise UserError(f'{path} was not loaded, because it holds more than data ({named[1] or "getattr"}) and '
-                            'could run code while it loads: ask whoever made it for one with weights only') from error
-        raise UserError(f'{path} is not a checkpoint, or it is damaged: fetch it again') from error
+            raise UserError(f'{path} was not loaded, because it contains more than data ({named[1] or "getattr"}) and '
+                            'could run code while it loads: ask its author for a file with only weights') from error
+        raise UserError(f'{path} is not a checkpoint, or is damaged: fetch it again') from error
     if not isinstance(contents, dict):
-        raise UserError(f'{path} holds a {type(contents).__name__}, not a checkpoint')
+        raise UserError(f'{path} contains a {type(contents).__name__}, not a checkpoint')
     if isinstance(contents.get('meta'), dict):
-        contents['meta'].pop('config', None)  # Python text of mmdet 2.x that mmengine would run when it resumes
+        contents['meta'].pop('config', None)  # Python code of mmdet 2.x, which mmengine would run on resuming
     return contents
 
 
 def _check_records(path: Path) -> None:
-    """Compare every record of a file of torch >= 1.6 with its CRC-32, which `torch.load` does not.
+    """Check the CRC-32 of every record of a file of torch >= 1.6. `torch.load` does not check them.
 
     Raises:
-        zipfile.BadZipFile: the file was changed or cut off after it was written.
+        zipfile.BadZipFile: the file was changed or truncated after it was written.
     """
     if not zipfile.is_zipfile(path):
-        return  # torch's format of before 1.6, or no checkpoint: torch.load tells
+        return  # the format from before torch 1.6, or not a checkpoint: left to torch.load
     with zipfile.ZipFile(path) as file:
         try:
             damaged = file.testzip()
         except OSError as error:
-            if error.errno != errno.EINVAL:  # a place before the file's start
+            if error.errno != errno.EINVAL:  # an offset before the start of the file
                 raise
             damaged = 'the list of records'
     if damaged is not None:
@@ -144,11 +144,11 @@ def _check_records(path: Path) -> None:
 
 
 def load_data_pickle(data: bytes, encoding: str = 'ASCII') -> Any:
-    """Unpickle numbers, text, containers, numpy arrays and tensors.
+    """Unpickle numbers, strings, containers, NumPy arrays and tensors.
 
     Raises:
-        pickle.UnpicklingError: the pickle names anything else, which could run code; or it is damaged in another way,
-            which may raise any exception.
+        pickle.UnpicklingError: the pickle refers to anything else, which could run code. (A damaged pickle may raise
+            any exception.)
     """
     return _DataUnpickler(io.BytesIO(data), encoding=encoding).load()
 
@@ -169,7 +169,7 @@ def _load_tensor_storage(data: bytes) -> Any:
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """How pickles of protocol 2 write bytes."""
+    """The function that pickles of protocol 2 call to make bytes."""
     return text.encode(encoding)
 
 
@@ -186,7 +186,7 @@ def _to_tensors(value: Any) -> Any:
 
 
 def state_dict_of(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by name, out of any usual wrapper, without the prefix of data parallel models."""
+    """Return the tensors of a checkpoint by name, without the usual wrappers and the prefix of data parallel models."""
     state = checkpoint
     for wrapper in ('state_dict', 'model'):
         if isinstance(state.get(wrapper), dict):

@@ -1,9 +1,9 @@
-"""The config inside a checkpoint, which may come from anybody.
+"""The config stored in a checkpoint, which may come from an untrusted source.
 
-Building a config calls what it names, with the arguments it gives. So only four parts of a stored config are used: the
-model, the test data set, the size of its batches, and its metrics. Everything in them must be on a list: plain values
-in plain containers, registered classes of the modules below, text that is a name, and paths where a data set has its
-files. Whatever is unknown is refused. What else a test needs (hooks, logs, visualizer, loop) comes from this package.
+Building a config calls the classes that it names with the arguments that it gives. So only four parts of a stored
+config are used: the model, the test data set, its batch size, and its metrics. They may contain only what is allowed
+here: plain values in plain containers, registered classes of the modules below, strings that are names, and paths for
+the files of the data set. Everything else is refused. Hooks, logs, visualizer and loop come from this package.
 """
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from sparse_rcnn_mm.registry import DATASETS, METRICS, MODELS, SCOPE, TASK_UTILS
 
 from .literals import read_literals
 
-# Modules whose registered classes a stored config may name, beside this package's and those that the user's own code
-# registered. Their arguments name nothing outside of the model, but for `init_cfg` and `pretrained`, which are dropped.
+# Modules whose registered classes a stored config may name, besides this package's classes and those registered by the
+# user's own code. Only their arguments `init_cfg` and `pretrained` refer to files; these are dropped.
 _UPSTREAM = ('torch.nn', 'mmcv.cnn', 'mmengine.model', 'mmdet.models.backbones', 'mmdet.models.data_preprocessors',
              'mmdet.models.layers', 'mmdet.models.losses', 'mmdet.models.necks', 'mmdet.models.task_modules',
              *(f'mmcv.transforms.{name}' for name in ('formatting', 'loading', 'processing', 'wrappers')),
@@ -34,25 +34,25 @@ _UPSTREAM = ('torch.nn', 'mmcv.cnn', 'mmengine.model', 'mmdet.models.backbones',
              'mmdet.datasets.coco', 'mmdet.evaluation.metrics.coco_metric')
 _NOT_THE_USERS = ('torch', 'torchvision', 'mmcv', 'mmdet', 'mmengine', 'builtins')
 _SCOPES = (SCOPE, 'mmdet', 'mmengine')
-_WEIGHTS = ('init_cfg', 'pretrained')  # the checkpoint holds the weights
+_WEIGHTS = ('init_cfg', 'pretrained')  # not needed: the checkpoint contains the weights
 _STORAGES = ('backend_args', 'file_client_args')
 _LOCAL: tuple = ({'backend': 'local'}, {'backend': 'disk'}, {}, None)
 _NAME = re.compile(r'([\w+-][\w +-]{0,99})?', re.ASCII)
 _DEEPEST = 40
-# The settings of a test_dataloader that mmdet's configs have.
+# The settings of `test_dataloader` in mmdet's configs.
 _LOADER = ('batch_size', 'num_workers', 'persistent_workers', 'drop_last', 'sampler', 'dataset', 'pin_memory',
            'prefetch_factor', 'collate_fn')
-# Arguments that may hold text, of the parts that have arguments for files they write.
+# Arguments that may be strings, for the parts that also have arguments for files to write.
 _METRIC_TEXT = {'type', 'metric', 'metric_items', 'prefix', 'collect_device'}
 _DATASET_TEXT = {'type'}
 
 
 @dataclass(frozen=True)
 class StoredConfig:
-    """The config that a checkpoint was trained with, as plain data; nothing in it was run or built.
+    """The config that a checkpoint was trained with, as plain data. Nothing in it was run or built.
 
     Attributes:
-        values: its top level.
+        values: its top-level settings.
         path: the checkpoint, for messages.
     """
     values: Mapping[str, Any]
@@ -60,30 +60,30 @@ class StoredConfig:
 
     @classmethod
     def of(cls, text: Any, path: str | os.PathLike) -> StoredConfig:
-        """Read the text that mmengine stores as `meta['cfg']`.
+        """Parse the text that mmengine stores as `meta['cfg']`.
 
         Raises:
-            UserError: there is none, or it is more than data.
+            UserError: there is none, or it is not plain data.
         """
         if not isinstance(text, str) or not text.strip():
-            raise UserError(f'{path} holds weights without their config: pass the one it was trained with '
+            raise UserError(f'{path} contains weights without a config: pass the one it was trained with '
                             '(--config FILE)')
         try:
             return cls(read_literals(text), os.fspath(path))
         except ValueError as error:
-            raise UserError(f'the config inside {path} is not plain data ({error}), and was not run: '
+            raise UserError(f'the config in {path} is not plain data ({error}), and was not run: '
                             'pass the one it was trained with (--config FILE)') from error
 
     def model(self) -> dict[str, Any]:
-        """The model, safe to build.
+        """The config of the model, safe to build.
 
         Raises:
-            UserError: it is missing, malformed or names what a stored config may not name. So do all methods here.
+            UserError: it is missing, malformed, or not allowed in a stored config. All methods here raise this.
         """
         return self._part('model', self.values.get('model'), _Rules((MODELS, TASK_UTILS), dropped=_WEIGHTS))
 
     def test_pipeline(self) -> list[dict[str, Any]]:
-        """The transforms of the test images."""
+        """The test pipeline, safe to build."""
         where = 'test_dataloader.dataset.pipeline'
         pipeline = self._innermost_dataset().get('pipeline')
         if not isinstance(pipeline, (list, tuple)) or not pipeline:
@@ -91,17 +91,17 @@ class StoredConfig:
         return [self._part(f'{where}[{i}]', step, _Rules((TRANSFORMS,))) for i, step in enumerate(pipeline)]
 
     def dataset_type(self) -> str | None:
-        """The name of the test data set's class, which may know names for the classes."""
+        """The class of the test data set, which may define class names."""
         kind = self._innermost_dataset().get('type')
         return kind if isinstance(kind, str) else None
 
     def metainfo(self) -> dict[str, Any]:
-        """What the test data set says about its classes, unchecked."""
+        """The `metainfo` of the test data set, unchecked."""
         metainfo = self._innermost_dataset().get('metainfo')
         return dict(metainfo) if isinstance(metainfo, Mapping) else {}
 
     def test_dataloader(self) -> dict[str, Any]:
-        """The test data set in batches, without workers' or samplers' settings."""
+        """The test data loader, without settings of workers and samplers."""
         loader = self._loader()
         unknown = sorted(str(key) for key, value in loader.items() if value is not None and key not in _LOADER)
         if unknown:
@@ -118,7 +118,7 @@ class StoredConfig:
         return {**numbers, 'sampler': {'type': 'DefaultSampler', 'shuffle': False}, 'dataset': self._checked_dataset()}
 
     def test_evaluator(self) -> list[dict[str, Any]]:
-        """The metrics."""
+        """The metrics, safe to build."""
         metrics = self.values.get('test_evaluator') or self.values.get('val_evaluator')
         metrics = [metrics] if isinstance(metrics, Mapping) else metrics
         if not isinstance(metrics, (list, tuple)) or not metrics:
@@ -165,22 +165,22 @@ class StoredConfig:
             self._refuse(*error.args)
 
     def _refuse(self, where: str, what: str) -> NoReturn:
-        raise UserError(f'the config inside {self.path} was not used: {where} {what}; if you trust its author, pass '
+        raise UserError(f'the config in {self.path} was not used: {where} {what}; if you trust its author, pass '
                         'the config it was trained with (--config FILE)')
 
 
 class _Refused(Exception):
-    """A place in a config, and what is wrong there."""
+    """Raised with a place in a config, and what is wrong there."""
 
 
 @dataclass(frozen=True)
 class _Rules:
-    """What a part of a stored config may hold.
+    """What a part of a stored config may contain.
 
     Attributes:
-        nodes: the registries whose classes it may name.
-        dropped: arguments that are left out.
-        text: arguments that may hold text; None for all.
+        nodes: the registries of the classes that it may name.
+        dropped: arguments that are removed.
+        text: arguments that may be strings; None for all.
         places: arguments of the part itself that may be paths of local files.
     """
     nodes: Sequence[Registry]
@@ -189,7 +189,7 @@ class _Rules:
     places: Collection[str] = ()
 
     def check(self, part: Mapping[str, Any], where: str) -> dict[str, Any]:
-        """A copy of `part` that is safe to build."""
+        """Return a copy of `part` that is safe to build."""
         places = {key: self._place(part[key], f'{where}.{key}') for key in self.places if part.get(key) is not None}
         rest = {key: value for key, value in part.items() if key not in places}
         return {**self._dict(rest, where, 0), **places}
@@ -221,7 +221,7 @@ class _Rules:
             return value
         if type(value) is str:
             if self.text is not None and key not in self.text:
-                raise _Refused(where, f'is text ({value[:60]!r}), which this argument of a stored config may not be')
+                raise _Refused(where, f'is a string ({value[:60]!r}), which a stored config may not have here')
             if not _NAME.fullmatch(value):
                 raise _Refused(where, f'is not a name ({value[:60]!r})')
             return value
@@ -252,7 +252,7 @@ class _Rules:
 
 
 def _registered(node: Registry, scope: str, name: str) -> Any:
-    """What a registry knows by this name, itself or through its parents; of the named scope only, if one is."""
+    """Look up a name in a registry and its parents, or only in the named scope if there is one."""
     chain: Registry | None = node
     while chain is not None:
         chain.import_from_location()
@@ -270,20 +270,20 @@ def _may_be_named(module: str) -> bool:
 
 
 def class_names(names: Any, path: str | os.PathLike) -> tuple[str, ...]:
-    """Class names as a checkpoint stores them: a list of text, or the name of a single class.
+    """Read the class names of a checkpoint: a list of strings, or the name of a single class.
 
     Raises:
         UserError: they are something else.
     """
     names = (names,) if isinstance(names, str) else names
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
-        raise UserError(f'the class names inside {path} are not a list of text')
+        raise UserError(f'the class names in {path} are not a list of strings')
     return tuple(names)
 
 
 @contextmanager
 def registered_only() -> Iterator[None]:
-    """Let mmengine build registered classes only; it would also import any module and call any function by its path."""
+    """Make mmengine build only registered classes. Otherwise it also imports modules and calls functions by path."""
     before = {name: getattr(mmengine_registry, name) for name in ('get_object_from_string', 'import_module')}
     mmengine_registry.get_object_from_string = lambda name: None
     mmengine_registry.import_module = _import_known
@@ -295,7 +295,7 @@ def registered_only() -> Iterator[None]:
 
 
 def _import_known(name: str) -> Any:
-    """Import a module in which mmengine looks for classes: of the packages here, or one that is imported already."""
+    """Import a module in which mmengine looks for classes, if it is of a known package or already imported."""
     if name.split('.')[0] in (*_NOT_THE_USERS, SCOPE) or name in sys.modules:
         return import_module(name)
     raise ImportError(f'{name} is not imported for a stored config')
@@ -303,13 +303,13 @@ def _import_known(name: str) -> Any:
 
 @contextmanager
 def building(path: str | os.PathLike) -> Iterator[None]:
-    """Build parts of the config inside the checkpoint `path`: registered classes only; any failure is a UserError."""
+    """A context for building parts of a stored config: only registered classes, and any error becomes a UserError."""
     try:
         with registered_only():
             yield
     except UserError:
         raise
-    except Exception as error:  # arguments from anybody can make any constructor raise anything
+    except Exception as error:  # untrusted arguments can make a constructor raise anything
         raise UserError(f'the config of {path} does not describe a model of this package '
                         f'({type(error).__name__}: {" ".join(str(error).split())[:300]}): '
                         'pass one that does (--config FILE)') from error

@@ -1,4 +1,4 @@
-"""Published weights by name or address: fetched once, checked, and kept in torch's cache."""
+"""Published weights by name or address: downloaded once, verified, and kept in torch's cache."""
 from __future__ import annotations
 
 import os
@@ -15,7 +15,7 @@ from sparse_rcnn_mm.errors import UserError, did_you_mean
 
 SITE = 'https://download.openmmlab.com/mmdetection/v2.0/sparse_rcnn'
 AUTHORS = 'https://github.com/PeizeSun/SparseR-CNN#models'
-# What mmdet and torchvision end the names of their files with: the first digits of their SHA-256.
+# Files of mmdet and torchvision end with the first digits of their SHA-256.
 _HASH = re.compile(r'-([0-9a-f]{8,64})\.\w+$')
 
 
@@ -25,9 +25,9 @@ class Weights:
 
     Attributes:
         config: the name of our config with the same model, which also names the weights.
-        mmdet_name: their name in mmdet's model zoo.
-        file: the end of their address.
-        box_ap: AP on COCO val2017 as published, in percent.
+        mmdet_name: the name in mmdet's model zoo.
+        file: the last part of the address.
+        box_ap: the published AP on COCO val2017, in percent.
     """
     config: str
     mmdet_name: str
@@ -36,6 +36,7 @@ class Weights:
 
     @property
     def url(self) -> str:
+        """The address to download from."""
         return f'{SITE}/{self.file}'
 
 
@@ -57,17 +58,17 @@ ZOO = [
              'sparse_rcnn_r101_fpn_300_proposals_crop_mstrain_480-800_3x_coco', '20201223_023452-c23c3564', 46.2),
 ]
 NAMES = {name: weights for weights in ZOO for name in (weights.config, weights.mmdet_name)}
-# The authors' names of their checkpoints, which no program can fetch.
+# The names of the authors' checkpoints, which are on a drive and cannot be downloaded by a program.
 OFFICIAL = [f'{backbone}_{proposals}pro_3x_model' for backbone in ('r50', 'r101') for proposals in (100, 300)]
 
 
 def local_checkpoint(checkpoint: str | os.PathLike) -> Path:
-    """The file of a checkpoint: the file itself, or what an address or a name stands for, fetched if need be.
+    """Return the local file of a checkpoint given by path, name or address, and download it if necessary.
 
-    A file of this name comes first.
+    An existing file has precedence over a name.
 
     Raises:
-        UserError: there is no such file, name or address, or it cannot be fetched.
+        UserError: there is no such file, name or address, or the download failed.
     """
     path, text = Path(checkpoint).expanduser(), os.fspath(checkpoint)
     if path.is_file():
@@ -86,21 +87,21 @@ def local_checkpoint(checkpoint: str | os.PathLike) -> Path:
 
 
 def published_config(checkpoint: str | os.PathLike) -> str | None:
-    """The name of our config for weights that are given by a name or address of `ZOO`; None for all others."""
+    """The name of our config for weights given by a name or address in `ZOO`; None for all others."""
     text = os.fspath(checkpoint)
     by_name = {**NAMES, **{weights.url: weights for weights in ZOO}}
     return by_name[text].config if text in by_name and not Path(text).is_file() else None
 
 
 def fetched(url: str) -> Path:
-    """The file of an address in torch's cache.
+    """Download a file to torch's cache, unless it is already there, and return its path.
 
-    It gets its name when it is complete, and when its SHA-256 begins as its name says, where the name ends like
-    `-7bc5c054.pth`. Several processes wait for the one that fetches.
+    If the name ends like `-7bc5c054.pth`, these must be the first digits of the file's SHA-256. If several processes
+    need the file, one downloads it and the others wait.
 
     Raises:
-        DownloadError: it cannot be fetched; what came stays, and the next call goes on from there.
-        UserError: the sum is wrong, or the cache cannot be written.
+        DownloadError: the download failed. What arrived is kept, and the next call continues from there.
+        UserError: the checksum is wrong, or the cache cannot be written.
     """
     name = Path(urlsplit(url).path).name
     if not name:

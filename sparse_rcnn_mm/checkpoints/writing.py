@@ -1,4 +1,4 @@
-"""Write checkpoint files so that a name always stands for a whole file."""
+"""Writes checkpoint files atomically, so that a file is never incomplete."""
 from __future__ import annotations
 
 import os
@@ -11,18 +11,18 @@ from torch import Tensor
 
 from sparse_rcnn_mm.errors import UserError
 
-# What an unfinished file is called; a process that was killed while it wrote leaves one.
+# The name of an unfinished file. A process that is killed while writing leaves one behind.
 UNFINISHED = '.part'
 
 
 def write_checkpoint(contents: dict[str, Any], path: str | os.PathLike) -> None:
-    """Write `contents` to `path` as torch does, with a checksum of every record.
+    """Write `contents` to `path` in torch's format, with a checksum of every record.
 
-    It is written beside `path`, flushed to the disk and renamed: whenever the process or the machine stops, `path` is
-    the old file or the new one, and whole.
+    A temporary file beside `path` is written, flushed to disk and renamed. So even if the process or the machine stops
+    at any moment, `path` is either the old or the new file, and complete.
 
     Raises:
-        UserError: it cannot be written, for example because the disk is full; what was at `path` is unchanged.
+        UserError: the file cannot be written, for example because the disk is full. The old file is unchanged.
     """
     path = Path(path)
     unfinished = path.with_name(path.name + UNFINISHED)
@@ -36,11 +36,11 @@ def write_checkpoint(contents: dict[str, Any], path: str | os.PathLike) -> None:
     except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
         unfinished.unlink(missing_ok=True)
         raise UserError(f'{path} cannot be written ({_reason(error)}; {_free(path.parent)}): no checkpoint was '
-                        'changed; make room and go on with --resume') from error
+                        'changed; make room and continue with --resume') from error
 
 
 def write_text(text: str, path: str | os.PathLike) -> None:
-    """Write a small text file in the same way, without waiting for the disk."""
+    """Write a small text file atomically, without waiting for the disk."""
     path = Path(path)
     unfinished = path.with_name(path.name + UNFINISHED)
     unfinished.write_text(text)
@@ -48,17 +48,17 @@ def write_text(text: str, path: str | os.PathLike) -> None:
 
 
 def remove_unfinished(folder: str | os.PathLike) -> None:
-    """Delete what an interrupted `write_checkpoint` left in a folder."""
+    """Delete unfinished files that an interrupted `write_checkpoint` left in a folder."""
     for path in Path(folder).glob(f'*.pth{UNFINISHED}'):
         path.unlink(missing_ok=True)
 
 
 def not_finite(contents: Any, name: str = '') -> list[str]:
-    """The names of the tensors in nested containers that hold NaN or infinity."""
+    """The names of the tensors in nested containers that contain NaN or infinity."""
     if isinstance(contents, Tensor):
         if not contents.is_floating_point() or not contents.numel():
             return []
-        least, most = contents.aminmax()  # both are NaN where any value is, in one pass without temporaries
+        least, most = contents.aminmax()  # NaN if any value is NaN; one pass, no temporary tensors
         return [] if least.isfinite() and most.isfinite() else [name]
     if isinstance(contents, dict):
         items = contents.items()
@@ -70,7 +70,7 @@ def not_finite(contents: Any, name: str = '') -> list[str]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename last, where the system can: Windows and some network file systems cannot open a folder."""
+    """Flush a rename to disk, if the system can: Windows and some network file systems cannot open a folder."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:
@@ -84,7 +84,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """The system's words, which torch may have put a message of its own around."""
+    """The system's error message, without the text that torch may have added."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:

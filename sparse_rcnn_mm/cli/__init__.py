@@ -1,1 +1,1 @@
-"""The command line: one module a command, each with `main(argv) -> exit status`; tools/*.py call the same mains."""
+"""The commands of `sparse-rcnn`: one module per command, each with `main(argv) -> exit status`."""

@@ -28,20 +28,21 @@ from .processes import add_gpus_argument, in_processes
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = Parser(
         description='Test a detector and write one HTML page about its detections: AP by class and box size, '
         'precision-recall curves, kinds of errors, confusion matrix, score calibration, worst images; and the numbers '
         'as JSON beside it.')
     parser.add_argument('checkpoint', help='checkpoint, a file of `sparse-rcnn export` (.onnx, .xml), or the '
                         'name of published weights')
-    parser.add_argument('--config', help='config file; default the config inside the checkpoint')
+    parser.add_argument('--config', help='config file (default: the config in the checkpoint)')
     parser.add_argument('--data', metavar='FOLDER', help='your own data, as in sparse-rcnn test')
-    parser.add_argument('--results', metavar='FILE.pkl', help='take the detections that sparse-rcnn test --out wrote, '
+    parser.add_argument('--results', metavar='FILE.pkl', help='use the detections that sparse-rcnn test --out wrote '
                         'instead of testing')
     parser.add_argument('--out-dir', type=Path, metavar='FOLDER', help='folder for analysis.html, analysis.json and '
-                        'predictions.pkl; default analysis beside the logs')
-    parser.add_argument('--score-thr', type=float, metavar='SCORE', help='count the errors of detections with this '
-                        'score and more; default the score of the best F1')
+                        'predictions.pkl (default: analysis, beside the logs)')
+    parser.add_argument('--score-thr', type=float, metavar='SCORE', help='count the errors of detections with at '
+                        'least this score (default: the score with the best F1)')
     parser.add_argument('--worst', type=int, default=12, metavar='N', help='images to draw (default: %(default)s)')
     add_common_arguments(parser)
     add_gpus_argument(parser)
@@ -49,6 +50,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return the exit status."""
     args = parse_args(argv)
     in_processes('analyze', argv, args)
     cfg = testing_config(args)
@@ -64,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def test_and_keep(cfg: Config, path: Path) -> tuple[BaseDataset, list[dict[str, Any]]]:
-    """Test as sparse-rcnn test does, and keep the detections."""
+    """Run the same test as `sparse-rcnn test`, and save the detections to `path`."""
     dump_predictions(cfg, str(path))
     dataset = run_test(cfg).dataset
     return dataset, read_predictions(path) if is_main_process() else []
@@ -72,6 +74,7 @@ def test_and_keep(cfg: Config, path: Path) -> tuple[BaseDataset, list[dict[str, 
 
 def write_analysis(dataset: BaseDataset, predictions: list[dict[str, Any]], folder: Path,
                    args: argparse.Namespace) -> None:
+    """Analyze predictions, write the page and the JSON file, and print a summary."""
     analysis = Analysis.of(evaluated_data(dataset, by_image(predictions)), args.score_thr)
     numbers = as_numbers(analysis, args.worst)
     write_page(analysis, numbers, folder / 'analysis.html', f'{Path(args.checkpoint).name} on '
@@ -81,11 +84,11 @@ def write_analysis(dataset: BaseDataset, predictions: list[dict[str, Any]], fold
 
 
 def summary(numbers: Mapping[str, Any]) -> str:
-    """The kinds of errors, for the terminal."""
+    """A summary of the errors by kind, for the terminal."""
     lines = [f'AP {numbers["overall"]["AP"]:.3f}, AP50 {numbers["overall"]["AP50"]:.3f}; detections with a score of '
              f'{numbers["score_threshold"]:.2f} and more, IoU 0.5:']
     correct = sum(row['correct'] for row in numbers['classes'].values())
     lines.append(f'{"correct":11}{correct:7d} of {numbers["boxes"]} objects')
     for name, row in numbers['errors'].items():
-        lines.append(f'{name:11}{row["count"]:7d}   AP50 {row["AP50_if_right"]:+.3f} if they were right')
+        lines.append(f'{name:11}{row["count"]:7d}   AP50 {row["AP50_if_right"]:+.3f} if they were correct')
     return '\n'.join(lines)

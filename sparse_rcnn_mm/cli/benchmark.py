@@ -31,34 +31,36 @@ SWEEPS: dict[str, list[int]] = {
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = Parser(description='Measure a detector.')
-    parser.add_argument('config', help='config file, or the name of a published one')
-    parser.add_argument('checkpoint', nargs='?', help='checkpoint; default random weights and proposals that are '
-                        'spread over the image')
-    parser.add_argument('--size', nargs=2, type=int, metavar=('H', 'W'), help='default 800 1216, to train 640 960')
-    parser.add_argument('--batch', type=int, help='images at once; default 1, to train 2')
-    parser.add_argument('--gts', type=int, default=7, help='ground truths an image (default 7)')
+    parser.add_argument('config', help='config file, or the name of a published config')
+    parser.add_argument('checkpoint', nargs='?', help='checkpoint (default: random weights, and proposals spread over '
+                        'the image)')
+    parser.add_argument('--size', nargs=2, type=int, metavar=('H', 'W'), help='default: 800 1216, with --train 640 960')
+    parser.add_argument('--batch', type=int, help='images per batch (default: 1, with --train 2)')
+    parser.add_argument('--gts', type=int, default=7, help='ground truths per image (default: 7)')
     parser.add_argument('--precision', choices=PRECISIONS, default='fp32')
-    parser.add_argument('--compile', action='store_true', help='torch.compile; for prediction')
-    parser.add_argument('--train', action='store_true', help='a training step instead of a prediction')
-    parser.add_argument('--against', choices=['mmdet'], help="run mmdet's own detector with the same weights in turn")
+    parser.add_argument('--compile', action='store_true', help='use torch.compile; only for prediction')
+    parser.add_argument('--train', action='store_true', help='measure a training step instead of prediction')
+    parser.add_argument('--against', choices=['mmdet'], help="also measure mmdet's own detector with the same weights")
     parser.add_argument('--against-precision', choices=PRECISIONS, default='fp32')
-    parser.add_argument('--sweep', choices=SWEEPS, help='measure against one quantity')
-    parser.add_argument('--values', nargs='+', type=int, help='of the sweep')
+    parser.add_argument('--sweep', choices=SWEEPS, help='measure with several values of one quantity')
+    parser.add_argument('--values', nargs='+', type=int, help='the values for --sweep')
     parser.add_argument('--loader', type=int, metavar='N', help='time the training pipeline on N images instead of the '
                         'model')
     parser.add_argument('--data', metavar='FOLDER', help='your own data, for --loader; see sparse-rcnn train')
     parser.add_argument('--repeats', type=int, default=5)
-    parser.add_argument('--threads', type=int, help='of the CPU')
-    parser.add_argument('--clock', choices=['wall', 'cpu'], default='wall', help='cpu: seconds that the process '
-                        'computed; with --threads 1 they hold on a busy machine too')
+    parser.add_argument('--threads', type=int, help='number of CPU threads')
+    parser.add_argument('--clock', choices=['wall', 'cpu'], default='wall', help='cpu: CPU time of the process; '
+                        'with --threads 1 it is accurate even on a busy machine')
     add_common_arguments(parser)
     return parser.parse_args(argv)
 
 
 def workload(args: argparse.Namespace) -> Workload:
+    """Make the workload from the command line, and check it."""
     if args.train and args.compile:
-        raise UserError('--compile is for prediction: leave out --train')
+        raise UserError('--compile is only for prediction: remove --train')
     size = args.size or ((640, 960) if args.train else (800, 1216))
     if min(size) < 64 or any(side % 32 for side in size):
         raise UserError(f'--size {size[0]} {size[1]}: both must be multiples of 32, and at least 64')
@@ -69,7 +71,7 @@ def workload(args: argparse.Namespace) -> Workload:
 
 
 def vary(cfg: Config, work: Workload, quantity: str, value: int) -> tuple[Config, Workload]:
-    """The config and workload with one quantity changed; `size` keeps the shape of the image."""
+    """Return config and workload with one quantity changed. `size` keeps the aspect ratio of the image."""
     options: dict[str, Any] = {
         'proposals': {'model.rpn_head.num_proposals': value}, 'stages': {'model.roi_head.num_stages': value}}
     changes: dict[str, dict[str, Any]] = {
@@ -81,11 +83,12 @@ def vary(cfg: Config, work: Workload, quantity: str, value: int) -> tuple[Config
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return the exit status."""
     args = parse_args(argv)
     work = workload(args)
     cfg = load_config(args)
     if args.data and not args.loader:
-        raise UserError('--data is for --loader: the model is measured on made images')
+        raise UserError('--data is only for --loader: the model is measured on generated images')
     if args.threads:
         torch.set_num_threads(args.threads)
     show(time_loader(cfg, args) if args.loader else time_model(cfg, work, args))
@@ -93,14 +96,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def time_loader(cfg: Config, args: argparse.Namespace) -> str:
-    """Time the training pipeline; returns the table."""
+    """Time the training pipeline, and return the table."""
     if args.data:
         set_training_data(cfg, args.data)
     return loader_table(seconds_by_transform(cfg, args.loader))
 
 
 def time_model(cfg: Config, work: Workload, args: argparse.Namespace) -> str:
-    """Measure the model, once or in a sweep; writes tables and pictures, and returns the table."""
+    """Measure the model, once or in a sweep. Write tables and pictures, and return the table."""
     if args.against:
         require_compiled_ops(work.against_precision, work.device)
     folder = Path(cfg.work_dir, 'benchmark')
@@ -119,7 +122,7 @@ def time_model(cfg: Config, work: Workload, args: argparse.Namespace) -> str:
 
 
 def weights(cfg: Config, checkpoint: str) -> dict[str, Tensor]:
-    """The weights of a checkpoint, all of which fit the model of a config."""
+    """Read the weights of a checkpoint, and check that all of them fit the model of a config."""
     model = build_model(cfg)
     load_checkpoint(model, checkpoint)
     return model.state_dict()

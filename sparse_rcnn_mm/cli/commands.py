@@ -1,4 +1,4 @@
-"""What `sparse-rcnn` can do, and how it starts it. Imports nothing heavy, so that --help is there at once."""
+"""The list of commands, and how they are started. Imports nothing heavy, so that --help is fast."""
 from __future__ import annotations
 
 import sys
@@ -15,7 +15,7 @@ Main = Callable[[Sequence[str]], int]
 
 @dataclass(frozen=True)
 class Command:
-    """One command: its module in this folder, one line about it, and whether it needs torch and the mm packages."""
+    """A command: its module in this folder, a one-line summary, and whether it needs torch and the mm packages."""
     module: str
     summary: str
     needs_stack: bool = True
@@ -23,15 +23,15 @@ class Command:
 
 COMMANDS = {
     'train': Command('train', 'train a detector: on COCO, or on a folder of your own data'),
-    'test': Command('test', 'COCO metric of a checkpoint'),
+    'test': Command('test', 'compute the COCO metric of a checkpoint'),
     'infer': Command('infer', 'detect objects in images, folders, videos or a webcam'),
     'inspect': Command('inspect_dataset', 'count, check and draw a data set before training on it'),
-    'analyze': Command('analyze', 'a page that shows where a detector is right and wrong'),
+    'analyze': Command('analyze', 'write a page that shows where a detector is right and wrong'),
     'stages': Command('stages', 'draw how proposals become detections, stage by stage'),
-    'convert': Command('convert', 'checkpoints of the official code to this package and back'),
-    'benchmark': Command('benchmark', 'time, work and memory of a detector, part by part'),
-    'export': Command('export', 'a checkpoint as an ONNX or OpenVINO file, compared with PyTorch'),
-    'doctor': Command('doctor', 'what is installed, what is missing, and the command that mends it', needs_stack=False),
+    'convert': Command('convert', 'convert checkpoints of the official code, and back'),
+    'benchmark': Command('benchmark', 'measure time, FLOPs and memory of a detector, part by part'),
+    'export': Command('export', 'export a checkpoint to ONNX or OpenVINO, and compare it with PyTorch'),
+    'doctor': Command('doctor', 'check the installation, and show the commands that fix it', needs_stack=False),
     'download': Command('download', 'fetch trained weights by name; without a name, list them'),
     'download coco': Command('download_coco', 'fetch COCO 2017', needs_stack=False),
     'digits': Command('digits', 'make the small data set of the quick start'),
@@ -52,11 +52,11 @@ def usage() -> str:
 
 
 def run(argv: Sequence[str], import_package: Callable[[], None] = lambda: None) -> int:
-    """Run a command line without the program's name; returns the exit status.
+    """Run a command line and return the exit status.
 
     Args:
-        argv: such as `['train', 'sparse_rcnn_r50_3x']`.
-        import_package: runs the package's `__init__`, if it was not run yet.
+        argv: the arguments without the program's name, such as `['train', 'sparse_rcnn_r50_3x']`.
+        import_package: imports the package, if it is not imported yet.
     """
     if not argv or argv[0] in ('-h', '--help', 'help'):
         show(usage().rstrip())
@@ -67,7 +67,7 @@ def run(argv: Sequence[str], import_package: Callable[[], None] = lambda: None) 
     with one_sentence():
         name, main = _find(argv, import_package)
         words = len(name.split())
-        sys.argv[:] = [f'sparse-rcnn {name}', *argv[words:]]  # argparse says the first in its usage
+        sys.argv[:] = [f'sparse-rcnn {name}', *argv[words:]]  # argparse shows the first one in its usage
         try:
             return main(argv[words:]) or 0
         except KeyboardInterrupt:
@@ -77,7 +77,7 @@ def run(argv: Sequence[str], import_package: Callable[[], None] = lambda: None) 
 
 
 def _find(argv: Sequence[str], import_package: Callable[[], None]) -> tuple[str, Main]:
-    """The name and the main function of the command that a command line starts with."""
+    """Find the command that a command line starts with: its name and its main function."""
     name = next((name for name in (' '.join(argv[:2]), argv[0]) if name in COMMANDS), None)
     if name is None:
         raise UserError(f"there is no command '{argv[0]}'{did_you_mean(argv[0], COMMANDS)}: "

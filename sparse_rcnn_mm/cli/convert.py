@@ -1,8 +1,8 @@
-"""Convert a checkpoint of the official Sparse R-CNN (detectron2) to this package's, or back.
+"""Convert a checkpoint of the official Sparse R-CNN (detectron2) for this package, or back.
 
 IN is a .pth file, with or without the `model` wrapper, or a .pkl file. A ResNet alone (torchvision's R-101.pkl) becomes
-a file for `model.backbone.init_cfg`. The output is complete, or there is an error that lists what is missing, unknown
-or of another shape.
+a file for `model.backbone.init_cfg`. If entries are missing, unknown or of another shape, nothing is written and the
+error lists them.
 """
 from __future__ import annotations
 
@@ -35,20 +35,21 @@ from .parser import Parser
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('input', metavar='IN', type=Path)
     parser.add_argument('output', metavar='OUT', type=Path)
     parser.add_argument('--to-official', action='store_true', help='IN is a checkpoint of this package or of mmdet')
-    parser.add_argument('--classes', nargs='+', metavar='NAME', help="names of the classes; COCO's where there are 80")
+    parser.add_argument('--classes', nargs='+', metavar='NAME', help="class names (default: COCO's if there are 80)")
     parser.add_argument('--config',
-                        help='config to take from what weights do not tell; default: by depth and proposals')
+                        help='config with the settings that are not in the weights (default: by depth, proposals)')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
                         help='changes to that config, e.g. model.roi_head.bbox_head.num_heads=4')
     return parser.parse_args(argv)
 
 
 def config_for(architecture: Architecture, args: argparse.Namespace) -> Config:
-    """The config that describes the checkpoint: a published one, with other sizes where they differ."""
+    """Build the config of the checkpoint: a published config with adapted sizes."""
     backbone = 'r101' if architecture.depth == 101 else 'r50'
     proposals = '_300pro' if architecture.num_proposals == 300 else ''
     cfg = Config.fromfile(find_config(args.config or f'sparse_rcnn_{backbone}{proposals}_3x'))
@@ -58,14 +59,14 @@ def config_for(architecture: Architecture, args: argparse.Namespace) -> Config:
 
 
 def name_classes(cfg: Config, classes: tuple[str, ...]) -> None:
-    """Let the data sets of the config look for these classes."""
+    """Set the class names of the config's data sets."""
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if loader in cfg:
             cfg[loader].dataset.metainfo = dict(classes=classes)
 
 
 def convert_detector(state: dict[str, Tensor], args: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """The contents of OUT, and a line that says what it is."""
+    """Return the contents of OUT, and a line that describes it."""
     ours = state if args.to_official else from_official(state)
     architecture = Architecture.of(ours)
     cfg = config_for(architecture, args)
@@ -85,13 +86,13 @@ def convert_detector(state: dict[str, Tensor], args: argparse.Namespace) -> tupl
 
 
 def convert(args: argparse.Namespace) -> str:
-    """Write OUT and say what it is."""
+    """Write OUT, and return a line that describes it."""
     state = state_dict_of(read_checkpoint(args.input))
     if not state:
-        raise UserError(f'{args.input} holds no tensors')
+        raise UserError(f'{args.input} contains no tensors')
     if is_backbone(state):
         if args.to_official:
-            raise UserError(f'{args.input} is an official backbone already')
+            raise UserError(f'{args.input} is already an official backbone')
         weights, depth = backbone_from_official(state)
         contents: dict[str, Any] = dict(state_dict=weights, meta=dict(converted_from=args.input.name))
         said = f"ResNet-{depth} for model.backbone.init_cfg = dict(type='Pretrained', checkpoint='{args.output}')"
@@ -103,6 +104,7 @@ def convert(args: argparse.Namespace) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return the exit status."""
     args = parse_args(argv)
     init_default_scope('sparse_rcnn_mm')
     show(f'wrote {args.output}: {convert(args)}')

@@ -1,4 +1,4 @@
-"""sparse-rcnn doctor: what is installed and what is missing. Runs where torch or the mm packages are not there."""
+"""sparse-rcnn doctor: checks what is installed and what is missing. Works without torch and the mm packages."""
 from __future__ import annotations
 
 import os
@@ -18,34 +18,34 @@ from sparse_rcnn_mm.versions import INSTALL, SUPPORTED, __version__, fits, insta
 
 from .parser import Parser
 
-# Modules beside the supported ones that everything needs, as module -> distribution.
+# Other required modules, as module -> distribution.
 NEEDED = {'numpy': 'numpy', 'scipy': 'scipy', 'PIL': 'pillow', 'pycocotools': 'pycocotools', 'cv2': 'opencv-python',
           'filelock': 'filelock'}
-# What one feature needs: the feature, and the distribution.
+# Optional features, as feature -> distribution.
 OPTIONAL = {
-    'own data in Pascal VOC or YOLO form': 'globox',
+    'own data in Pascal VOC or YOLO format': 'globox',
     'the digits of the quick start': 'scikit-learn',
     'curves in TensorBoard': 'tensorboard',
     'ImageDetections.to_pandas()': 'pandas',
     'ImageDetections.to_supervision()': 'supervision',
 }
-# Its arguments are the folders to import from; it prints where the compiled operations of mmcv are.
+# Takes the folders to import from as arguments, and prints the path of mmcv's compiled operations.
 IMPORT_ALL = """
 import sys
 sys.path[:] = sys.argv[1:]
 import cv2, sparse_rcnn_mm.models, sparse_rcnn_mm.inference
 print(sys.modules['mmcv._ext'].__spec__.origin)
 """
-LEAST_DISK = 2 << 30  # one training of the default config writes more
+LEAST_DISK = 2 << 30  # bytes; a training of the default config writes more
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: what was looked at, what is there, and where it should be otherwise, what to do about it.
+    """One line of the report: what was checked, what was found, and how to fix it.
 
     Attributes:
-        mend: the command or step that mends it; '' where all is well.
-        needed: False where only some features, or speed, suffer.
+        mend: the command or step that fixes it; '' if nothing is wrong.
+        needed: False if only some features, or the speed, are affected.
     """
     name: str
     value: str
@@ -58,6 +58,7 @@ class Finding:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return the exit status."""
     Parser(description='Check the installation and this machine; exit status 1 if something that is '
            'needed is broken.').parse_args(argv)
     broken = 0
@@ -71,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def packages() -> Iterator[Finding]:
-    """Versions, and whether all of them can be imported together."""
+    """Check the versions, and whether all packages can be imported together."""
     python = platform.python_version()
     yield Finding('sparse_rcnn_mm', __version__)
     yield Finding('python', f'{python}  {sys.executable}', '' if sys.version_info >= (3, 10) else 'install Python 3.10')
@@ -86,11 +87,11 @@ def packages() -> Iterator[Finding]:
         if find_spec(module) is None:
             fine = False
             yield Finding(module, 'missing', f'pip install {distribution}')
-    yield together() if fine else Finding('import', 'not tried', 'mend the above first')
+    yield together() if fine else Finding('import', 'not tried', 'fix the lines above first')
 
 
 def together() -> Finding:
-    """Import the package and the models in a process of its own, which fails for reasons that versions do not show."""
+    """Import the package and the models in a separate process, to find problems that versions do not show."""
     done = subprocess.run([sys.executable, '-W', 'ignore', '-c', IMPORT_ALL, *sys.path], capture_output=True, text=True)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f'ended with status {done.returncode}']
@@ -101,13 +102,13 @@ def together() -> Finding:
 
 
 def advice(sentence: str) -> str:
-    """The command that a sentence of the version check names, else the one that installs the tested versions."""
+    """The command in a message of the version check, else the command that installs the tested versions."""
     named = sentence.split('`')[1::2]
     return named[0] if named else INSTALL
 
 
 def optional() -> Iterator[Finding]:
-    """What single features need."""
+    """Check the packages that optional features need."""
     for purpose, distribution in OPTIONAL.items():
         try:
             yield Finding(distribution, f'{metadata.version(distribution)}  {purpose}')
@@ -116,7 +117,7 @@ def optional() -> Iterator[Finding]:
 
 
 def machine() -> Iterator[Finding]:
-    """Processor, memory, disk and GPUs."""
+    """Check processors, memory, disk and GPUs."""
     yield cpus()
     yield memory()
     for name, folder in (('disk', Path.cwd()), ('cache', cache_folder())):
@@ -126,7 +127,7 @@ def machine() -> Iterator[Finding]:
 
 
 def devices() -> Finding:
-    """The GPUs, as torch sees them."""
+    """Check the GPUs that torch finds."""
     try:
         import torch
     except Exception as error:
@@ -135,12 +136,12 @@ def devices() -> Finding:
             for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     if not gpus and shutil.which('nvidia-smi'):
         needs = f'needs a driver for CUDA {torch.version.cuda}' if torch.version.cuda else 'was built without CUDA'
-        return Finding('devices', f'a GPU driver is here, but torch {needs}', 'see pytorch.org/get-started', False)
+        return Finding('devices', f'a GPU driver is installed, but torch {needs}', 'see pytorch.org/get-started', False)
     return Finding('devices', ', '.join(gpus) or f'CPU only, {torch.get_num_threads()} threads')
 
 
 def cpus() -> Finding:
-    """Processors that this process may use, by its affinity and by the quota of its container."""
+    """Check how many processors this process may use, by its affinity and its container's quota."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
     quota = cpu_quota()
     text = f'{usable} of {os.cpu_count()} usable' + (f', quota of {quota:g}' if quota else '')
@@ -150,7 +151,7 @@ def cpus() -> Finding:
 
 
 def cpu_quota() -> float | None:
-    """Processors that the control group admits on average; None without a limit."""
+    """The CPU quota of the control group, in processors; None without a limit."""
     try:
         limit, period = _cgroup('cpu.max').split()
         return None if limit == 'max' else int(limit) / int(period)
@@ -163,7 +164,7 @@ def cpu_quota() -> float | None:
 
 
 def memory() -> Finding:
-    """Memory that is free, and the limit of the container."""
+    """Check the free memory, and the limit of the container."""
     try:
         lines = dict(line.split(':', 1) for line in Path('/proc/meminfo').read_text().splitlines())
         total, free = (int(lines[name].split()[0]) / 2**20 for name in ('MemTotal', 'MemAvailable'))
@@ -172,11 +173,11 @@ def memory() -> Finding:
     limit = memory_limit()
     text = f'{free:.1f} of {total:.1f} GiB free' + (f', limit of {limit:.1f} GiB' if limit and limit < total else '')
     low = min(free, limit or free) < 2
-    return Finding('memory', text, 'close other programs: training takes 2 GiB and more' if low else '', False)
+    return Finding('memory', text, 'close other programs: training needs at least 2 GiB' if low else '', False)
 
 
 def memory_limit() -> float | None:
-    """GiB that the control group admits; None without a limit."""
+    """The memory limit of the control group in GiB; None without a limit."""
     for name in ('memory.max', 'memory/memory.limit_in_bytes'):
         try:
             return int(_cgroup(name)) / 2**30
@@ -190,13 +191,13 @@ def _cgroup(name: str) -> str:
 
 
 def cache_folder() -> Path:
-    """Where weights are kept: torch's rule, for where torch is missing."""
+    """The folder of downloaded weights, by torch's rule, but without importing torch."""
     home = os.environ.get('TORCH_HOME') or Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache', 'torch')
     return Path(home, 'hub', 'checkpoints').expanduser()
 
 
 def disk(name: str, folder: Path) -> Finding:
-    """Room on the disk of a folder, and whether files can be written there."""
+    """Check the free space on the disk of a folder, and whether files can be written there."""
     there = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(there).free
     text = f'{free / 2**30:.1f} GiB free  {folder}'
@@ -206,4 +207,4 @@ def disk(name: str, folder: Path) -> Finding:
     except OSError:
         return Finding(name, f'{folder} cannot be written', 'export TORCH_HOME=FOLDER' if name == 'cache' else
                        'change to a folder of your own', name == 'cache')
-    return Finding(name, text, 'make room: checkpoints take 2 GiB and more' if free < LEAST_DISK else '', False)
+    return Finding(name, text, 'make room: checkpoints need at least 2 GiB' if free < LEAST_DISK else '', False)

@@ -1,7 +1,7 @@
-"""Fetch COCO 2017 into the folders that the configs expect, with nothing but the standard library.
+"""Download COCO 2017 to the folders that the configs expect. Needs only the standard library.
 
-A download that was cut off goes on where it stopped, every archive is checked by its MD5 sum before it is unpacked,
-and what is complete already is skipped.
+An interrupted download resumes where it stopped, every archive is checked by its MD5 sum before it is unpacked, and
+complete parts are skipped.
 """
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .parser import Parser
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive of the COCO site: its path there, size in bytes, MD5 sum, and the pattern and count of its files."""
+    """An archive of the COCO site: its path, size in bytes, MD5 sum, and the pattern and number of its files."""
     path: str
     size: int
     md5: str
@@ -30,11 +30,11 @@ class Archive:
     count: int
 
     def complete(self, root: Path) -> bool:
-        """Whether its files are all under `root`; also true for a COCO that was put there by other means."""
+        """Whether all its files are under `root`, however they got there."""
         return sum(1 for _ in root.glob(self.pattern)) >= self.count
 
 
-# Sizes and sums are those of the files at images.cocodataset.org; several public scripts check the same sums.
+# Sizes and MD5 sums of the files at images.cocodataset.org. Several public scripts use the same sums.
 ARCHIVES = {
     'train2017': Archive('zips/train2017.zip', 19336861798, 'cced6f7f71b7629ddf16f17bbcfab6b2',
                          'train2017/*.jpg', 118287),
@@ -45,7 +45,7 @@ ARCHIVES = {
 
 
 def unpack(archive: Path, root: Path) -> None:
-    """Unpack a zip file under `root`; a file gets its name when it is whole, so that a break leaves no half files."""
+    """Unpack a zip file under `root`. Files are renamed when complete, so an interrupt leaves no partial file."""
     with zipfile.ZipFile(archive) as file:
         members = [member for member in file.infolist() if not member.is_dir()]
         progress = Progress(f'unpack {archive.name}', sum(member.file_size for member in members))
@@ -61,42 +61,44 @@ def unpack(archive: Path, root: Path) -> None:
 
 
 def obtain(name: str, root: Path, mirror: str, keep_zip: bool) -> None:
-    """Download, check and unpack one archive, unless its files are there."""
+    """Download, check and unpack an archive, unless its files already exist."""
     archive = ARCHIVES[name]
     if archive.complete(root):
         show(f'{name}: already complete in {root}')
         return
     zip_path = root / Path(archive.path).name
-    # The unpacked pictures take about as much space as their archive.
+    # Unpacked images take about as much space as their archive.
     need, free = 2 * archive.size - size_of(zip_path), shutil.disk_usage(root).free
     if free < need:
         raise UserError(f'{name} needs {need / 1e9:.1f} GB on the disk of {root}, which has {free / 1e9:.1f} GB '
-                            'free: make room, or choose another place with --root')
+                            'free: free some space, or choose another folder with --root')
     fetch(f'{mirror.rstrip("/")}/{archive.path}', zip_path, archive.size)
     if (found := hash_of(zip_path, 'md5')) != archive.md5:
         raise UserError(f'{zip_path} is damaged (MD5 {found}, expected {archive.md5}): delete it and run the same '
                             'command again')
     unpack(zip_path, root)
     if not archive.complete(root):
-        raise UserError(f'{zip_path} was unpacked but {root} lacks some of {archive.pattern}')
+        raise UserError(f'{zip_path} was unpacked, but some of {archive.pattern} are missing in {root}')
     if not keep_zip:
         zip_path.unlink()
     show(f'{name}: complete in {root}')
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--root', type=Path, default=Path('data/coco'), help='where to put it (default: %(default)s)')
+    parser.add_argument('--root', type=Path, default=Path('data/coco'),
+                        help='folder to write to (default: %(default)s)')
     parser.add_argument('--splits', nargs='+', choices=ARCHIVES, default=list(ARCHIVES), metavar='SPLIT',
                         help='of ' + ', '.join(ARCHIVES) + ' (default: all, 20.4 GB to download)')
     parser.add_argument('--keep-zips', action='store_true', help='keep the archives after unpacking')
-    parser.add_argument('--mirror', default='http://images.cocodataset.org', help='where from (default: %(default)s)')
+    parser.add_argument('--mirror', default='http://images.cocodataset.org',
+                        help='address to download from (default: %(default)s)')
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the tool; returns the exit status."""
+    """Run the command and return the exit status."""
     args = parse_args(argv)
     args.root.mkdir(parents=True, exist_ok=True)
     try:
@@ -105,6 +107,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, zipfile.BadZipFile) as error:
         raise UserError(str(error)) from error
     except KeyboardInterrupt:
-        show(f'\nstopped; run the same command again, it goes on from {args.root}', sys.stderr)
+        show(f'\nstopped; run the same command again to resume in {args.root}', sys.stderr)
         return 130
     return 0

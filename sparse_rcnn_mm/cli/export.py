@@ -1,4 +1,4 @@
-"""sparse-rcnn export: a checkpoint as a file for other engines, with a proof."""
+"""sparse-rcnn export: exports a checkpoint for other engines, and verifies the result."""
 from __future__ import annotations
 
 import argparse
@@ -20,32 +20,34 @@ from sparse_rcnn_mm.terminal import show
 from .parser import Parser
 
 SUFFIXES = {'onnx': '.onnx', 'openvino': '.xml'}
-# How much AP a file may lose against the checkpoint.
+# How much AP an exported file may lose compared with the checkpoint.
 LOSSES = {'fp32': 0.0001, 'fp16': 0.0005, 'int8': 0.002}
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = Parser(
-        description='Write a detector as a file for engines other than PyTorch, and compare what both find. The file '
-        'is kept only if the detections are the same, or with fewer bits, if the AP is.')
-    parser.add_argument('checkpoint', type=Path, help='checkpoint file; it holds its config')
-    parser.add_argument('--config', help='config file, instead of the one inside the checkpoint')
+        description='Export a detector for engines other than PyTorch, and compare the detections. The file is kept '
+        'only if the detections are the same or, with fewer bits, if the AP is.')
+    parser.add_argument('checkpoint', type=Path, help='checkpoint file, which contains its config')
+    parser.add_argument('--config', help='config file, instead of the one in the checkpoint')
     parser.add_argument('--format', choices=sorted(SUFFIXES), default='onnx', help='default: %(default)s')
-    parser.add_argument('--out', type=Path, metavar='FILE', help='default: beside the checkpoint, under its name')
+    parser.add_argument('--out', type=Path, metavar='FILE', help='default: beside the checkpoint, with the same name')
     fewer = parser.add_mutually_exclusive_group()
     fewer.add_argument('--fp16', action='store_true', help='weights in half precision')
-    fewer.add_argument('--int8', type=Path, metavar='FOLDER', help='convolutions in 8 bits; images of this folder '
-                       'show their ranges')
+    fewer.add_argument('--int8', type=Path, metavar='FOLDER', help='convolutions in 8 bits, calibrated on the '
+                       'images in this folder')
     parser.add_argument('--check', nargs='?', const='', metavar='FOLDER', help='compare the AP on the test data of '
                         'the config, or on your own data in this folder; needed by --fp16 and --int8')
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return the exit status."""
     args = parse_args(argv)
     precision = 'int8' if args.int8 else 'fp16' if args.fp16 else 'fp32'
     if precision != 'fp32' and args.check is None:
-        raise UserError(f'--{precision} changes detections: give --check, so that the AP before and after is compared')
+        raise UserError(f'--{precision} changes detections: add --check to compare the AP before and after')
     out = args.out or args.checkpoint.with_suffix(SUFFIXES[args.format])
     if out.suffix != SUFFIXES[args.format]:
         raise UserError(f'--out {out} must end in {SUFFIXES[args.format]} for --format {args.format}')
@@ -68,7 +70,7 @@ def compare_ap(args: argparse.Namespace, path: Path, loss: float) -> None:
     """Print the AP of the checkpoint and of the file.
 
     Raises:
-        UserError: the file's is lower by more than `loss`.
+        UserError: the AP of the file is lower by more than `loss`.
     """
     with tempfile.TemporaryDirectory() as folder:
         before, after = (average_precision(args, model, folder) for model in (args.checkpoint, path))
@@ -79,7 +81,7 @@ def compare_ap(args: argparse.Namespace, path: Path, loss: float) -> None:
 
 
 def average_precision(args: argparse.Namespace, model: Path, folder: str) -> float:
-    """COCO's AP of a checkpoint or an exported file, from 0 to 1; `folder` is for files in between."""
+    """COCO's AP of a checkpoint or an exported file, from 0 to 1. `folder` is for temporary files."""
     cfg = testing_config(argparse.Namespace(checkpoint=str(model), config=args.config, data=args.check or None,
                                             work_dir=folder, cfg_options={'log_level': 'WARNING'}, launcher='none'))
     predictions = f'{folder}/{model.suffix[1:]}.pkl'

@@ -1,4 +1,4 @@
-"""sparse-rcnn infer: detect objects in images, folders, videos or a webcam."""
+"""sparse-rcnn infer: detects objects in images, folders, videos or a webcam."""
 from __future__ import annotations
 
 import argparse
@@ -17,30 +17,31 @@ from .parser import Parser
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = Parser(description='Detect objects; write pictures or videos, detections.json (COCO) and '
                     'detections.csv. Exit status 1: some input could not be read.')
     parser.add_argument('inputs', nargs='+', metavar='INPUT',
                         help='image, folder, quoted pattern like "photos/*.jpg", video, or number of a webcam')
     parser.add_argument('--model', required=True, metavar='CHECKPOINT',
-                        help='checkpoint file, which holds its config, the name of published weights, or a file of '
-                        '`sparse-rcnn export` (.onnx, .xml)')
-    parser.add_argument('--config', help='config file, instead of the one inside the checkpoint')
+                        help='checkpoint file, the name of published weights, or a file of `sparse-rcnn export` '
+                        '(.onnx, .xml)')
+    parser.add_argument('--config', help='config file, instead of the one in the checkpoint')
     parser.add_argument('--out-dir', type=Path, default=Path('detections'), help='default: %(default)s')
     parser.add_argument('--score-thr', type=float, default=0.3, metavar='SCORE',
-                        help='leave out detections below, everywhere (default: %(default)s; 0 keeps all)')
-    parser.add_argument('--classes', nargs='+', metavar='NAME', help='keep these classes only')
-    parser.add_argument('--batch-size', type=int, default=1, help='images at a time (default: %(default)s)')
+                        help='drop detections with lower scores (default: %(default)s; 0 keeps all)')
+    parser.add_argument('--classes', nargs='+', metavar='NAME', help='keep only these classes')
+    parser.add_argument('--batch-size', type=int, default=1, help='images per batch (default: %(default)s)')
     parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: a GPU if there is one)')
     parser.add_argument('--precision', choices=sorted(PRECISIONS), default='fp32',
-                        help='of convolutions and matrix products (default: %(default)s)')
+                        help='precision of convolutions and matrix products (default: %(default)s)')
     parser.add_argument('--compile', action='store_true',
-                        help='compile the network; the first images of each size take minutes')
-    parser.add_argument('--no-pictures', action='store_true', help='write the files of --formats only')
+                        help='use torch.compile; the first images of each size take minutes')
+    parser.add_argument('--no-pictures', action='store_true', help='write only the files of --formats')
     parser.add_argument('--formats', nargs='+', choices=sorted(FORMATS), default=['coco', 'csv'],
                         help='files to write (default: coco csv)')
-    parser.add_argument('--resume', action='store_true', help='go on with an earlier run: skip what it wrote')
+    parser.add_argument('--resume', action='store_true', help='resume an earlier run: skip what it already wrote')
     parser.add_argument('--shard', type=_shard, default=(1, 1), metavar='I/N',
-                        help='do every N-th input only, from the I-th on; the run that ends last joins the files')
+                        help='process only every N-th input, from the I-th on; the last run joins the files')
     return parser.parse_args(argv)
 
 
@@ -52,7 +53,7 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def open_detector(args: argparse.Namespace) -> Detector:
-    """Of the checkpoint or the exported file."""
+    """Open the checkpoint or the exported file."""
     if not is_exported(args.model):
         return Detector.from_checkpoint(args.model, args.config, args.device, precision=args.precision,
                                         compile=args.compile)
@@ -63,7 +64,7 @@ def open_detector(args: argparse.Namespace) -> Detector:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the tool; returns the exit status."""
+    """Run the command and return the exit status."""
     args = parse_args(argv)
     if args.batch_size < 1:
         raise UserError(f'--batch-size {args.batch_size} must be at least 1')

@@ -1,4 +1,4 @@
-"""sparse-rcnn inspect: look at a data set before training; exit status 1 if it has errors."""
+"""sparse-rcnn inspect: checks a data set before training. The exit status is 1 if it has errors."""
 from __future__ import annotations
 
 import argparse
@@ -19,23 +19,25 @@ from sparse_rcnn_mm.terminal import one_line, show
 from .parser import Parser
 
 CONFIG = 'sparse_rcnn_r50_finetune'
-MOST = 10  # findings of a kind that are printed
+MOST = 10  # how many findings of each kind are printed
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = Parser(description='Count, check and draw a data set before training on it.')
     parser.add_argument('data', metavar='FOLDER_OR_CONFIG',
                         help=f'a folder with {form_names()}, one of their files, or a config')
     parser.add_argument('--config', default=CONFIG,
-                        help='the config to be trained with (default: %(default)s)')
+                        help='the config to train with (default: %(default)s)')
     parser.add_argument('--decode', action='store_true',
-                        help='decode every image, which finds damage in the middle of files too, but takes minutes')
-    parser.add_argument('--pictures', type=int, default=12, help='training pictures to draw; default 12')
-    parser.add_argument('--out', metavar='FOLDER', help='default work_dirs/inspect_NAME')
+                        help='decode every image: also finds damage in the middle of files, but takes minutes')
+    parser.add_argument('--pictures', type=int, default=12, help='training pictures to draw (default: 12)')
+    parser.add_argument('--out', metavar='FOLDER', help='default: work_dirs/inspect_NAME')
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return the exit status."""
     args = parse_args(argv)
     of_config = args.data.endswith('.py') or (args.data in config_names() and not Path(args.data).exists())
     cfg = Config.fromfile(find_config(args.data if of_config else args.config))
@@ -48,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = inspect_data(raw, settings.num_proposals, args.decode)
     show(f'\n{report(found, MOST)}\n')
     (out / 'inspection.txt').write_text(f'{head}\n\n{report(found)}\n', encoding='utf-8')
-    show(f'the whole list is in {out / "inspection.txt"}')
+    show(f'the complete list is in {out / "inspection.txt"}')
     if args.pictures > 0:
         draw(raw, cfg, out / 'data', args.pictures).save(out / 'inspection.png')
         show(f'pictures as the model gets them in training: {out / "inspection.png"}')

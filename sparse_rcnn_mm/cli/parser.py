@@ -1,4 +1,4 @@
-"""The parser of all command lines."""
+"""The argument parser of all commands."""
 from __future__ import annotations
 
 import argparse
@@ -8,7 +8,8 @@ from sparse_rcnn_mm.terminal import one_line
 
 
 class Parser(argparse.ArgumentParser):
-    """One whose complaints hold what it was given as visible text: `*.jpg` hands it file names."""
+    """An ArgumentParser that escapes control characters in its messages: file names from `*.jpg` may contain them."""
 
     def error(self, message: str) -> NoReturn:
+        """Print the message with control characters escaped, and exit."""
         super().error(one_line(message))

@@ -1,4 +1,4 @@
-"""sparse-rcnn test: the COCO metric of a checkpoint."""
+"""sparse-rcnn test: computes the COCO metric of a checkpoint."""
 from __future__ import annotations
 
 import argparse
@@ -12,9 +12,10 @@ from .processes import add_gpus_argument, in_processes
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = Parser(description='Test a detector.')
-    parser.add_argument('config', nargs='?', help='config file, or the name of a published one; '
-                        'default the config inside the checkpoint')
+    parser.add_argument('config', nargs='?', help='config file, or the name of a published config '
+                        '(default: the config in the checkpoint)')
     parser.add_argument('checkpoint', help='checkpoint file, or the name of published weights')
     parser.add_argument('--data', metavar='FOLDER', help='test on your own data: the test split, else the validation '
                         'split, else all; the classes are those in the checkpoint')
@@ -23,13 +24,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--out', metavar='FILE.pkl', help='write all predictions to this pickle file')
     parser.add_argument('--show-dir', metavar='FOLDER', help='draw the detections of every image into this folder')
     parser.add_argument('--precision', choices=sorted(PRECISIONS), default='fp32',
-                        help='of convolutions and matrix products (default: %(default)s)')
+                        help='precision of convolutions and matrix products (default: %(default)s)')
     parser.add_argument('--compile', action='store_true',
-                        help='compile the network: the first images take minutes, the others are faster')
+                        help='use torch.compile: the first images take minutes, the others are faster')
     return parser.parse_intermixed_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return the exit status."""
     args = parse_args(argv)
     in_processes('test', argv, args)
     options = vars(args)

@@ -1,4 +1,4 @@
-"""Running the model: the Runner, its config from the command line, and what training needs beside."""
+"""Training and testing: the Runner, the config from the command line, hooks, and resuming."""
 from sparse_rcnn_mm.own_data.config import set_training_data
 
 from .api import evaluate, train
@@ -11,7 +11,10 @@ from .optim_wrappers import AmpOptimWrapper, CPUAmpOptimWrapper, OptimWrapper
 from .runner import Runner
 from .testing import build_test_dataset, dump_predictions, run_test, testing_config
 
-__all__ = ['AmpOptimWrapper', 'CPUAmpOptimWrapper', 'CheckpointHook', 'CurvesHook', 'EMAHook', 'EpochBasedTrainLoop',
-           'ExportedModel', 'FastFormHook', 'InferenceCheckpointHook', 'IterBasedTrainLoop', 'OptimWrapper', 'Runner',
-           'TRACKERS', 'ValLoop', 'accumulate', 'add_common_arguments', 'build_test_dataset', 'dump_predictions',
-           'evaluate', 'load_config', 'log_to', 'run_test', 'set_training_data', 'testing_config', 'train']
+__all__ = [
+    'TRACKERS', 'AmpOptimWrapper', 'CPUAmpOptimWrapper', 'CheckpointHook', 'CurvesHook', 'EMAHook',
+    'EpochBasedTrainLoop', 'ExportedModel', 'FastFormHook', 'InferenceCheckpointHook', 'IterBasedTrainLoop',
+    'OptimWrapper', 'Runner', 'ValLoop', 'accumulate', 'add_common_arguments', 'build_test_dataset',
+    'dump_predictions', 'evaluate', 'load_config', 'log_to', 'run_test', 'set_training_data', 'testing_config',
+    'train',
+]

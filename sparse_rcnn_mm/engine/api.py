@@ -1,4 +1,4 @@
-"""Training and evaluation in one call each; the command line calls the same functions."""
+"""Training and evaluation in one function call each. The command line calls the same functions."""
 from __future__ import annotations
 
 import argparse
@@ -34,34 +34,34 @@ def train(config: PathLike, data: PathLike | None = None, *, load_from: PathLike
         config: a config file, or the name of a published one, such as sparse_rcnn_r50_finetune.
         data: a folder of your own data: COCO JSON, Pascal VOC XML or YOLO txt; or one COCO JSON file.
         load_from: start from these weights: a file, an address or the name of published ones.
-        load_partial: leave out the weights that do not fit.
-        resume: go on from this checkpoint; True (or 'auto') for the last one of the work dir.
+        load_partial: skip the weights that do not fit.
+        resume: resume from this checkpoint; True (or 'auto') for the last one in the work dir.
         work_dir: folder for logs and checkpoints; default work_dirs/CONFIG-NAME.
         cfg_options: settings of the config to change, such as {'train_cfg.max_epochs': 10}.
         amp: mixed precision, float16 on a GPU and bfloat16 on a CPU.
-        auto_scale_lr: scale the learning rate by the batch of all processes over auto_scale_lr.base_batch_size.
-        log_to: a tracker that gets the curves, too.
+        auto_scale_lr: scale the learning rate by the total batch size over auto_scale_lr.base_batch_size.
+        log_to: a tracker that also gets the curves.
         launcher: how several processes were started: none, pytorch, slurm or mpi.
 
     Returns:
-        The checkpoint to use: the compact one for inference if the config writes it, else the best, else the last.
+        The path of the checkpoint to use: the compact one for inference if there is one, else the best, else the last.
 
     Raises:
-        UserError: the config, the data or the weights cannot be used, or the work dir holds an earlier training.
+        UserError: the config, the data or the weights cannot be used, or the work dir contains an earlier training.
 
     Example:
         >>> import sparse_rcnn_mm
         >>> best = sparse_rcnn_mm.train('sparse_rcnn_r50_finetune', 'photos', load_from='sparse_rcnn_r50_3x')
     """
     if load_from and resume:
-        raise UserError('--load-from starts a training and --resume goes on with one: give one of them')
+        raise UserError('--load-from starts a new training and --resume continues one: use only one of them')
     cfg = load_config(_arguments(config=os.fspath(config), work_dir=work_dir, cfg_options=cfg_options,
                                  launcher=launcher))
     if data:
         set_training_data(cfg, os.fspath(data))
     if amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper' if torch.cuda.is_available() else 'CPUAmpOptimWrapper'
-    if auto_scale_lr and not cfg.get('accumulate_to'):  # there `accumulate` scales it
+    if auto_scale_lr and not cfg.get('accumulate_to'):  # otherwise `accumulate` scales it
         cfg.auto_scale_lr.enable = True
     if load_partial:
         cfg.load_partial = True
@@ -77,15 +77,16 @@ def evaluate(checkpoint: PathLike, data: PathLike | None = None, *, config: Path
              work_dir: PathLike | None = None, cfg_options: Mapping[str, Any] | None = None, precision: str = 'fp32',
              compile: bool = False, out: PathLike | None = None, show_dir: PathLike | None = None,
              launcher: str = 'none') -> dict[str, float]:
-    """The COCO metric of a checkpoint.
+    """Compute the COCO metric of a checkpoint.
 
     Args:
         checkpoint: a file, or the name of published weights.
         data: a folder of your own data: its test split, else the validation split, else all of it.
-        config: a config file or a name; default the config inside the checkpoint.
-        work_dir: folder for logs; default the checkpoint's.
+        config: a config file or the name of one; by default, the config inside the checkpoint.
+        work_dir: folder for logs; by default, the folder of the checkpoint.
         cfg_options: settings of the config to change.
-        precision, compile: of the network: fp32, bf16 or fp16; with torch.compile.
+        precision: fp32, bf16 or fp16.
+        compile: use torch.compile.
         out: write all predictions to this pickle file.
         show_dir: draw the detections of every image into this folder.
         launcher: how several processes were started.
@@ -106,7 +107,7 @@ def evaluate(checkpoint: PathLike, data: PathLike | None = None, *, config: Path
                                     cfg_options=cfg_options, launcher=launcher, data=data and os.fspath(data)),
                          precision=precision, compile=compile)
     if show_dir:
-        folder = Path(show_dir).expanduser().absolute()  # the hook puts a relative one below the work dir
+        folder = Path(show_dir).expanduser().absolute()  # the hook resolves relative paths against the work dir
         mark(folder)
         cfg.default_hooks.visualization.update(draw=True, test_out_dir=str(folder))
     if out:
@@ -115,15 +116,15 @@ def evaluate(checkpoint: PathLike, data: PathLike | None = None, *, config: Path
 
 
 def _arguments(cfg_options: Mapping[str, Any] | None, work_dir: PathLike | None, **others: Any) -> argparse.Namespace:
-    """What `load_config` takes."""
+    """The command-line arguments that `load_config` takes."""
     return argparse.Namespace(cfg_options=dict(cfg_options or {}), work_dir=work_dir and os.fspath(work_dir), **others)
 
 
 def _set_start(cfg: Config, load_from: PathLike | None, resume: PathLike | bool | None) -> None:
-    """From which weights training starts."""
+    """Set the weights that training starts from."""
     if load_from:
         cfg.load_from = os.fspath(load_from)
-        cfg.model.backbone.init_cfg = None  # nothing to fetch: the checkpoint has the backbone as well
+        cfg.model.backbone.init_cfg = None  # do not download: the checkpoint contains the backbone
     if resume:
         cfg.resume = True
         cfg.load_from = None if resume is True or resume == 'auto' else os.fspath(resume)

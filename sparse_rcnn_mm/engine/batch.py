@@ -1,4 +1,4 @@
-"""The batch of the official training on fewer GPUs."""
+"""Gradient accumulation, to train with the official batch size on fewer GPUs."""
 from __future__ import annotations
 
 import os
@@ -9,10 +9,10 @@ from sparse_rcnn_mm.terminal import say
 
 
 def accumulate(cfg: Config) -> None:
-    """Accumulate gradients until a step has seen about `cfg.accumulate_to` images, and scale the learning rate to it.
+    """Accumulate gradients to about `cfg.accumulate_to` images per step, and scale the learning rate accordingly.
 
-    The config's learning rate is for `accumulate_to` images a step; for another number it is scaled linearly. A config
-    without `accumulate_to` stays as it is.
+    The config's learning rate is for `accumulate_to` images per step; for another number it is scaled linearly. A
+    config without `accumulate_to` is not changed.
     """
     target = cfg.get('accumulate_to')
     if not target:
@@ -23,5 +23,5 @@ def accumulate(cfg: Config) -> None:
     optimizer = cfg.optim_wrapper.optimizer
     optimizer.lr *= batch * count / target
     cfg.optim_wrapper.accumulative_counts = count
-    say(f'{batch * count} images a step ({processes} x {cfg.train_dataloader.batch_size}, gradients of {count} batches '
-        f'accumulated): learning rate {optimizer.lr:.3g}')
+    say(f'{batch * count} images per step ({processes} x {cfg.train_dataloader.batch_size}, gradients of {count} '
+        f'batches accumulated): learning rate {optimizer.lr:.3g}')

@@ -1,4 +1,4 @@
-"""From the command line to the config of a Runner."""
+"""Builds the Runner's config from the command line."""
 from __future__ import annotations
 
 import argparse
@@ -19,7 +19,7 @@ from sparse_rcnn_mm.errors import UserError
 from .runner import Runner
 from .settings import settings_like
 
-# What the Runner and the tools read at the top level of a config; other names there are the config's own variables.
+# The top-level settings that the Runner and the commands read. Other names are variables of the config itself.
 _TOP_LEVEL = {*inspect.signature(Runner.__init__).parameters, 'load_partial', 'custom_imports', 'sync_bn',
               'find_unused_parameters', 'model_wrapper_cfg', 'compile', 'accumulate_to', 'fast_training'}
 _RUNTIME = 'sparse_rcnn_mm::configs/_base_/default_runtime.py'
@@ -28,19 +28,19 @@ _UNREADABLE = (SyntaxError, NameError, KeyError, FileNotFoundError, TypeError, I
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that training and testing share."""
-    parser.add_argument('--work-dir', help='folder for logs and checkpoints; default work_dirs/CONFIG-NAME')
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints; default: work_dirs/CONFIG-NAME')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
                         help='change settings of the config, e.g. model.rpn_head.num_proposals=300; '
                         'a list is key="[a,b]"')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
-                        help='how processes were started; the dist_*.sh scripts set it')
+                        help='how the processes were started; the dist_*.sh scripts set it')
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """The config file of `args.config` with the command line's changes.
+    """Load the config file `args.config` and apply the changes from the command line.
 
     Raises:
-        UserError: the file is missing or broken, or an option names nothing that is in use.
+        UserError: the file is missing or broken, or an option names an unknown setting.
     """
     path = find_config(args.config)
     try:
@@ -53,13 +53,13 @@ def load_config(args: argparse.Namespace) -> Config:
 
 
 def load_test_config(args: argparse.Namespace, metadata: Metadata) -> Config:
-    """A config to test the checkpoint `args.checkpoint` with: the model and data of its own, the rest of this package.
+    """Build a config to test a checkpoint: model and data from the config stored in it, everything else from here.
 
     The work dir is the checkpoint's folder, unless another is given.
 
     Raises:
-        UserError: there is no config inside, or it holds what a stored config may not, or an option names nothing that
-            is in use.
+        UserError: the checkpoint has no config, its config contains something unsafe, or an option names an unknown
+            setting.
     """
     stored = metadata.config()
     runtime = get_config(_RUNTIME).to_dict()
@@ -73,7 +73,7 @@ def load_test_config(args: argparse.Namespace, metadata: Metadata) -> Config:
 
 
 def _apply(cfg: Config, args: argparse.Namespace, source: str) -> None:
-    """The command line's changes."""
+    """Apply the changes from the command line to the config."""
     unused = sorted({key for key in args.cfg_options if key.split('.')[0] not in _TOP_LEVEL})
     if unused:
         settings = {key: cfg[key] for key in cfg if key in _TOP_LEVEL}
@@ -88,16 +88,16 @@ def _apply(cfg: Config, args: argparse.Namespace, source: str) -> None:
 
 
 def _prepare_cpu_processes(cfg: Config) -> None:
-    """Several processes without a GPU: mmengine would select one in each, so connect them by gloo beforehand."""
+    """Connect several processes without GPUs by gloo. Otherwise mmengine would select a GPU in each of them."""
     if args_missing := {'RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'} - set(os.environ):
         raise UserError(f'--launcher {cfg.launcher} without a GPU needs the environment variables '
-                        f'{", ".join(sorted(args_missing))}; start with tools/dist_train.sh or tools/dist_test.sh')
+                        f'{", ".join(sorted(args_missing))}; start the command with --gpus N instead, or with torchrun')
     torch.distributed.init_process_group('gloo')
     atexit.register(_end_gloo)
     cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
 
 
 def _end_gloo() -> None:
-    """Join gloo's threads while Python still runs: one that frees a tensor later aborts the process that ends."""
-    gc.collect()  # the model, which stands in reference cycles, holds the process group
+    """Stop gloo's threads while Python still runs: a thread that frees a tensor at exit would abort the process."""
+    gc.collect()  # the model is in reference cycles, and keeps the process group alive
     torch.distributed.destroy_process_group()

@@ -1,8 +1,8 @@
-"""The training data as a stream that can be entered at any place.
+"""The training data as a reproducible stream that can start at any batch.
 
-Which images a batch holds follows from the sampler's seed, and how they are augmented from the seed of their place:
-(seed, rank, number of the batch, place in the batch). So a training that goes on from a checkpoint sees the same
-pictures as one that was never interrupted, with any number of workers; no state of a worker has to be kept.
+The sampler's seed determines the images of a batch. Their augmentation is seeded by (seed, rank, batch number, position
+in the batch). So a resumed training sees exactly the same data as an uninterrupted one, with any number of workers, and
+no worker state has to be saved.
 """
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sparse_rcnn_mm.errors import UserError
 
-Key = tuple[int, tuple[int, ...]]  # index into the data set, seed of the place
+Key = tuple[int, tuple[int, ...]]  # index into the data set, seed of the augmentation
 
 
 class SeededDataset(Dataset):
-    """A data set whose random transforms draw from the seed of a sample's place, and from nothing else.
+    """Wraps a data set so that its random transforms depend only on the seed in the `Key`.
 
-    It is indexed by `Key`. Other attributes are those of the data set in it, to read and to set.
+    It is indexed by `Key`. All other attributes are read from and written to the wrapped data set.
     """
 
     dataset: Any
@@ -42,7 +42,7 @@ class SeededDataset(Dataset):
             return self.dataset[index]
 
     def __getattr__(self, name: str) -> Any:
-        if name == 'dataset' or name.startswith('__'):  # not there yet while it is unpickled
+        if name == 'dataset' or name.startswith('__'):  # does not exist yet during unpickling
             raise AttributeError(name)
         return getattr(self.dataset, name)
 
@@ -54,10 +54,10 @@ class SeededBatches(Sampler):
     """The batches of a batch sampler as lists of `Key`.
 
     Args:
-        batches: yields lists of indices. Where it has `skip(count)`, that moves it from its start to batch `count`
-            faster than drawing and dropping `count` batches does.
-        seed: of the training.
-        endless: start again where it ends, with the next epoch's order; else an iteration is one epoch.
+        batches: yields lists of indices. If it has `skip(count)`, that is used to start at batch `count`, which is
+            faster than drawing and dropping the batches before it.
+        seed: the seed of the training.
+        endless: continue with the next epoch at the end. If False, one pass over this sampler is one epoch.
     """
 
     def __init__(self, batches: Any, seed: int, endless: bool) -> None:
@@ -67,12 +67,12 @@ class SeededBatches(Sampler):
         self._number = self._skipped = 0
 
     def enter(self, number: int, skipped: int) -> None:
-        """Let the next iteration start with batch `number` of the training, after `skipped` batches of its own."""
+        """Start the next pass at batch `number` of the training, after skipping `skipped` batches of `batches`."""
         self._number, self._skipped = number, skipped
 
     @property
     def sampler(self) -> Any:
-        """Where mmengine's hooks set the epoch."""
+        """The sampler on which mmengine's hooks set the epoch."""
         return self.batches.sampler
 
     def __len__(self) -> int:
@@ -99,12 +99,12 @@ class SeededBatches(Sampler):
                 empty = False
                 yield batch
             if empty:
-                raise UserError('the training data make no batch: there are fewer images than train_dataloader.'
-                                'batch_size, and drop_last leaves the rest out')
+                raise UserError('the training data gives no batch: there are fewer images than '
+                                'train_dataloader.batch_size, and drop_last drops them')
 
 
 def seeded_loader(loader: DataLoader, seed: int, endless: bool) -> DataLoader:
-    """`loader` with a `SeededDataset` and `SeededBatches`."""
+    """Return a copy of `loader` that uses `SeededDataset` and `SeededBatches`."""
     if loader.batch_sampler is None:
         raise UserError('train_dataloader needs a batch_size')
     return DataLoader(
@@ -117,7 +117,7 @@ def seeded_loader(loader: DataLoader, seed: int, endless: bool) -> DataLoader:
 
 @contextmanager
 def drawing_from(seed: tuple[int, ...]) -> Iterator[None]:
-    """Let python, numpy and torch (CPU) draw random numbers from `seed`, and go on where they were afterwards."""
+    """Seed the random numbers of Python, NumPy and torch (CPU) inside a block, and restore their states after it."""
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
     words = np.random.SeedSequence(seed).generate_state(3)
     random.seed(int(words[0]))

@@ -1,4 +1,4 @@
-"""What to say when losses, gradients or predictions are not finite."""
+"""Error messages for losses, gradients and predictions that are not finite."""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -10,30 +10,33 @@ from torch import Tensor, nn
 from sparse_rcnn_mm.checkpoints import unwrapped
 from sparse_rcnn_mm.errors import NotFinite
 
-_MOST = 3  # parameters named in a message
+_MOST = 3  # how many parameters a message names
 
 
 class LossTerms:
-    """Keeps the losses of the last forward pass, as a forward hook of the model, for the message when one is NaN."""
+    """A forward hook that keeps the losses of the last forward pass, so that a message can name those that are NaN."""
 
     def __init__(self) -> None:
         self.terms: dict[str, Tensor] = {}
 
     def __call__(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
+        """Keep the losses; the signature is that of a forward hook."""
         self.terms = {}
         if isinstance(outputs, Mapping):
             self.terms = {name: value.detach() for name, value in outputs.items() if isinstance(value, Tensor)}
 
     def not_finite(self) -> list[str]:
+        """The names of the losses that are not finite."""
         return [name for name, value in self.terms.items() if not value.isfinite().all()]
 
 
 def explain(error: NotFinite, runner: Any, batch: Any) -> NotFinite:
-    """The whole sentence: what is not finite, at which iteration, on which images, at which learning rate.
+    """Complete the message: what is not finite, at which iteration and learning rate, and for which images.
 
     Args:
+        error: the error as it was raised.
         runner: the Runner, with its `loss_terms`.
-        batch: what its data loader gave.
+        batch: the batch from its data loader.
     """
     terms = runner.loss_terms.not_finite()
     parameters = [name for name, p in unwrapped(runner.model).named_parameters()
@@ -54,7 +57,7 @@ def _images(batch: Any) -> list[str]:
 
 
 def learning_rate_options(cfg: Any) -> str:
-    """The --cfg-options that set the learning rate of a config."""
+    """The --cfg-options that change the learning rate of a config."""
     schedulers = cfg.get('param_scheduler') or []
     schedulers = schedulers if isinstance(schedulers, (list, tuple)) else [schedulers]
     own = [f'param_scheduler.{i}.eta_max=NUMBER' for i, s in enumerate(schedulers)

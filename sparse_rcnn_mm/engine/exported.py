@@ -1,4 +1,4 @@
-"""An exported file in the place of the model that a Runner tests."""
+"""Lets a Runner test an exported file instead of a PyTorch model."""
 from __future__ import annotations
 
 from typing import Any
@@ -16,7 +16,7 @@ from sparse_rcnn_mm.runtime import Engine
 
 @MODELS.register_module()
 class ExportedModel(BaseModel):
-    """Detects by another engine than PyTorch; for testing only.
+    """Detects with ONNX Runtime or OpenVINO instead of PyTorch; for testing only.
 
     Args:
         path: the exported file.
@@ -27,7 +27,7 @@ class ExportedModel(BaseModel):
         self.backend = ExportedBackend(Engine(path))
 
     def forward(self, inputs: list[Tensor], data_samples: list[DetDataSample], mode: str = 'predict') -> Any:
-        """Data samples with `pred_instances`; `inputs` are resized images (3, h, w) uint8 RGB."""
+        """Return the data samples with `pred_instances`. `inputs` are resized images (3, h, w), uint8, RGB."""
         batch = [{'inputs': image, 'data_samples': sample} for image, sample in zip(inputs, data_samples, strict=True)]
         for sample, found in zip(data_samples, self.backend(batch), strict=True):
             boxes, scores, labels = map(torch.from_numpy, found)

@@ -1,6 +1,6 @@
-"""Training and validation loops that can stop after any iteration and go on there.
+"""Training and validation loops that can stop after any iteration and resume there.
 
-They shadow mmengine's under the same names.
+They replace mmengine's loops of the same names.
 """
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from .divergence import explain
 
 
 class _TrainLoop:
-    """What both training loops share.
+    """Base of both training loops.
 
     Attributes:
-        validated: the iteration after which the last validation ended.
+        validated: the iteration of the last completed validation.
     """
 
     runner: Any
@@ -33,18 +33,18 @@ class _TrainLoop:
 
     def __init__(self, runner: Any, dataloader: DataLoader | dict[str, Any], **settings: Any) -> None:
         if isinstance(dataloader, dict):
-            # the samplers of all processes share one seed, also where `diff_rank_seed` added the rank to it
+            # the samplers of all processes need the same seed, even if `diff_rank_seed` added the rank to it
             seed = runner.seed - (runner.rank if runner._randomness_cfg.get('diff_rank_seed') else 0)
             dataloader = seeded_loader(runner.build_dataloader(dataloader, seed), seed, self._endless)
         super().__init__(runner, dataloader, **settings)  # type: ignore[call-arg]
 
     def _enter_data(self, skipped: int) -> None:
-        """Make the next iteration over the data start where training stands."""
+        """Start the next pass over the data at the current iteration."""
         if isinstance(self.dataloader.batch_sampler, SeededBatches):
             self.dataloader.batch_sampler.enter(self._iter, skipped)
 
     def _batches(self) -> Iterator[Any]:
-        """The batches from here on. Between two, all of the training's state belongs together, so it may stop."""
+        """The remaining batches. Between two batches the training state is consistent, so training may stop there."""
         batches = iter(self.dataloader)
         while True:
             self.runner.optim_wrapper.settled = True
@@ -54,12 +54,12 @@ class _TrainLoop:
             except StopIteration:
                 return
             except Exception:
-                self.runner.stop_if_asked(together=False)  # the signal may have reached the workers first
+                self.runner.stop_if_asked(together=False)  # the signal may have ended the workers first
                 raise
             yield batch
 
     def _validate_if_due(self, trained: int, last: int) -> None:
-        """After `trained` of `last` iterations or epochs; once, and also where a run ended before or during it."""
+        """Validate after `trained` of `last` iterations or epochs, unless it was already done before resuming."""
         if (self.runner.val_loop is not None and trained >= self.val_begin and self.validated < self._iter  # type: ignore
                 and (trained % self.val_interval == 0 or trained == last)):  # type: ignore[attr-defined]
             self.runner.val_loop.run()
@@ -73,7 +73,7 @@ class _TrainLoop:
         raise NotImplementedError
 
     def _train_step(self, step: Any, *args: Any) -> None:
-        """`step(*args)`, of which the last is the batch."""
+        """Call `step(*args)`; the last argument is the batch."""
         try:
             step(*args)
         except NotFinite as error:
@@ -82,7 +82,7 @@ class _TrainLoop:
 
 @LOOPS.register_module()
 class IterBasedTrainLoop(_TrainLoop, loops.IterBasedTrainLoop):
-    """Training that counts iterations."""
+    """Training for a number of iterations."""
 
     _endless = True
 
@@ -91,7 +91,7 @@ class IterBasedTrainLoop(_TrainLoop, loops.IterBasedTrainLoop):
         self.runner.call_hook('before_train_epoch')
         if self._iter:
             self._validate_if_due(self._iter, self._max_iters)
-        self.dataloader_iterator = None  # mmengine's own, which has started workers where mmengine is 0.10.7
+        self.dataloader_iterator = None  # mmengine 0.10.7 has already started its workers
         self._enter_data(self._iter)
         batches = self._batches()
         while self._iter < self._max_iters and not self.stop_training:
@@ -107,7 +107,7 @@ class IterBasedTrainLoop(_TrainLoop, loops.IterBasedTrainLoop):
 
 @LOOPS.register_module()
 class EpochBasedTrainLoop(_TrainLoop, loops.EpochBasedTrainLoop):
-    """Training that counts epochs; it goes on in the middle of one, too."""
+    """Training for a number of epochs. It can resume in the middle of an epoch."""
 
     _endless = False
 
@@ -123,6 +123,7 @@ class EpochBasedTrainLoop(_TrainLoop, loops.EpochBasedTrainLoop):
         return self.runner.model
 
     def run_epoch(self) -> None:
+        """Train for the rest of the current epoch."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         done = self._iter - self._epoch * len(self.dataloader)
@@ -136,9 +137,10 @@ class EpochBasedTrainLoop(_TrainLoop, loops.EpochBasedTrainLoop):
 
 @LOOPS.register_module()
 class ValLoop(loops.ValLoop):
-    """Validation that stops between two batches."""
+    """Validation that can stop between two batches."""
 
     def run_iter(self, idx: int, data_batch: Sequence[dict]) -> None:
+        """Validate on one batch, unless a stop signal arrived."""
         super().run_iter(idx, data_batch)
-        # each process by itself: they may have different numbers of batches, and nothing is trained here
+        # not together: processes may have different numbers of batches, and no weights change here
         self.runner.stop_if_asked(together=False)

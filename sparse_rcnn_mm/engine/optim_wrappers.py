@@ -1,4 +1,4 @@
-"""Steps of the optimizer, taken only with finite losses and gradients; mixed precision where there is no GPU."""
+"""Optimizer wrappers that step only if loss and gradients are finite, and mixed precision on CPUs."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -13,23 +13,23 @@ from torch import Tensor, nn
 from sparse_rcnn_mm.errors import NotFinite
 from sparse_rcnn_mm.registry import OPTIM_WRAPPERS
 
-# Halved at every overflow from 65,536: below it, 26 steps in a row had gradients that float16 cannot hold.
+# The loss scale starts at 65,536 and is halved at every overflow: it is below this limit after 26 overflows in a row.
 _LEAST_SCALE = 1e-3
 
 
 class _Guarded(MMEngineOptimWrapper):
-    """Raises `NotFinite` before weights change.
+    """Raises `NotFinite` before a bad step changes the weights.
 
     Attributes:
-        settled: weights, optimizer and accumulated gradients are those of the last whole iteration. The training loop
-            sets it.
+        settled: whether weights, optimizer and accumulated gradients belong to the last complete iteration. Set by the
+            training loop.
     """
 
     settled = False
 
     @property
     def accumulating(self) -> bool:
-        """In the middle of the batches whose gradients make one step."""
+        """Whether some, but not all, of the gradients for the next step have been accumulated."""
         return bool(self._inner_count % self._accumulative_counts)
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
@@ -48,11 +48,11 @@ class _Guarded(MMEngineOptimWrapper):
     def _check(self, loss: Tensor) -> None:
         norms = torch.stack([loss.detach().abs().to(torch.float32), *(
             norm.to(torch.float32) for norm in torch._foreach_norm(self.gradients()))])
-        if not norms.isfinite().all():  # the only wait for the device
+        if not norms.isfinite().all():  # the only synchronization with the device
             raise NotFinite('the gradients are not finite' if loss.isfinite() else 'the loss is not finite')
 
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
-        """Unlike mmengine's, it does not warn of lost gradients: a checkpoint holds them."""
+        """Like mmengine's, without its warning about lost gradients: our checkpoints contain them."""
         self._inner_count = init_counts
         self._max_counts = max_counts
         self._remainder_counts = max_counts % self._accumulative_counts
@@ -65,10 +65,11 @@ class OptimWrapper(_Guarded):
 
 @OPTIM_WRAPPERS.register_module()
 class CPUAmpOptimWrapper(_Guarded):
-    """Autocast to bfloat16 on the CPU; its range is float32's, so no loss scaling is needed."""
+    """Autocast to bfloat16 on the CPU. Its range is that of float32, so no loss scaling is needed."""
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Run the forward pass in mixed precision."""
         with super().optim_context(model), torch.autocast('cpu', dtype=torch.bfloat16):
             yield
 
@@ -77,7 +78,7 @@ class CPUAmpOptimWrapper(_Guarded):
 class AmpOptimWrapper(_Guarded, MMEngineAmpOptimWrapper):
     """mmengine's AmpOptimWrapper with guarded steps.
 
-    Single steps whose gradients overflow float16 are skipped, by its loss scaler, which then scales less.
+    Its loss scaler skips single steps whose gradients overflow float16, and then lowers the scale.
     """
 
     def _check(self, loss: Tensor) -> None:
@@ -85,6 +86,7 @@ class AmpOptimWrapper(_Guarded, MMEngineAmpOptimWrapper):
             raise NotFinite('the loss is not finite')
 
     def step(self, **kwargs: Any) -> None:
+        """Take a step, unless too many steps in a row had gradients that are not finite."""
         super().step(**kwargs)
         if self.loss_scaler.get_scale() < _LEAST_SCALE:
             raise NotFinite('the gradients of many steps are not finite')

@@ -1,9 +1,9 @@
-"""What a training needs, beside weights and optimizer, to go on as if it had not been interrupted.
+"""Saves and restores the training state, so that a resumed training continues as if it had not been interrupted.
 
-Kept in a checkpoint under `training_state`: random states, gradients in the middle of an accumulation, the last
-validation, and the counts of early stopping. Settings of the optimizer and the schedule are those of the config: the
-learning rate at an iteration is computed by going through the schedule up to there, which gives the same number as
-training did where the config is the same, and follows where it was changed.
+Besides weights and optimizer, a checkpoint contains `training_state`: random states, partly accumulated gradients, the
+iteration of the last validation, and the counters of early stopping. Settings of the optimizer and the schedule come
+from the config. The learning rate is computed by running the schedule up to the current iteration: if the config is
+unchanged, this gives the same number as training did; if it was changed, the new schedule applies.
 """
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from sparse_rcnn_mm.checkpoints import check_resumable, newest_checkpoint, read_
 from sparse_rcnn_mm.errors import UserError
 
 _STOPPING = ('wait_count', 'best_score')
-# Settings of an optimizer's groups that schedules move or compute with.
+# Settings in an optimizer's parameter groups that schedules change or read.
 _SCHEDULED = {'lr', 'initial_lr', 'max_lr', 'min_lr'}
 
 
 def training_state(runner: Any) -> dict[str, Any]:
-    """Of a Runner between two iterations, as data that a checkpoint may hold."""
+    """Collect the state of a Runner between two iterations, as data that may be stored in a checkpoint."""
     state: dict[str, Any] = {
         'random': _random_states(), 'validated': getattr(runner.train_loop, 'validated', 0),
         'epoch_length': len(runner.train_dataloader),
@@ -45,7 +45,7 @@ def training_state(runner: Any) -> dict[str, Any]:
 
 
 def restore_training_state(runner: Any, state: dict[str, Any], iteration: int) -> None:
-    """The reverse. A checkpoint of another code has no state; then what is random starts from seed and iteration."""
+    """Restore `training_state`. If the checkpoint has none, random numbers are seeded from seed and iteration."""
     runner.train_loop.validated = state.get('validated', iteration)
     for hook, values in zip(_stopping_hooks(runner), state.get('early_stopping', []), strict=False):
         vars(hook).update(values)
@@ -55,7 +55,7 @@ def restore_training_state(runner: Any, state: dict[str, Any], iteration: int) -
             parameter.grad = gradients[name].to(parameter)
     if 'random' in state and get_rank() == 0:
         _set_random_states(state['random'])
-    else:  # a checkpoint has the states of the first process only
+    else:  # a checkpoint has only the random states of the first process
         _seed(runner.seed, get_rank(), iteration)
 
 
@@ -93,7 +93,7 @@ def _seed(*entropy: int) -> None:
 
 
 def contents_to_save(runner: Any, meta: dict[str, Any], optimizer: bool, schedule: bool) -> dict[str, Any]:
-    """What mmengine's checkpoints hold, and the training state beside the optimizer's; all on the CPU."""
+    """The contents of a checkpoint, on the CPU: those of mmengine's checkpoints, and the training state."""
     metainfo = getattr(runner.train_dataloader.dataset, 'metainfo', None)
     contents = {
         'meta': {**meta, 'cfg': runner.cfg.pretty_text, 'seed': runner.seed, 'time': time.strftime('%Y%m%d_%H%M%S'),
@@ -114,10 +114,10 @@ def _on_cpu(contents: Any) -> Any:
 
 
 def find_start(runner: Any) -> tuple[Path, dict[str, Any]] | None:
-    """The checkpoint that a Runner is to resume and its contents: the one it was given, or the newest of its work dir.
+    """Find the checkpoint to resume and read it: the one that was given, or the newest in the work dir.
 
     Raises:
-        UserError: it is missing, damaged or not complete, or other processes find another.
+        UserError: it is missing, damaged or incomplete, or other processes find a different one.
     """
     start: tuple[Path, dict[str, Any]] | None
     if runner._load_from is not None:
@@ -127,27 +127,27 @@ def find_start(runner: Any) -> tuple[Path, dict[str, Any]] | None:
         start = newest_checkpoint(runner.work_dir, runner.logger.warning)
     name = None if start is None else str(start[0])
     if any(other != name for other in all_gather_object(name)):
-        raise UserError(f'the processes do not find the same checkpoint in {runner.work_dir}: all machines must see '
-                        'the same folder there')
+        raise UserError(f'the processes find different checkpoints in {runner.work_dir}: all machines must share '
+                        'this folder')
     if start is None:
         runner.logger.info(f'no checkpoint in {runner.work_dir}: training starts at iteration 0')
     return start
 
 
 def resume_training(runner: Any, contents: dict[str, Any]) -> None:
-    """Everything but the weights: counters, logs, optimizer, schedule, training state."""
+    """Restore everything except the weights: counters, logs, optimizer, schedule and training state."""
     loop, meta, state = runner.train_loop, contents['meta'], contents.get('training_state', {})
     loop._epoch, loop._iter = meta['epoch'], meta['iter']
     if isinstance(loop, EpochBasedTrainLoop) and state.get('epoch_length') != len(loop.dataloader):
         loop._iter = loop._epoch * len(loop.dataloader)
         if loop._iter != meta['iter']:
             runner.logger.warning(f'an epoch has {len(loop.dataloader)} iterations now: epoch {loop._epoch + 1} starts '
-                                  f'from its beginning, as iteration {loop._iter + 1}')
+                                  f'again from its beginning, as iteration {loop._iter + 1}')
     runner.message_hub.load_state_dict(contents['message_hub'])
     ended = runner.message_hub.runtime_info.get('max_iters')
     if ended not in (None, runner.max_iters):
-        runner.logger.info(f'training ends at iteration {runner.max_iters} (before: {ended}), and the schedule is that '
-                           'of the config')
+        runner.logger.info(f'training ends at iteration {runner.max_iters} (before: {ended}), with the schedule in '
+                           'the config')
     changes = load_optimizer(runner.optim_wrapper, contents['optimizer'])
     rate_before = changes.pop('lr')
     if runner.param_schedulers:
@@ -159,14 +159,14 @@ def resume_training(runner: Any, contents: dict[str, Any]) -> None:
         runner.logger.warning('the config changes the optimizer from here on: '
                               + ', '.join(f'{name} {change}' for name, change in changes.items()))
     restore_training_state(runner, state, loop._iter)
-    runner.logger.info(f'training goes on after iteration {loop._iter}')
+    runner.logger.info(f'training resumes after iteration {loop._iter}')
 
 
 def load_optimizer(wrapper: OptimWrapper, state: dict[str, Any]) -> dict[str, Any]:
-    """Load the state of an optimizer, but keep the settings that the config gave it.
+    """Load the state of an optimizer, but keep the settings from the config.
 
     Returns:
-        'lr': the learning rate in `state`; and what else differs, as name -> "0.1 instead of 0.2".
+        The learning rate in `state` as 'lr', and other differing settings as name -> "0.1 instead of 0.2".
     """
     wanted = [{key: value for key, value in group.items() if key != 'params'} for group in wrapper.param_groups]
     wrapper.load_state_dict(state)
@@ -180,9 +180,9 @@ def load_optimizer(wrapper: OptimWrapper, state: dict[str, Any]) -> dict[str, An
 
 
 def enter_schedules(schedulers: list[_ParamScheduler], contents: dict[str, Any], loop: BaseLoop) -> None:
-    """Bring schedules as the config gives them to where training stands.
+    """Advance the schedules of the config to the current iteration.
 
-    Where the checkpoint's are the same, their state is loaded. Otherwise they are gone through from the start, except
+    If they equal those in the checkpoint, their state is loaded. Otherwise they are stepped from the start, except
     those that follow a metric.
     """
     saved, groups = contents.get('param_schedulers') or [], contents['optimizer']['param_groups']
@@ -205,7 +205,7 @@ def enter_schedules(schedulers: list[_ParamScheduler], contents: dict[str, Any],
 
 
 def _settings(state: dict[str, Any]) -> dict[str, Any]:
-    """Of a schedule's state, what does not change while it goes on."""
+    """The part of a schedule's state that does not change with the iteration."""
     return {key: value for key, value in state.items() if key not in ('last_step', '_global_step', '_last_value')}
 
 
@@ -216,8 +216,8 @@ def _step(schedulers: list[_ParamScheduler], by_epoch: bool) -> None:
 
 
 def check_one_cycle(settings: dict[str, Any], max_iters: int) -> None:
-    """Refuse a one-cycle schedule that is over before the training, where it would raise in the middle."""
+    """Refuse a one-cycle schedule that is shorter than the training, since it would raise at its end."""
     steps, needed = settings.get('total_steps'), settings.get('end', max_iters) - settings.get('begin', 0)
     if steps is not None and not settings.get('by_epoch', True) and steps < needed:
         raise UserError(f'the one-cycle schedule has total_steps={steps}, but training has {needed} iterations: '
-                        'leave total_steps out, then it follows')
+                        'remove total_steps to use that number')

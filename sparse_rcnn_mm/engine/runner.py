@@ -1,4 +1,4 @@
-"""mmengine's Runner, with errors a user can act on."""
+"""mmengine's Runner with strict loading, exact resuming, safe stops, and clear errors."""
 from __future__ import annotations
 
 import errno
@@ -34,27 +34,28 @@ from .restarts import note_launch, was_restarted
 from .resuming import check_one_cycle, contents_to_save, find_start, resume_training
 from .stopping import Stopped, StopSignals
 
-# Said by mmdet at every start, for every box at an edge and with `with_cp`; a user can do nothing about any.
+# Warnings that a user can do nothing about: at every start, for `with_cp`, and for boxes at the image border.
 warnings.filterwarnings('ignore', message='faster_coco_eval is not installed')
 warnings.filterwarnings('ignore', message='torch.utils.checkpoint: the use_reentrant parameter')
 warnings.filterwarnings('ignore', message='Warning: The (polygon|bbox|text|circle) is out of bounds')
 
 
 class Runner(MMEngineRunner):
-    """Runner that loads checkpoints strictly and safely, loses none, and goes on exactly where a training stopped."""
+    """Loads checkpoints strictly and safely, never loses one, and resumes exactly where training stopped."""
 
-    stop_signals = StopSignals()  # `train` has its own
+    stop_signals = StopSignals()  # `train` replaces it
     loss_terms = LossTerms()
     _start: tuple[Path, dict[str, Any]] | None = None  # the checkpoint to resume
-    _saved: tuple[int, Path] | None = None  # iteration and file of the last one that can be resumed
+    _saved: tuple[int, Path] | None = None  # iteration and file of the last checkpoint that can be resumed
 
     def train(self) -> nn.Module:
-        """Train; save what was trained where a signal or an error stops it between two checkpoints.
+        """Train. If a signal or an error stops it between two checkpoints, a checkpoint is saved.
 
-        SIGINT (Ctrl-C), SIGTERM, SIGHUP and SIGUSR1 stop it after the iteration, with the exit status 128 + number.
+        SIGINT (Ctrl-C), SIGTERM, SIGHUP and SIGUSR1 stop it after the current iteration, with exit status
+        128 + number.
 
         Raises:
-            UserError: the work dir holds an earlier training, or the data or the losses are bad.
+            UserError: the work dir contains an earlier training, the data is bad, or a loss is not finite.
         """
         self._find_start()
         self.stop_signals, self.loss_terms = StopSignals(), LossTerms()
@@ -70,17 +71,17 @@ class Runner(MMEngineRunner):
             if self.iter:
                 self.logger.error(f'an error stopped training after iteration {self.iter}: {self._save_stopped()}')
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                raise UserError(f'the disk of {self.work_dir} is full: make room and go on with --resume') from error
+                raise UserError(f'the disk of {self.work_dir} is full: make room and use --resume') from error
             if self.distributed and _lost_connection(error):
-                raise UserError('another process ended or cannot be reached, so this one stopped as well: the message '
-                                'of the first that ended tells why') from error
+                raise UserError('another process ended or cannot be reached, so this one stopped too: see the message '
+                                'of the process that ended first') from error
             raise
 
     def stop_if_asked(self, together: bool = True) -> None:
-        """Raise `Stopped` if a signal asked for it.
+        """Raise `Stopped` if a stop signal arrived.
 
         Args:
-            together: all processes call this at the same place, and all stop when one was asked.
+            together: stop all processes if one got the signal. All of them must call this at the same place.
         """
         number = torch.tensor(self.stop_signals.pending)
         if together:
@@ -89,15 +90,15 @@ class Runner(MMEngineRunner):
             raise Stopped(int(number))
 
     def _find_start(self) -> None:
-        """Read the checkpoint to resume, if any, before data are built: its seed decides over their order."""
+        """Read the checkpoint to resume, if any. Must run before the data is built, whose order depends on its seed."""
         saved = sorted(Path(self.work_dir).glob('*.pth'))
         if saved and was_restarted(self.work_dir):
-            self.logger.info(f'the launcher started this training again: it goes on in {self.work_dir}')
+            self.logger.info(f'the launcher restarted this training: it resumes in {self.work_dir}')
             self._resume, self._load_from = True, None
         if saved and not self._resume:
-            raise UserError(f'{saved[-1]} is of an earlier training: go on from it with --resume, or give another '
+            raise UserError(f'{saved[-1]} is from an earlier training: continue it with --resume, or choose another '
                             '--work-dir, or delete it')
-        mark(self.work_dir)  # never read as training data
+        mark(self.work_dir)  # so that it is never read as training data
         note_launch(self.work_dir)
         if self._resume:
             self._start = find_start(self)
@@ -106,12 +107,12 @@ class Runner(MMEngineRunner):
                 self.set_randomness(**self._randomness_cfg)
 
     def _save_stopped(self) -> str:
-        """Save what was trained, if that is not done and possible. Says what became of it."""
+        """Save a checkpoint, if it is necessary and possible. Returns what was done, for the message."""
         saved_at, last = self._saved or (0, None)
         if not self.iter or saved_at == self.iter:
-            return f'go on from {last} with --resume' if last else 'nothing was trained yet'
+            return f'continue from {last} with --resume' if last else 'nothing was trained yet'
         if not getattr(self.optim_wrapper, 'settled', False):
-            return f'that was in the middle of the next one; go on from {last or "the start"} with --resume'
+            return f'in the middle of the next one; continue from {last or "the start"} with --resume'
         for hook in self.hooks:
             if isinstance(hook, EMAHook):
                 hook.leave_validation()
@@ -126,20 +127,20 @@ class Runner(MMEngineRunner):
             write_text(str(Path(self.work_dir, name)), Path(self.work_dir, 'last_checkpoint'))
             if earlier:
                 Path(self.work_dir, earlier).unlink(missing_ok=True)
-        return f'saved as {Path(self.work_dir, name)}; go on with --resume'
+        return f'saved as {Path(self.work_dir, name)}; continue with --resume'
 
     def _after_divergence(self, error: NotFinite) -> str:
-        """What to do about it. A checkpoint of the very weights whose predictions are not finite is set aside."""
+        """Say what to do. If a checkpoint contains the weights whose predictions are not finite, it is renamed."""
         saved_at, last = self._saved or (0, None)
         steps = getattr(self.optim_wrapper, '_accumulative_counts', 1)
-        done = 'nothing bad was saved'
+        done = 'no bad weights were saved'
         if (last is not None and last.parent == Path(self.work_dir) and saved_at // steps == self.iter // steps
                 and error.predictions and not isinstance(self.optim_wrapper, AmpOptimWrapper)):
             aside = last.with_suffix('.diverged')
             if self.rank == 0 and last.is_file():
                 os.replace(last, aside)
             done = f'{last.name} holds these weights and was renamed to {aside.name}'
-        return (f'{done}: go on with --resume and a lower learning rate (--cfg-options '
+        return (f'{done}: continue with --resume and a lower learning rate (--cfg-options '
                 f'{learning_rate_options(self.cfg)}), or without --amp, and check the boxes of these images')
 
     @master_only
@@ -147,41 +148,41 @@ class Runner(MMEngineRunner):
                         save_optimizer: bool = True, save_param_scheduler: bool = True,
                         meta: dict[str, Any] | None = None, by_epoch: bool = True,
                         backend_args: dict | None = None) -> None:
-        """Write a checkpoint into a local folder, as mmengine's method does: in one piece and with finite weights only.
+        """Write a checkpoint to a local folder like mmengine, but atomically, and only with finite weights.
 
-        Args: those that are not listed have no effect.
-            out_dir, filename: where to; a file there is replaced once the new one is whole.
-            save_optimizer: write what resuming needs.
-            save_param_scheduler: write the schedule, too.
-            meta: holds `epoch` and `iter`, those that are done.
+        Args: arguments that are not listed have no effect.
+            out_dir, filename: the folder and the file. An existing file is replaced when the new one is complete.
+            save_optimizer: also write what resuming needs.
+            save_param_scheduler: also write the schedule.
+            meta: contains `epoch` and `iter`, the numbers of completed epochs and iterations.
 
         Raises:
-            UserError: it cannot be written, or weights or optimizer are not finite.
+            UserError: the file cannot be written, or weights or optimizer state are not finite.
         """
         checkpoint = contents_to_save(self, meta or {}, save_optimizer, save_param_scheduler)
         self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
         bad = not_finite({key: value for key, value in checkpoint.items() if key not in ('meta', 'message_hub')})
         path = Path(out_dir, filename)
         if bad:
-            raise NotFinite(f'{path} was not written, because {len(bad)} tensors of it are not finite (first '
+            raise NotFinite(f'{path} was not written, because {len(bad)} of its tensors are not finite (first '
                             f'{bad[0]}), at iteration {self.iter + 1}')
         write_checkpoint(checkpoint, path)
         if save_optimizer:
             self._saved = checkpoint['meta']['iter'], path
 
     def dump_config(self) -> None:
-        """Write the config into the work dir, unless it came out of a checkpoint, which has it."""
+        """Write the config to the work dir, unless it was read from a checkpoint, which already contains it."""
         if self.cfg.filename:
             super().dump_config()
 
     def build_visualizer(self, visualizer: Any = None) -> Any:
-        """Build it under a name of this run: one of the config's name would still log into an earlier run's folder."""
+        """Build it under the name of this run. With the config's name, it could log to an earlier run's folder."""
         if isinstance(visualizer, dict):
             visualizer = {key: value for key, value in visualizer.items() if key != 'name'}
         return super().build_visualizer(visualizer)
 
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
-        """Take the fast form for training, unless the config says `fast_training=False`, and wrap it."""
+        """Replace the model by its fast form, unless the config has `fast_training=False`, and wrap it."""
         if self._train_loop is not None and self.cfg.get('fast_training', True):
             model = fast_training(model)
             self.logger.info('training uses the fast form of the model (fast_training=False turns it off)')
@@ -194,18 +195,19 @@ class Runner(MMEngineRunner):
             init_cfg = self.cfg.model.backbone.init_cfg
             raise UserError(
                 f'the pretrained weights {init_cfg.checkpoint} cannot be fetched ({error.reason}): download them '
-                'elsewhere and pass --cfg-options model.backbone.init_cfg.checkpoint=FILE, or train without, by '
+                'elsewhere and pass --cfg-options model.backbone.init_cfg.checkpoint=FILE, or train without them: '
                 '--cfg-options model.backbone.init_cfg=None') from error
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
+        """Like mmengine's, but starting workers does not change the global random state."""
         loader = MMEngineRunner.build_dataloader(dataloader, seed, diff_rank_seed)
-        # Starting workers draws a number. From here, not from the global state, which a resumed training has to repeat.
+        # Starting workers draws a random number. It must not change the global state, which resuming reproduces.
         loader.generator = torch.Generator().manual_seed(seed or 0)
         return loader
 
     def build_param_scheduler(self, scheduler: Any) -> Any:
-        """mmengine's method, where a one-cycle schedule leads up to the optimizer's learning rate if it names none."""
+        """Like mmengine's, but a one-cycle schedule without a maximum uses the optimizer's learning rate."""
         for settings in scheduler if isinstance(scheduler, list) else [scheduler]:
             if isinstance(settings, dict) and str(settings.get('type')).startswith('OneCycle'):
                 settings.setdefault('eta_max', self.optim_wrapper.param_groups[0]['lr'])
@@ -213,6 +215,7 @@ class Runner(MMEngineRunner):
         return super().build_param_scheduler(scheduler)
 
     def load_or_resume(self) -> None:
+        """Load or resume the checkpoint that the config names."""
         if self._start is not None:
             self.resume(str(self._start[0]))
         elif not self._resume:
@@ -220,10 +223,10 @@ class Runner(MMEngineRunner):
 
     def resume(self, filename: str, resume_optimizer: bool = True, resume_param_scheduler: bool = True,
                map_location: Any = 'default') -> None:
-        """Go on from a checkpoint, with all that is in it, whatever the arguments after the first say.
+        """Resume from a checkpoint with everything in it. Arguments after the first have no effect.
 
         Raises:
-            UserError: the file is missing, damaged or unsafe, does not fit the model, or training cannot go on from it.
+            UserError: the file is missing, damaged or unsafe, does not fit the model, or cannot be resumed.
         """
         contents = self._start[1] if self._start is not None else read_checkpoint(filename)
         self._start = None
@@ -236,7 +239,7 @@ class Runner(MMEngineRunner):
                         revise_keys: Any = ()) -> dict[str, Any]:
         """Load the model's weights from `filename`, and return the checkpoint.
 
-        All of them must fit, unless the config says `load_partial=True`; whatever `strict` and `revise_keys` say.
+        All weights must fit, unless the config has `load_partial=True`. `strict` and `revise_keys` have no effect.
 
         Raises:
             UserError: the file is missing or unsafe, or does not fit the model.
@@ -253,6 +256,6 @@ class Runner(MMEngineRunner):
 
 
 def _lost_connection(error: Exception) -> bool:
-    """Whether torch says that processes cannot talk to each other; gloo's errors have no type of their own."""
+    """Whether an error means a lost connection between processes. gloo's errors have no type of their own."""
     return isinstance(error, torch.distributed.DistError) or (
         isinstance(error, RuntimeError) and any(word in str(error) for word in ('gloo', 'NCCL', 'Connection closed')))

@@ -1,4 +1,4 @@
-"""The settings of a config by their whole names."""
+"""Full names of config settings, for suggestions in error messages."""
 from __future__ import annotations
 
 import difflib
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def settings_like(unknown: str, config: Mapping[str, Any]) -> str:
-    """`; did you mean A or B?`: the settings that end like `unknown`, else those with the most similar end, else ''."""
+    """Return '; did you mean A or B?' with the settings whose last parts are equal or similar to `unknown`, or ''."""
     names = {name: name.rpartition('.')[2] for name in all_settings(config)}
     ends = set(names.values()) - {'type'}
     last = unknown.rpartition('.')[2]
@@ -17,7 +17,7 @@ def settings_like(unknown: str, config: Mapping[str, Any]) -> str:
 
 
 def all_settings(config: Any, prefix: str = '') -> Iterator[str]:
-    """The name of every value, as --cfg-options takes it: `optim_wrapper.optimizer.lr`, `param_scheduler.0.end`."""
+    """Yield the name of every setting in the form of --cfg-options, such as `optim_wrapper.optimizer.lr`."""
     items = config.items() if isinstance(config, Mapping) else enumerate(config)
     for key, value in items:
         name = f'{prefix}{key}'

@@ -1,4 +1,4 @@
-"""Signals that ask a training to stop."""
+"""Stops a training cleanly on signals."""
 from __future__ import annotations
 
 import os
@@ -7,22 +7,22 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-# Ctrl-C; a cluster or system that shuts down; a terminal that closes; Slurm's warning before the time limit (--signal).
+# Ctrl-C; shutdown of a job or machine; a closed terminal; Slurm's warning before the time limit (--signal).
 _SIGNALS = [getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1') if hasattr(signal, name)]
 
 
 class Stopped(Exception):
-    """Training was asked to stop, and does at the end of an iteration or in the middle of a validation."""
+    """Raised to stop training after a signal, at the end of an iteration or in the middle of a validation."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
-        self.status = 128 + number  # of the process, by convention
+        self.status = 128 + number  # the conventional exit status
 
 
 class StopSignals:
-    """Notes signals while it is entered, for `pending` to be looked at where training can stop.
+    """A context that records stop signals in `pending`. Training checks it wherever it can stop.
 
-    A second Ctrl-C raises KeyboardInterrupt at once, unless a launcher passes signals on, which then come twice.
+    A second Ctrl-C raises KeyboardInterrupt at once, except under a launcher, which may deliver a signal twice.
     """
 
     def __init__(self) -> None:
@@ -31,9 +31,9 @@ class StopSignals:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
-        if threading.current_thread() is threading.main_thread():  # Python allows handlers there only
+        if threading.current_thread() is threading.main_thread():  # the only thread that may set handlers
             for number in _SIGNALS:
-                if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves SIGHUP
+                if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
                     self._before[number] = signal.signal(number, self._note)
         return self
 

@@ -1,4 +1,4 @@
-"""What the tools that test a checkpoint share."""
+"""Functions shared by the commands that test a checkpoint."""
 from __future__ import annotations
 
 import argparse
@@ -28,11 +28,11 @@ from .runner import Runner
 
 
 def testing_config(args: argparse.Namespace, **fast_form: Any) -> Config:
-    """The config to test `args.checkpoint` with: of `args.config`, or inside the checkpoint; on `args.data` if given.
+    """Build the config to test `args.checkpoint`: from `args.config` or the checkpoint, on `args.data` if given.
 
     The checkpoint may be an exported file.
 
-    In place of the hooks that only training needs it has `FastFormHook`, with the settings `fast_form`.
+    Hooks that only training needs are replaced by `FastFormHook` with the settings `fast_form`.
     """
     exported = is_exported(args.checkpoint)
     metadata = (exported_metadata(args.checkpoint) if exported else
@@ -51,22 +51,22 @@ def testing_config(args: argparse.Namespace, **fast_form: Any) -> Config:
 
 
 def dump_predictions(cfg: Config, path: str) -> None:
-    """Let the test write all predictions to the pickle file `path`, too."""
+    """Make the test also write all predictions to the pickle file `path`."""
     evaluator = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
     cfg.test_evaluator = [*evaluator, dict(type='DumpDetResults', out_file_path=path)]
 
 
 class Tested(NamedTuple):
-    """What a test gave: the metrics by name, and the data set."""
+    """The result of a test: the metrics by name, and the data set."""
     metrics: dict[str, float]
     dataset: BaseDataset
 
 
 def run_test(cfg: Config) -> Tested:
-    """Test by a config of `testing_config`. Of one from inside a checkpoint, only registered classes are built.
+    """Run a test with a config from `testing_config`. From a config in a checkpoint, only registered classes are built.
 
     Raises:
-        UserError: the model or the data cannot be built from a config inside a checkpoint, or the test failed.
+        UserError: the model or the data cannot be built from the config in a checkpoint, or the test failed.
     """
     if cfg.filename:
         runner = Runner.from_cfg(cfg)
@@ -81,10 +81,10 @@ def run_test(cfg: Config) -> Tested:
 
 
 def build_test_dataset(cfg: Config) -> BaseDataset:
-    """The data set that a config of `testing_config` tests on.
+    """Build the test data set of a config from `testing_config`.
 
     Raises:
-        UserError: it cannot be built from a config inside a checkpoint.
+        UserError: it cannot be built from the config in a checkpoint.
     """
     init_default_scope(SCOPE)
     with nullcontext() if cfg.filename else building(cfg.get('load_from') or cfg.model.path):

@@ -1,4 +1,4 @@
-"""All numbers that tools/analyze.py reports."""
+"""All numbers that `sparse-rcnn analyze` reports."""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ class Analysis:
 
     @classmethod
     def of(cls, data: EvaluatedData, score_thr: float | None = None) -> Analysis:
-        """The analysis of `data`. Without `score_thr`, the threshold with the best F1 is used."""
+        """Analyze `data`. Without `score_thr`, the threshold with the best F1 is used."""
         matches = [match(record) for record in data.records]
         if score_thr is None:
             score_thr = Scores.of(data.records, matches).best_threshold()

@@ -26,7 +26,7 @@ class AveragePrecision:
     """AP averaged over IoU 0.5 to 0.95, for K classes. It is nan where there is no ground truth.
 
     Attributes:
-        overall: `AP`, `AP50`, `AP75`, `AP_small`, `AP_medium`, `AP_large`, as tools/test.py prints them.
+        overall: `AP`, `AP50`, `AP75`, `AP_small`, `AP_medium`, `AP_large`, as `sparse-rcnn test` prints them.
         classes: (K, 3) AP, AP50 and AP75 of each class.
         curves: IoU -> (K, 101) precision at each recall of `RECALLS`.
         sizes: (smallest side, largest side, AP, number of boxes) of each bin that has boxes. The side is the square

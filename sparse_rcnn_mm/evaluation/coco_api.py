@@ -1,4 +1,4 @@
-"""The ground truth as pycocotools wants it, from columns instead of the annotation file."""
+"""Builds pycocotools' index of the ground truth from columns instead of the annotation file."""
 from __future__ import annotations
 
 import contextlib
@@ -10,7 +10,7 @@ from sparse_rcnn_mm.datasets.coco_columns import CROWD, IGNORED, CocoColumns
 
 
 def coco_api(columns: CocoColumns) -> COCO:
-    """An index of all boxes, without polygons, with the annotations of an image in the order of the file."""
+    """Build an index of all boxes, without polygons. Annotations of an image keep the order of the file."""
     api = COCO()
     image_ids = columns.image_ids.tolist()
     category_ids = [category['id'] for category in columns.header['categories']]

@@ -24,14 +24,14 @@ from .waiting import on_main_process
 
 @METRICS.register_module()
 class CocoMetric(MMDetCocoMetric):
-    """mmdet's metric and its arguments; labels number the classes of the data set, in whatever order the file has them.
+    """mmdet's metric with the same arguments, but classes are matched by name, whatever their order in the file.
 
-    mmdet takes the categories in the order of the file, and with `classwise` in the order of their ids. The ground
-    truth comes from the columns that the data set reads, and only the main process makes pycocotools' index of them.
+    (mmdet uses the order in the file, and with `classwise` the order of the category ids.) The ground truth comes from
+    the columns that the data set reads. Only the main process builds pycocotools' index of it.
 
     Raises:
-        UserError: the annotation file is missing, malformed or without a class of the data set, said before training,
-            or without an image of the data set, said at the first batch.
+        UserError: the annotation file is missing, malformed or lacks a class of the data set (raised before training),
+            or lacks an image of the data set (raised at the first batch).
     """
 
     def __init__(self, ann_file: str | None = None, **options: Any) -> None:
@@ -40,11 +40,11 @@ class CocoMetric(MMDetCocoMetric):
             ann_file, True, 'set --cfg-options val_evaluator.ann_file=FILE (for testing test_evaluator.ann_file) to '
             'the annotations of the evaluated data set', options.get('backend_args'))
         super().__init__(None, **options)
-        self._coco_api = self._columns  # mmdet takes the ground truth from the samples where this is None
+        self._coco_api = self._columns  # if this were None, mmdet would take the ground truth from the samples
 
     @property
     def dataset_meta(self) -> dict | None:
-        """What the data set says of itself; the evaluator sets it when it is built."""
+        """The metainfo of the data set. The evaluator sets it."""
         return self._dataset_meta
 
     @dataset_meta.setter
@@ -54,7 +54,7 @@ class CocoMetric(MMDetCocoMetric):
             self._ids_of_classes(self._columns)
 
     def process(self, data_batch: dict, data_samples: Sequence[Mapping]) -> None:
-        """Keep the predictions of a batch."""
+        """Store the predictions of a batch."""
         known = None if self._columns is None else self._columns.known_ids
         for sample in data_samples:
             if known is not None and sample['img_id'] not in known:
@@ -63,17 +63,17 @@ class CocoMetric(MMDetCocoMetric):
         super().process(data_batch, data_samples)
 
     def evaluate(self, size: int) -> dict[str, float]:
-        """The metrics on all processes; they are computed on the main one, however long that takes."""
+        """Compute the metrics on the main process and return them on all, without a time limit."""
         results = collect_results(self.results, size, self.collect_device, self.collect_dir)
         self.results.clear()
         found = on_main_process(lambda: self.compute_metrics(results), 'evaluation')
         return {f'{self.prefix}/{name}' if self.prefix else name: value for name, value in found.items()}
 
     def compute_metrics(self, results: list[tuple[dict, dict]]) -> dict[str, float]:
-        """The metrics of (ground truth, predictions) of all images."""
+        """Compute the metrics from (ground truth, prediction) pairs of all images."""
         if self._columns is None:
             return super().compute_metrics(results)
-        # pycocotools sorts category ids, so labels are renumbered by id: tables by class are right, too
+        # pycocotools sorts by category id, so labels are renumbered by id: then tables by class are also correct
         ids = self._ids_of_classes(self._columns)
         rank = np.argsort(np.argsort(ids))
         self.cat_ids = sorted(ids)
@@ -82,7 +82,7 @@ class CocoMetric(MMDetCocoMetric):
         try:
             return super().compute_metrics(results)
         finally:
-            self._coco_api = self._columns  # training goes on without the index, which is large
+            self._coco_api = self._columns  # frees the index, which is large
 
     def _ground_truth(self, columns: CocoColumns) -> COCO:
         if 'segm' not in self.metrics:
@@ -91,7 +91,7 @@ class CocoMetric(MMDetCocoMetric):
             return COCO(path)
 
     def _ids_of_classes(self, columns: CocoColumns) -> list[int]:
-        """The file's category id of every label."""
+        """The category id of every label in the file."""
         ids = {category['name']: category['id'] for category in columns.header['categories']}
         missing = [name for name in self._dataset_meta['classes'] if name not in ids]
         if missing:
@@ -102,26 +102,26 @@ class CocoMetric(MMDetCocoMetric):
 
 @METRICS.register_module()
 class FasterCocoMetric(CocoMetric):
-    """The same numbers by faster-coco-eval, which is optional (`pip install faster-coco-eval`), in less time."""
+    """The same numbers in less time, by the optional package faster-coco-eval (`pip install faster-coco-eval`)."""
 
     def __init__(self, ann_file: str | None = None, **options: Any) -> None:
         try:
             from faster_coco_eval import COCOeval_faster
         except ImportError as error:
-            raise UserError('FasterCocoMetric needs faster-coco-eval: pip install faster-coco-eval, or take CocoMetric '
+            raise UserError('FasterCocoMetric needs faster-coco-eval: pip install faster-coco-eval, or use CocoMetric '
                             'in val_evaluator.type and test_evaluator.type') from error
         self._evaluation = COCOeval_faster
         super().__init__(ann_file, **options)
 
     def compute_metrics(self, results: list[tuple[dict, dict]]) -> dict[str, float]:
-        """The metrics of (ground truth, predictions) of all images."""
+        """Compute the metrics from (ground truth, prediction) pairs of all images."""
         with _replaced(mmdet_metric, 'COCOeval', self._evaluation):
             return super().compute_metrics(results)
 
 
 @contextmanager
 def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
-    """mmdet's method of 150 lines names the class that evaluates, so that it can only be exchanged where it looks."""
+    """Replace a name in a module temporarily: the only way to change the evaluator class in mmdet's long method."""
     before = getattr(module, name)
     setattr(module, name, value)
     try:

@@ -1,4 +1,4 @@
-"""Decide which detections are correct, and what is wrong with the others.
+"""Decides which detections are correct, and what is wrong with the others.
 
 The kinds of errors are those of TIDE (Bolya et al., arXiv 2008.08115, section 2.2).
 """
@@ -34,10 +34,10 @@ class Matches:
 
     Attributes:
         kinds: (D,) the `Kind` of each detection.
-        gt: (D,) the ground truth that the detection found or went for, or -1.
+        gt: (D,) the ground truth that the detection matches, or was probably meant for, or -1.
         found: (G,) whether a correct detection exists.
-        missed: (G,) whether the object is not found and no detection went for it with an error of kind `CLASS` or
-            `LOCATION`. Crowds are never missed.
+        missed: (G,) whether the object is neither found nor the target of an error of kind `CLASS` or `LOCATION`.
+            Crowds are never missed.
     """
     kinds: np.ndarray
     gt: np.ndarray
@@ -46,7 +46,7 @@ class Matches:
 
 
 def match(record: ImageRecord, iou_thr: float = 0.5, background_iou: float = 0.1) -> Matches:
-    """Match as COCO does: best score first, each detection to the free object of its class that it overlaps most."""
+    """Match like COCO: best score first, each detection to the free object of its class with the highest IoU."""
     iou = iou_with_objects(record)
     same = record.labels[:, None] == record.gt_labels[None]
     real = ~record.gt_ignored
@@ -85,7 +85,7 @@ def match_greedily(iou: np.ndarray, iou_thr: float) -> np.ndarray:
 
 def _error(iou: np.ndarray, same: np.ndarray, real: np.ndarray, iou_thr: float,
            background_iou: float) -> tuple[Kind, int]:
-    """The kind of an unmatched detection, tested in TIDE's order, and the object that it went for, or -1."""
+    """The kind of an unmatched detection, tested in TIDE's order, and the object it was probably meant for, or -1."""
     own, other = iou * (same & real), iou * (~same & real)
     if not iou.size or max(own.max(), other.max()) < background_iou:
         return Kind.BACKGROUND, -1

@@ -1,4 +1,4 @@
-"""Write an analysis as one self-contained HTML page."""
+"""Writes an analysis as one self-contained HTML page."""
 from __future__ import annotations
 
 from collections.abc import Mapping

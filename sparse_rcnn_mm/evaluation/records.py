@@ -71,7 +71,7 @@ def evaluated_data(dataset: BaseDataset, found: Mapping[int, Mapping[str, Any]])
     infos = {info['img_id']: info for info in map(dataset.get_data_info, range(len(dataset)))}
     if unknown := [image_id for image_id in found if image_id not in infos]:
         raise UserError(f'the detections belong to another data set: {dataset.ann_file} has no image with the id '
-                        f'{unknown[0]}; give the --config or --data that they were made with')
+                        f'{unknown[0]}; pass the --config or --data that they were made with')
     label_of = {category_id: label for label, category_id in enumerate(dataset.cat_ids)}
     annotations: dict[int, list[dict]] = defaultdict(list)
     for annotation in coco['annotations']:
@@ -99,25 +99,25 @@ def _record(image_id: int, path: str, found: Mapping[str, Any], annotations: lis
 
 
 def by_image(predictions: Iterable[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
-    """The predictions that tools/test.py --out writes, by image id."""
+    """Index the predictions that `sparse-rcnn test --out` writes by image id."""
     return {int(prediction['img_id']): prediction['pred_instances'] for prediction in predictions}
 
 
 def read_predictions(path: str | Path) -> list[dict[str, Any]]:
-    """Read the file that tools/test.py --out wrote. No code in it is run.
+    """Read a file that `sparse-rcnn test --out` wrote. No code in it is run.
 
     Raises:
-        UserError: the file is missing, or it is not such a file.
+        UserError: the file is missing, or has another format.
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f'results file not found: {path}; tools/test.py CHECKPOINT --out {path} writes it')
+        raise UserError(f'results file not found: {path}; sparse-rcnn test CHECKPOINT --out {path} writes it')
     try:
         predictions = load_data_pickle(path.read_bytes())
         by_image(predictions)
     except (pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError, ImportError, IndexError,
             ValueError) as error:
-        raise UserError(f'{path} is not a results file of tools/test.py --out: {type(error).__name__} '
+        raise UserError(f'{path} is not a results file of sparse-rcnn test --out: {type(error).__name__} '
                         f'{error}') from error
     return predictions
 

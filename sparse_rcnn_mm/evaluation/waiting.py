@@ -1,4 +1,4 @@
-"""Let the main process work alone for as long as it takes, while the others wait on purpose."""
+"""Runs long work on the main process only, while the other processes wait without a time limit."""
 from __future__ import annotations
 
 import itertools
@@ -22,12 +22,12 @@ _calls = itertools.count()  # every process makes the same calls in the same ord
 def on_main_process(work: Callable[[], Result], name: str) -> Result:
     """Run `work` on the main process and return its result on all.
 
-    Waiting in a collective operation ends a training after the time limit of its backend: 10 minutes for NCCL. So the
-    others ask the store through which the processes found each other, which has no such limit. Meanwhile the main
-    process gives a sign of life in the log, and to the others.
+    A collective operation would fail after the time limit of its backend, which is 10 minutes for NCCL. So the others
+    poll torch's store, which has no such limit. Meanwhile the main process sends a sign of life to the log and to the
+    others every minute.
 
     Raises:
-        UserError: on the others, when `work` failed or the main process gave no sign of life for 15 minutes.
+        UserError: on the other processes, if `work` failed or there was no sign of life for 15 minutes.
     """
     if get_world_size() == 1:
         return work()
@@ -44,7 +44,7 @@ def on_main_process(work: Callable[[], Result], name: str) -> Result:
 
 @contextmanager
 def _signs_of_life(store: Any, key: str, name: str) -> Iterator[None]:
-    """Count up `key` once a while; in the end say whether all went well."""
+    """Increase `key` every minute, and finally report whether the work succeeded."""
     logger, start, finished = MMLogger.get_current_instance(), time.monotonic(), threading.Event()
 
     def count_up() -> None:
@@ -74,4 +74,4 @@ def _wait(store: Any, key: str, name: str) -> None:
         elif time.monotonic() - since > PATIENCE:
             raise UserError(f'{name}: no sign of life from the main process for {PATIENCE / 60:.0f} minutes')
     if store.get(f'{key}/outcome') != b'done':
-        raise UserError(f'{name}: failed in the main process, which says why')
+        raise UserError(f'{name}: failed in the main process; see its message')

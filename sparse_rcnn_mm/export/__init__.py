@@ -1,4 +1,4 @@
-"""Out of PyTorch: a detector as a file for other engines, with a proof that it detects the same."""
+"""Exports a detector to a file for other engines, and verifies that the file gives the same detections."""
 from __future__ import annotations
 
 import os
@@ -20,23 +20,23 @@ __all__ = ['Calibration', 'export']
 
 def export(detector: Detector, path: str | os.PathLike, config: str | None = None, precision: str = 'fp32',
            images: str | os.PathLike | None = None, accept: Callable[[Path], None] = lambda _: None) -> Differences:
-    """Write a detector as a file for other engines, and prove that it finds what PyTorch does.
+    """Export a detector to a file for other engines, and verify that it gives the same detections as PyTorch.
 
-    The proof is on the file in float32. What less precision costs is for `accept` to measure.
+    The float32 file is verified. The loss from lower precision is to be measured by `accept`.
 
     Args:
         detector: `Detector.from_checkpoint(..., device='cpu', fast=False)`.
-        path: of the file: .onnx, or .xml for OpenVINO, whose weights are in a .bin beside it.
-        config: text of the detector's config, with which the file can be tested.
-        precision: 'fp32'; 'fp16' for weights; or 'int8' for convolutions.
-        images: folder of images that calibrate 'int8'.
-        accept: called with the file before it gets its name; raises where it is not good enough.
+        path: the file: .onnx, or .xml for OpenVINO, which puts the weights in a .bin file beside it.
+        config: the text of the detector's config, which is needed to test the file.
+        precision: 'fp32'; 'fp16' for the weights; or 'int8' for the convolutions.
+        images: a folder of images to calibrate 'int8'.
+        accept: called with the finished file before it is moved to `path`. It raises if the file is not good enough.
 
     Returns:
-        The largest differences.
+        The largest differences from PyTorch.
 
     Raises:
-        UserError: the detector cannot be exported, or the file detects something else; there is no file then.
+        UserError: the detector cannot be exported, or the file gives other detections. Then no file is written.
     """
     path = Path(path)
     if path.suffix not in ('.onnx', '.xml'):
@@ -59,6 +59,6 @@ def export(detector: Detector, path: str | os.PathLike, config: str | None = Non
         if path.suffix == '.xml' and precision == 'fp32':
             differences.add(prove(Engine(result), detector.backend, Limits()))
         accept(result)
-        for written in sorted(Path(folder).glob('result.*')):  # of OpenVINO's two files, the weights first
+        for written in sorted(Path(folder).glob('result.*')):  # for OpenVINO the weights (.bin) come first
             written.replace(path.with_suffix(written.suffix))
     return differences

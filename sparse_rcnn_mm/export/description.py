@@ -1,4 +1,4 @@
-"""What an exported file says about itself, and which detectors can be exported."""
+"""The metadata of an exported file, and which detectors can be exported."""
 from __future__ import annotations
 
 import hashlib
@@ -19,10 +19,10 @@ from .forms import ExportedNetwork
 
 
 def plain_model(detector: Detector) -> SparseRCNN:
-    """The detector's network in PyTorch.
+    """Return the detector's network in PyTorch.
 
     Raises:
-        UserError: it is in another form.
+        UserError: the detector runs a fast form or an exported file.
     """
     model = getattr(detector.backend, 'model', None)
     if not isinstance(detector.backend, TorchBackend) or not isinstance(model, SparseRCNN):
@@ -31,16 +31,16 @@ def plain_model(detector: Detector) -> SparseRCNN:
 
 
 def network_of(detector: Detector) -> ExportedNetwork:
-    """The detector from RGB pixels to detections, ready to be traced."""
+    """Build the network from RGB pixels to detections, ready to be traced."""
     model = plain_model(detector)
     return ExportedNetwork(model, swap=bool(model.data_preprocessor._channel_conversion)).eval()
 
 
 def describe(detector: Detector, config: str | None) -> dict[str, Any]:
-    """The metadata of a file made from this detector, as plain data; `config` is the text of the one it has.
+    """Return the metadata of a file exported from this detector, as plain data. `config` is the text of its config.
 
     Raises:
-        UserError: its pipeline does more than to resize the short side.
+        UserError: the test pipeline does more than resize the short side.
     """
     return {'format': FORMAT, 'package': f'sparse_rcnn_mm {__version__}', 'classes': list(detector.classes),
             'category_ids': list(detector.category_ids),
@@ -52,18 +52,18 @@ def describe(detector: Detector, config: str | None) -> dict[str, Any]:
 def _resizing(detector: Detector) -> dict[str, Any]:
     transforms: list[BaseTransform] = detector.pipeline.transforms
     if detector.bgr:
-        raise UserError('the test pipeline reads images by OpenCV: only one that reads them by LoadRGBImage can be '
+        raise UserError('the test pipeline reads images with OpenCV: only a pipeline with LoadRGBImage can be '
                         'exported')
     match transforms:
         case [ResizeShortSide(short_sides=[short_side]) as resize, PackDetInputs()]:
             return {'short_side': short_side, 'max_long_side': resize.max_long_side}
     names = ', '.join(type(transform).__name__ for transform in transforms)
-    raise UserError(f'the test pipeline is {names}: only one that reads, resizes by ResizeShortSide to one size and '
-                    'packs can be exported')
+    raise UserError(f'the test pipeline is {names}: only LoadRGBImage, ResizeShortSide with one size and '
+                    'PackDetInputs can be exported')
 
 
 def _hash(model: SparseRCNN) -> str:
-    """Of all weights and their names."""
+    """The SHA-256 of all weights and their names."""
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
         digest.update(name.encode())

@@ -1,4 +1,4 @@
-"""The form of a detector that graphs can hold: standard operations, and no size that is fixed by tracing."""
+"""A detector in a form that can be exported: standard operations, and no sizes that tracing would make constant."""
 from __future__ import annotations
 
 import copy
@@ -17,11 +17,11 @@ from sparse_rcnn_mm.models.roi_extractor import Pyramid
 
 
 class ExportedNetwork(nn.Module):
-    """From pixels to detections: what becomes the graph.
+    """The exported graph, from pixels to detections.
 
     Args:
-        model: the detector; a changed copy of it is taken.
-        swap: the network wants the channels in BGR order.
+        model: the detector. It is copied and changed for export.
+        swap: whether the network takes the channels in BGR order.
     """
 
     def __init__(self, model: SparseRCNN, swap: bool) -> None:
@@ -36,11 +36,11 @@ class ExportedNetwork(nn.Module):
         self.model = export_form(model)
 
     def forward(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Detect on a batch.
+        """Detect objects in a batch.
 
         Args:
-            images: (B, 3, H, W) uint8 RGB; an image fills the upper left part, and the rest is ignored.
-            sizes: (B, 2) long, height and width of that part.
+            images: (B, 3, H, W) uint8 RGB. Each image is in the upper left part; the rest is ignored.
+            sizes: (B, 2) long, the height and width of that part.
 
         Returns:
             Boxes (B, k, 4) in pixels of `images`, scores (B, k) and labels (B, k), best first.
@@ -52,7 +52,7 @@ class ExportedNetwork(nn.Module):
         return found.boxes, found.scores, found.labels
 
     def normalize(self, images: Tensor, sizes: Tensor) -> Tensor:
-        """The network's input, 0 beyond `sizes` and padded at the right and the bottom."""
+        """Normalize the images, set everything beyond `sizes` to 0, and pad at the right and the bottom."""
         x = images.flip(1) if self.swap else images
         x = (x.to(self.mean.dtype) - self.mean) / self.std
         height, width = images.shape[2:]
@@ -64,9 +64,9 @@ class ExportedNetwork(nn.Module):
 
 @torch.no_grad()
 def export_form(model: SparseRCNN) -> SparseRCNN:
-    """A copy of `model` for prediction by standard operations: the same detections, to float32 rounding.
+    """Copy `model` for prediction with standard operations only: the same detections up to float32 rounding.
 
-    As in `fast_form`, batch norms are folded into convolutions, and what never reaches the detections is left out.
+    As in `fast_form`, batch norms are folded into convolutions, and what does not affect the detections is removed.
     """
     form = copy.deepcopy(model).eval().requires_grad_(False)
     image = torch.rand(1, 3, 128, 128, device=next(form.parameters()).device)
@@ -80,7 +80,7 @@ def export_form(model: SparseRCNN) -> SparseRCNN:
 
 
 class _DynamicConv(DynamicConv):
-    """With a plain linear layer in place of oneDNN's."""
+    """Dynamic convolution with a plain linear layer instead of oneDNN's."""
 
     def kernels(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         kernel_in, kernel_out = self.dynamic_layer(queries).chunk(2, dim=1)
@@ -89,14 +89,14 @@ class _DynamicConv(DynamicConv):
 
 
 class _RoIExtractor(RoIExtractor):
-    """With `_Pyramid`."""
+    """A RoI extractor that builds a `_Pyramid`."""
 
     def forward(self, feats: Sequence[Tensor]) -> Pyramid:
         return _Pyramid(feats, self)
 
 
 class _Pyramid(Pyramid):
-    """A pyramid whose sizes may be symbols."""
+    """A pyramid whose sizes may be symbolic."""
 
     def __init__(self, feats: Sequence[Tensor], extractor: RoIExtractor) -> None:
         self.feats, self.strides, self._extractor = feats, extractor.strides, extractor
@@ -114,7 +114,7 @@ class _Pyramid(Pyramid):
 
 
 class _Rows:
-    """`WeightedRows` as a batched matrix product: the fastest of the forms that ONNX has for it."""
+    """`WeightedRows` as a batched matrix product, the fastest way to express it in ONNX."""
 
     def __init__(self, rows: Tensor) -> None:
         self.rows = rows

@@ -1,4 +1,4 @@
-"""A detector as one ONNX file."""
+"""Writes a detector as an ONNX file."""
 from __future__ import annotations
 
 import json
@@ -17,25 +17,25 @@ from sparse_rcnn_mm.runtime.engines import KEY
 from .forms import ExportedNetwork
 
 OPSET = 18
-# Engines refuse or are slow at these; TensorRT takes none of them with symbolic sizes.
+# Operators that engines refuse or run slowly. TensorRT supports none of them with symbolic sizes.
 UNWANTED = {'If', 'Loop', 'NonZero', 'Scan'}
-# Larger files cannot be one protobuf message.
+# The size limit of a protobuf message.
 ONE_FILE_BYTES = 2**31 - 2**24
 
 
 @torch.no_grad()
 def write_onnx(network: ExportedNetwork, metadata: dict[str, Any], path: Path) -> None:
-    """Trace the network and write it, with batch, height and width left open.
+    """Trace the network and write it, with symbolic batch size, height and width.
 
     Raises:
-        UserError: a package is missing, or some part of the network has no form in ONNX's standard operators.
+        UserError: a package is missing, or a part of the network cannot be expressed in ONNX's standard operators.
     """
     try:
         import onnx
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise UserError(f'{error.name} is missing: run `pip install onnx onnxscript onnxruntime`') from error
-    # A batch of 1 would be taken for a constant.
+    # A batch size of 1 would become a constant.
     images = torch.zeros(2, 3, 96, 128, dtype=torch.uint8)
     sizes = torch.tensor([[96, 120], [90, 128]])
     try:
@@ -44,10 +44,10 @@ def write_onnx(network: ExportedNetwork, metadata: dict[str, Any], path: Path) -
                 network, (images, sizes), dynamo=True, opset_version=OPSET, verbose=False,
                 input_names=['images', 'sizes'], output_names=['boxes', 'scores', 'labels'],
                 dynamic_shapes={'images': {0: 'batch', 2: 'height', 3: 'width'}, 'sizes': {0: 'batch'}})
-    except Exception as error:  # anything can go wrong in the parts of others
+    except Exception as error:  # parts from outside can raise anything
         reason = ' '.join(str(error.__cause__ or error).split())[:300]
-        raise UserError(f'the network cannot be traced ({reason}): a part of it is not in standard operators, or '
-                        'depends on values') from error
+        raise UserError(f'the network cannot be traced ({reason}): a part of it uses other than standard '
+                        'operators, or its control flow depends on values') from error
     assert program is not None
     _strip(program.model)
     program.model.metadata_props[KEY] = json.dumps(metadata)
@@ -58,17 +58,17 @@ def write_onnx(network: ExportedNetwork, metadata: dict[str, Any], path: Path) -
 
 
 def _strip(model: Any) -> None:
-    """Drop where in the sources each node came from, and check that all operators are standard ones.
+    """Remove the source locations of the nodes, and check that all operators are standard ones.
 
     Raises:
-        UserError: some are not.
+        UserError: some operators are not.
     """
     nodes = list(model.graph.all_nodes())
     wrong = sorted({node.op_type for node in nodes if node.domain not in ('', 'ai.onnx')
                     or node.op_type in UNWANTED or node.op_type.startswith(('Sequence', 'Optional'))})
     if wrong or model.functions:
-        raise UserError(f'the graph would have operators that engines refuse ({", ".join(wrong) or "functions"}): a '
-                        'part of the network that is not of this package was traced to them')
+        raise UserError(f'the graph would have operators that engines refuse ({", ".join(wrong) or "functions"}): they '
+                        'come from a part of the network that is not from this package')
     for thing in (model.graph, *nodes, *(value for node in nodes for value in node.outputs)):
         thing.metadata_props.clear()
         thing.doc_string = None
@@ -76,7 +76,7 @@ def _strip(model: Any) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks about packages and constants."""
+    """Silence the exporter's messages about packages and constants."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -89,7 +89,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _plain_attention() -> Iterator[None]:
-    """Without the fused attention, which has no form in ONNX."""
+    """Turn off the fused attention, which cannot be exported to ONNX."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

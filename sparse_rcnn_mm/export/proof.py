@@ -1,4 +1,4 @@
-"""Whether an exported file detects what PyTorch does."""
+"""Verifies that an exported file gives the same detections as PyTorch."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -19,20 +19,20 @@ from sparse_rcnn_mm.runtime.preprocessing import resized_shape
 
 @dataclass(frozen=True)
 class Limits:
-    """The largest differences that are taken for rounding: of boxes in pixels, and of scores."""
+    """The largest differences that count as rounding: of boxes in pixels, and of scores."""
     boxes: float = 1e-3
     scores: float = 1e-5
 
 
 @dataclass
 class Differences:
-    """Between two sets of detections.
+    """The differences between two sets of detections.
 
     Attributes:
-        boxes, scores: the largest, in pixels and as they are; infinite where a detection has no partner.
-        swapped: detections whose partner has another rank, because neighboring scores are nearly equal.
-        compared: detections.
-        images: of this (batch, height, width) each.
+        boxes, scores: the largest differences, of boxes in pixels; infinite if a detection has no counterpart.
+        swapped: how many detections have another rank than their counterpart, since their scores are nearly equal.
+        compared: how many detections were compared.
+        images: the (batch, height, width) of each compared batch.
     """
     boxes: float = 0.0
     scores: float = 0.0
@@ -41,11 +41,13 @@ class Differences:
     images: list[tuple[int, int, int]] | None = None
 
     def add(self, other: Differences) -> None:
+        """Combine with the differences of other images."""
         self.boxes, self.scores = max(self.boxes, other.boxes), max(self.scores, other.scores)
         self.swapped += other.swapped
         self.compared += other.compared
 
     def within(self, limits: Limits) -> bool:
+        """Whether the differences are within the limits."""
         return self.boxes <= limits.boxes and self.scores <= limits.scores
 
     def __str__(self) -> str:
@@ -55,14 +57,15 @@ class Differences:
 
 
 def prove(engine: Engine, reference: Backend, limits: Limits) -> Differences:
-    """Compare an engine with PyTorch, on images of several sizes, aspect ratios and batches.
+    """Compare an engine with PyTorch on images of several sizes, aspect ratios and batch sizes.
 
     Args:
-        engine: of the exported file.
-        reference: the network it was exported from.
+        engine: runs the exported file.
+        reference: the network that it was exported from.
+        limits: the allowed differences.
 
     Raises:
-        UserError: they differ by more than rounding.
+        UserError: the detections differ by more than rounding.
     """
     total = Differences(images=[])
     for sizes in sizes_to_try(**engine.metadata['resize']):
@@ -74,13 +77,13 @@ def prove(engine: Engine, reference: Backend, limits: Limits) -> Differences:
         for one, wanted in zip(_solid(found), reference(as_inputs(images)), strict=True):
             total.add(compare(one, wanted, limits))
     if not total.within(limits):
-        raise UserError(f'the exported file does not detect what PyTorch does ({total}), where at most '
-                        f'{limits.boxes:g} px and {limits.scores:g} are allowed: it was not kept')
+        raise UserError(f'the exported file gives other detections than PyTorch ({total}); allowed are at most '
+                        f'{limits.boxes:g} px and {limits.scores:g}: it was not kept')
     return total
 
 
 def sizes_to_try(short_side: int, max_long_side: int | None) -> list[list[tuple[int, int]]]:
-    """(height, width) of the images of each batch; none is what the network was traced with."""
+    """The (height, width) of the images in each batch. None is the size that the network was traced with."""
     shapes = [resized_shape(height, width, short_side, max_long_side)
               for height, width in ((3, 4), (500, 333), (9, 16), (1, 1))]
     small = [(height * 5 // 13 + index, width * 4 // 11) for index, (height, width) in enumerate([*shapes, shapes[0]])]
@@ -88,7 +91,7 @@ def sizes_to_try(short_side: int, max_long_side: int | None) -> list[list[tuple[
 
 
 def smooth_image(seed: int, height: int, width: int) -> np.ndarray:
-    """Smooth colors with edges and some noise, (height, width, 3) uint8."""
+    """Generate an image (height, width, 3) uint8 of smooth colors with edges and some noise."""
     random = np.random.RandomState(seed)
     coarse = Image.fromarray(random.randint(0, 256, (7, 9, 3)).astype(np.uint8))
     image = np.array(coarse.resize((width, height), Image.Resampling.BICUBIC)).astype(int)
@@ -97,7 +100,7 @@ def smooth_image(seed: int, height: int, width: int) -> np.ndarray:
 
 
 def stack(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Images (h, w, 3) as one batch (B, 3, H, W), with garbage around them, which the network must not see."""
+    """Stack images (h, w, 3) to a batch (B, 3, H, W). The padding is garbage, which the network must ignore."""
     height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
     batch = np.random.RandomState(0).randint(0, 256, (len(images), 3, height, width)).astype(np.uint8)
     for canvas, image in zip(batch, images, strict=True):
@@ -106,16 +109,17 @@ def stack(images: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def as_inputs(images: Sequence[np.ndarray]) -> list[dict]:
-    """Images (h, w, 3) as what a pipeline gives."""
+    """Convert images (h, w, 3) to the output of a test pipeline."""
     return [{'inputs': torch.from_numpy(image.transpose(2, 0, 1).copy()), 'data_samples': DetDataSample(
         metainfo={'img_shape': image.shape[:2], 'ori_shape': image.shape[:2]})} for image in images]
 
 
 def compare(found: Any, wanted: Any, limits: Limits) -> Differences:
-    """Compare the detections of one image as sets: where scores are nearly equal, their order is left to chance.
+    """Compare the detections of one image as sets, because the order of nearly equal scores is random.
 
     Args:
-        found, wanted: `Found`, or another kind with its fields.
+        found, wanted: `Found`, or a tuple with the same fields.
+        limits: the allowed differences.
     """
     if not len(found.scores) or not len(wanted.scores):
         apart = 0.0 if len(found.scores) == len(wanted.scores) else np.inf
@@ -123,10 +127,10 @@ def compare(found: Any, wanted: Any, limits: Limits) -> Differences:
     boxes = np.abs(found.boxes[:, None] - wanted.boxes[None]).max(axis=2)
     scores = np.abs(found.scores[:, None] - wanted.scores[None])
     labels = found.labels[:, None] != wanted.labels[None]
-    # How far apart two are, in units of what is allowed.
+    # The distance of two detections, in units of the limits.
     rows, columns = linear_sum_assignment(
         np.minimum(boxes / limits.boxes + scores / limits.scores, 1e6) + 1e7 * labels)
-    # The last ones may be others, of nearly the same score, that just made it into the list.
+    # At the end of the list, detections with nearly equal scores may be replaced by others.
     last = max(found.scores[-1], wanted.scores[-1]) + limits.scores
     counted = (found.scores[rows] > last) | (wanted.scores[columns] > last) | ~labels[rows, columns]
     rows, columns = rows[counted], columns[counted]
@@ -138,6 +142,6 @@ def compare(found: Any, wanted: Any, limits: Limits) -> Differences:
 
 
 def _solid(found: Sequence[np.ndarray]) -> list[Found]:
-    """The detections of each image that are not empty."""
+    """Drop the empty detections of each image."""
     return [Found(*(array[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)] for array in (boxes, scores, labels)))
             for boxes, scores, labels in zip(*found, strict=True)]

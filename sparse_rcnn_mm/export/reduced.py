@@ -1,4 +1,4 @@
-"""Smaller and faster forms of an exported ONNX file: OpenVINO's own format, half precision, 8-bit convolutions."""
+"""Makes smaller and faster files from an exported ONNX file: OpenVINO format, half precision, 8-bit convolutions."""
 from __future__ import annotations
 
 import json
@@ -14,28 +14,28 @@ from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.runtime.engines import KEY
 from sparse_rcnn_mm.runtime.preprocessing import read_rgb, resize, resized_shape
 
-# Fewer numbers take no space worth mentioning, and norms and biases are more sensitive.
+# Smaller tensors save hardly any space, and norms and biases are more sensitive.
 WORTH_NUMBERS = 4096
-# More images change the ranges little.
+# More images hardly change the ranges.
 MOST_IMAGES = 300
 
 
 class Calibration:
-    """Images for which the ranges of activations are measured, as inputs of the network, one at a time.
+    """Yields the network's inputs for the images that the ranges of activations are measured on.
 
     Args:
-        folder: all images in it and below.
+        folder: a folder of images, searched recursively.
         rule: `resize` of the metadata.
 
     Raises:
-        UserError: there are none.
+        UserError: the folder has no images.
     """
 
     def __init__(self, folder: Path, rule: dict[str, Any]) -> None:
         Image.init()
         paths = sorted(path for path in folder.rglob('*') if path.suffix.lower() in Image.EXTENSION)
         if not paths:
-            raise UserError(f'there are no images in {folder}, which were to calibrate int8')
+            raise UserError(f'there are no images in {folder} to calibrate int8 with')
         self.paths = paths[::-(-len(paths) // MOST_IMAGES)]
         self.rule = rule
         self._inputs = iter(self)
@@ -47,12 +47,12 @@ class Calibration:
             yield {'images': image.transpose(2, 0, 1)[None].copy(), 'sizes': np.array([image.shape[:2]], np.int64)}
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        """ONNX Runtime's way to iterate."""
+        """The next input, or None at the end: the interface of ONNX Runtime."""
         return next(self._inputs, None)
 
 
 def onnx_fp16(source: Path, target: Path) -> None:
-    """Store matrices and kernels in half precision; engines compute as before."""
+    """Store matrices and kernels in half precision. The computation is unchanged."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -74,24 +74,24 @@ def onnx_fp16(source: Path, target: Path) -> None:
 
 
 def onnx_int8(source: Path, target: Path, images: Calibration, metadata: dict[str, Any]) -> None:
-    """Compute convolutions in 8 bits, with a range for each output channel; all else stays as it is."""
+    """Compute convolutions in 8 bits, with one range per output channel. Everything else is unchanged."""
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-    # The reduced range is for processors without VNNI, where sums of 16 bits would overflow.
+    # The reduced range is needed on processors without VNNI, where 16-bit sums would overflow.
     quantize_static(source, target, images, quant_format=QuantFormat.QDQ, op_types_to_quantize=['Conv'],
                     per_channel=True, reduce_range=True, activation_type=QuantType.QUInt8,
                     weight_type=QuantType.QInt8)
     model = onnx.load(target)
     del model.metadata_props[:]
     entry = model.metadata_props.add()
-    entry.key, entry.value = KEY, json.dumps(metadata)  # quantizing lost it
+    entry.key, entry.value = KEY, json.dumps(metadata)  # quantization drops it
     onnx.save(model, target)
 
 
 def openvino_file(source: Path, target: Path, metadata: dict[str, Any], fp16: bool = False,
                   images: Calibration | None = None) -> None:
-    """Write `target` (.xml, and its weights in a .bin): as it is, in half precision or with 8-bit convolutions."""
+    """Write `target` (.xml, with the weights in a .bin file), optionally in half precision or 8-bit convolutions."""
     try:
         import openvino as ov
     except ImportError as error:
@@ -104,12 +104,12 @@ def openvino_file(source: Path, target: Path, metadata: dict[str, Any], fp16: bo
 
 
 def _quantized(model: Any, images: Calibration) -> Any:
-    """Only what leads to a convolution: with the head in 8 bits, a detector loses most of its AP."""
+    """Quantize only what leads to a convolution. With the head in 8 bits, a detector loses most of its AP."""
     try:
         import nncf
     except ImportError as error:
         raise UserError('nncf is missing: run `pip install nncf`') from error
-    nncf.set_log_level(logging.ERROR)  # else a line for every operation that is left as it is
+    nncf.set_log_level(logging.ERROR)  # otherwise it prints a line for every operation that it does not change
     operations = model.get_ordered_ops()
     leading = _ancestors([one for one in operations if one.get_type_name() == 'Convolution'])
     others = [one.get_friendly_name() for one in operations
@@ -119,7 +119,7 @@ def _quantized(model: Any, images: Calibration) -> Any:
 
 
 def _ancestors(operations: Sequence[Any]) -> set[str]:
-    """Names of operations and of all that their inputs come from."""
+    """The names of operations and of all operations that they depend on."""
     waiting, seen = list(operations), set()
     while waiting:
         one = waiting.pop()

@@ -1,4 +1,4 @@
-"""Inference: a detector out of a checkpoint, and folders and videos through it."""
+"""Inference: a detector from a checkpoint, run on images, folders and videos."""
 from .detector import Detector, ImageDetections
 from .exported import exported_detector, exported_metadata, is_exported
 

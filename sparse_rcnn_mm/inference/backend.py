@@ -1,4 +1,4 @@
-"""What runs the network for a `Detector`."""
+"""Runs the network for a `Detector`."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -12,14 +12,14 @@ from sparse_rcnn_mm.models import SparseRCNN
 
 
 class Found(NamedTuple):
-    """The n detections of one image, best first, in pixels of the image as it was given."""
+    """The n detections of one image, best first, in pixels of the original image."""
     boxes: np.ndarray  # (n, 4) float32, x1, y1, x2, y2
     scores: np.ndarray  # (n,) float32
     labels: np.ndarray  # (n,) int64
 
 
-# From a batch of inputs: of each image `inputs`, (3, H, W) uint8, and `data_samples`, whose `img_shape` and `ori_shape`
-# are its height and width now and as it was given.
+# Takes a batch of dicts with `inputs`, an image (3, H, W) uint8, and `data_samples`, whose `img_shape` and `ori_shape`
+# are the height and width of the resized and of the original image.
 Backend = Callable[[Sequence[dict[str, Any]]], list[Found]]
 
 
@@ -35,7 +35,7 @@ class TorchBackend:
 
     @torch.inference_mode()
     def __call__(self, inputs: Sequence[dict[str, Any]]) -> list[Found]:
-        """Detect on a batch."""
+        """Detect objects in a batch."""
         batch = {key: [one[key] for one in inputs] for key in ('inputs', 'data_samples')}
         samples = self.model(**self.model.data_preprocessor(batch), mode='predict')
         found = (sample.pred_instances for sample in samples)

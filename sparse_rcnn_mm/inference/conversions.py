@@ -1,4 +1,4 @@
-"""Detections of one image in the forms that other programs take."""
+"""Converts the detections of one image for other libraries."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def to_supervision(detections: ImageDetections) -> Any:
-    """`supervision.Detections`, with the class names as `data['class_name']`.
+    """Convert to `supervision.Detections`, with the class names as `data['class_name']`.
 
     Raises:
         UserError: supervision is not installed.
@@ -31,12 +31,12 @@ def to_supervision(detections: ImageDetections) -> Any:
 
 def to_coco(detections: ImageDetections, image_id: int = 1,
             category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
-    """COCO's result form: one dict a detection, with `bbox` as x, y, width, height.
+    """Convert to COCO's results format: one dict per detection, with `bbox` as x, y, width, height.
 
     Args:
-        detections: n of them.
-        image_id: of the image in the COCO file.
-        category_ids: the id of each class in the COCO file, such as `Detector.category_ids`; default 1, 2, ...
+        detections: the detections of one image.
+        image_id: the id of the image in the COCO file.
+        category_ids: the id of each class in the COCO file, such as `Detector.category_ids`. Default: 1, 2, ...
     """
     rows = zip(detections.boxes.tolist(), detections.scores.tolist(), detections.labels.tolist(), strict=True)
     return [{'image_id': image_id, 'category_id': label + 1 if category_ids is None else category_ids[label],
@@ -44,7 +44,7 @@ def to_coco(detections: ImageDetections, image_id: int = 1,
 
 
 def to_pandas(detections: ImageDetections) -> Any:
-    """A `pandas.DataFrame` with one row a detection: class, score, x1, y1, x2, y2.
+    """Convert to a `pandas.DataFrame` with one row per detection: class, score, x1, y1, x2, y2.
 
     Raises:
         UserError: pandas is not installed.

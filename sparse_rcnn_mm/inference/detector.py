@@ -1,4 +1,4 @@
-"""A trained detector, from a checkpoint alone, in two lines of Python."""
+"""A trained detector that needs nothing but a checkpoint."""
 from __future__ import annotations
 
 import os
@@ -27,7 +27,7 @@ from sparse_rcnn_mm.registry import DATASETS, MODELS, SCOPE, TRANSFORMS
 from . import conversions
 from .backend import Backend, TorchBackend
 
-# Steps of a test pipeline that read files: their place is taken by `read_image`.
+# Steps of a test pipeline that read files. `read_image` replaces them.
 _READERS = ('LoadRGBImage', 'LoadImageFromFile', 'LoadAnnotations')
 
 
@@ -36,10 +36,10 @@ class ImageDetections:
     """The n detections of one image, best first.
 
     Attributes:
-        boxes: (n, 4) float32, x1, y1, x2, y2 in pixels of the image as it was given.
+        boxes: (n, 4) float32, x1, y1, x2, y2 in pixels of the original image.
         scores: (n,) float32, between 0 and 1.
-        labels: (n,) int64, index of the class.
-        names: name of the class of each.
+        labels: (n,) int64, the class index of each detection.
+        names: the class name of each detection.
     """
     boxes: np.ndarray
     scores: np.ndarray
@@ -50,7 +50,7 @@ class ImageDetections:
         return len(self.scores)
 
     def keep(self, score_thr: float = 0.0, classes: Sequence[str] | None = None) -> ImageDetections:
-        """Those with at least this score, of these classes (all if None)."""
+        """Return the detections of these classes (default: all) with at least this score."""
         kept = [i for i, name in enumerate(self.names)
                 if self.scores[i] >= score_thr and (classes is None or name in classes)]
         return ImageDetections(self.boxes[kept], self.scores[kept], self.labels[kept],
@@ -62,14 +62,15 @@ class ImageDetections:
 
 
 class Detector:
-    """Images to detections, with the preprocessing of the config's test pipeline.
+    """Detects objects in images, with the preprocessing of the config's test pipeline.
 
     Args:
-        backend: the network: a `TorchBackend`, or another function from a batch of what `prepare` gives to `Found`.
-        pipeline: config of the test pipeline.
-        classes: names of the classes.
-        category_ids: the id of each class in the COCO file that the model was trained on; default 1, 2, ...
-        palette: an RGB color for each class, if the data set has some.
+        backend: runs the network: a `TorchBackend`, or another function from a list of `prepare` results to a list of
+            `Found`.
+        pipeline: the config of the test pipeline.
+        classes: the class names.
+        category_ids: the id of each class in the COCO file that the model was trained on. Default: 1, 2, ...
+        palette: an RGB color for each class, if the data set has a palette.
     """
 
     def __init__(self, backend: Backend, pipeline: Sequence[Mapping[str, Any]], classes: Sequence[str],
@@ -88,17 +89,18 @@ class Detector:
     def from_checkpoint(cls, checkpoint: str | os.PathLike, config: str | os.PathLike | Config | None = None,
                         device: str | None = None, fast: bool = True, precision: str = 'fp32',
                         compile: bool = False) -> Detector:
-        """Build the model that a checkpoint holds.
+        """Build a detector from a checkpoint.
 
         Args:
             checkpoint: a `.pth` file, or the name or address of published weights.
-            config: file, or name of a published one; instead of the config inside the checkpoint.
-            device: default the GPU if there is one.
-            fast: take `fast_form` of the model, which has the same detections, but not the classes of every stage.
-            precision, compile: of `fast_form`.
+            config: a config file, or the name of a published config, to use instead of the config in the checkpoint.
+            device: the device. Default: the GPU if there is one.
+            fast: use the fast form of the model. It gives the same detections, but no class scores of the earlier
+                stages.
+            precision, compile: arguments of `fast_form`.
 
         Raises:
-            UserError: the file is missing, unsafe or of another model, or has no config inside.
+            UserError: the file is missing, unsafe, for another model, or has no config.
         """
         contents = read_checkpoint(checkpoint)
         metadata = Metadata.of(contents, checkpoint)
@@ -114,7 +116,7 @@ class Detector:
         return detector
 
     def __call__(self, images: ImageLike | Sequence[ImageLike], batch_size: int = 1) -> Any:
-        """ImageDetections of one image, or the list of them for a list of images.
+        """Return the ImageDetections of one image, or a list of them for a list of images.
 
         Raises:
             UserError: an image cannot be read.
@@ -127,14 +129,14 @@ class Detector:
         return found
 
     def prepare(self, image: np.ndarray) -> dict[str, Any]:
-        """The network's input for an image (H, W, 3) uint8 in RGB order; may run in any thread."""
-        if self.bgr:  # a config that loads with OpenCV, and swaps the channels later
+        """Preprocess an image (H, W, 3) uint8 in RGB order for the network. Thread-safe."""
+        if self.bgr:  # the config loads images with OpenCV and swaps the channels later
             image = image[..., ::-1]
         size = image.shape[:2]
         return self.pipeline({'img': image, 'img_shape': size, 'ori_shape': size})
 
     def detect(self, inputs: Sequence[dict[str, Any]]) -> list[ImageDetections]:
-        """Run the network on a batch of what `prepare` gave."""
+        """Run the network on a batch of results of `prepare`."""
         return [ImageDetections(found.boxes, found.scores, found.labels,
                                 tuple(self.classes[label] for label in found.labels))
                 for found in self.backend(inputs)]
@@ -142,7 +144,7 @@ class Detector:
 
 @torch.no_grad()
 def try_out(model: SparseRCNN, prepared: Mapping[str, Any]) -> None:
-    """Let a model that was just built, and what its pipeline gave, show what is wrong with them, by any exception."""
+    """Run a newly built model once on a prepared image. Raises any exception if model and pipeline do not work."""
     if not {'inputs', 'data_samples'} <= set(prepared):
         raise ValueError('the pipeline does not end with PackDetInputs')
     training = model.training
@@ -152,7 +154,7 @@ def try_out(model: SparseRCNN, prepared: Mapping[str, Any]) -> None:
 
 
 class _Described(NamedTuple):
-    """What a config says about a detector."""
+    """The parts of a config that describe a detector."""
     model: dict[str, Any]
     pipeline: Sequence[Mapping[str, Any]]
     dataset_type: str | None
@@ -165,10 +167,10 @@ def _described(metadata: Metadata) -> _Described:
 
 
 def _read_config(config: str | os.PathLike | Config) -> _Described:
-    """What a config of the user's own says, which is trusted.
+    """Read the user's own config, which is trusted.
 
     Raises:
-        UserError: there is no such file, it cannot be read, or it has no pipeline for testing.
+        UserError: the file is missing, cannot be read, or has no test pipeline.
     """
     name = 'given'
     if not isinstance(config, Config):
@@ -187,7 +189,7 @@ def _read_config(config: str | os.PathLike | Config) -> _Described:
 
 
 def _build(model: dict[str, Any], path: str | os.PathLike) -> SparseRCNN:
-    """The network, without fetching pretrained weights: the checkpoint holds all of them."""
+    """Build the network without downloading pretrained weights, since the checkpoint contains all weights."""
     try:
         with DefaultScope.overwrite_default_scope(SCOPE):
             built = MODELS.build(model)
@@ -201,7 +203,7 @@ def _build(model: dict[str, Any], path: str | os.PathLike) -> SparseRCNN:
 
 
 def _class_settings(metadata: Metadata, described: _Described, model: SparseRCNN) -> dict[str, Any]:
-    """Names, ids and colors of the classes: from the checkpoint, else from the config's data set, else numbers."""
+    """Names, ids and colors of the classes, from the checkpoint, else from the config's data set, else numbers."""
     number = model.roi_head.num_classes
     if not metadata.classes:
         DATASETS.import_from_location()

@@ -1,4 +1,4 @@
-"""Exported files in the place of checkpoints."""
+"""Detectors from exported files instead of checkpoints."""
 from __future__ import annotations
 
 import os
@@ -16,25 +16,25 @@ from .detector import Detector
 
 
 class ExportedBackend:
-    """The network in another engine than PyTorch."""
+    """Runs the network with ONNX Runtime or OpenVINO."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
     def __call__(self, inputs: Sequence[dict[str, Any]]) -> list[Found]:
-        """Detect on a batch."""
+        """Detect objects in a batch."""
         images = [one['inputs'].cpu().numpy() for one in inputs]
         originals = [one['data_samples'].ori_shape[:2] for one in inputs]
         return [Found(*found) for found in detect(self.engine, images, originals)]
 
 
 def is_exported(path: str | os.PathLike) -> bool:
-    """Whether a file is an exported model, by its name."""
+    """Whether the file name is that of an exported model."""
     return Path(path).suffix in PACKAGES
 
 
 def exported_detector(path: str | os.PathLike) -> Detector:
-    """A `Detector` that runs an exported file.
+    """Build a `Detector` that runs an exported file.
 
     Raises:
         UserError: the file is missing or broken, or its engine is not installed.
@@ -50,7 +50,7 @@ def exported_detector(path: str | os.PathLike) -> Detector:
 
 
 def exported_metadata(path: str | os.PathLike) -> Metadata:
-    """What an exported file says about itself, as a checkpoint says it."""
+    """Read the metadata of an exported file in the same form as that of a checkpoint."""
     said = Engine(path).metadata
     return Metadata.of({'meta': {'cfg': said['config'], 'dataset_meta': {
         'classes': said['classes'], 'cat_ids': said['category_ids'], 'palette': said['palette']}}}, path)

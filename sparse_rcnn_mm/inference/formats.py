@@ -1,4 +1,4 @@
-"""Files that other programs read: COCO JSON, CSV, YOLO txt, and pre-annotations for Label Studio and CVAT."""
+"""Writes detections for other programs: COCO JSON, CSV, YOLO txt, and pre-annotations for Label Studio and CVAT."""
 from __future__ import annotations
 
 import csv
@@ -12,17 +12,17 @@ from sparse_rcnn_mm.own_outputs import INFO
 
 from .records import Record
 
-# A cell of a table that starts so is a formula to spreadsheet programs.
+# Spreadsheet programs run a cell that starts with one of these as a formula.
 _FORMULA = ('=', '+', '-', '@', '\t', '\r')
 
 Records = Callable[[], Iterable[Record]]
 
 
 def write_coco(path: Path, records: Records, classes: Sequence[str], category_ids: Sequence[int]) -> None:
-    """One COCO file: images, categories, and the detections as annotations with a `score`.
+    """Write a COCO file: images, categories, and the detections as annotations with a `score`.
 
-    Images are counted from 1; `category_id` is that of the data the model was trained on. A frame of a video has its
-    number as `frame`.
+    Image ids count from 1. Category ids are those of the training data. Frames of a video have their number as
+    `frame`.
     """
     categories = [{'id': i, 'name': name} for i, name in zip(category_ids, classes, strict=True)]
     with path.open('w', encoding='utf-8') as file:
@@ -46,7 +46,7 @@ def write_coco(path: Path, records: Records, classes: Sequence[str], category_id
 
 
 def write_csv(path: Path, records: Records, classes: Sequence[str], category_ids: Sequence[int]) -> None:
-    """A table with one row a detection. Text that a spreadsheet would run as a formula gets an apostrophe in front."""
+    """Write a table with one row per detection. An apostrophe is put before text that looks like a formula."""
     with path.open('w', newline='', encoding='utf-8', errors='backslashreplace') as file:
         rows = csv.writer(file)
         rows.writerow(['image', 'frame', 'class', 'score', 'x1', 'y1', 'x2', 'y2'])
@@ -62,7 +62,7 @@ def _cell(text: str) -> str:
 
 
 def write_yolo(path: Path, records: Records, classes: Sequence[str], category_ids: Sequence[int]) -> None:
-    """A folder of txt files, one an image, with lines `class x y width height score` relative to the image's size.
+    """Write a txt file per image, with lines `class x y width height score` relative to the image size.
 
     `classes.txt` lists the classes.
     """
@@ -78,7 +78,7 @@ def write_yolo(path: Path, records: Records, classes: Sequence[str], category_id
 
 
 def _numbered(record: Record, suffix: str) -> Path:
-    """The record's name with another suffix; frames of a video are numbered, so that each has a file."""
+    """The record's name with another suffix. Frames of a video get a number, so that each has its own file."""
     name = Path(record.name)
     if record.frame is None:
         return name.with_suffix(suffix)
@@ -86,7 +86,7 @@ def _numbered(record: Record, suffix: str) -> Path:
 
 
 def write_label_studio(path: Path, records: Records, classes: Sequence[str], category_ids: Sequence[int]) -> None:
-    """Tasks with predictions for Label Studio (rectangles in percent of the image), images as local files."""
+    """Write tasks with predictions for Label Studio: rectangles in percent of the image, images as local files."""
     with path.open('w', encoding='utf-8') as file:
         file.write('[')
         for number, record in enumerate(record for record in records() if record.frame is None):
@@ -104,7 +104,7 @@ def write_label_studio(path: Path, records: Records, classes: Sequence[str], cat
 
 
 def write_cvat(path: Path, records: Records, classes: Sequence[str], category_ids: Sequence[int]) -> None:
-    """Boxes in the form "CVAT for images 1.1", which CVAT takes as annotations of a task."""
+    """Write the format "CVAT for images 1.1", which CVAT can import as the annotations of a task."""
     with path.open('w', encoding='utf-8', errors='xmlcharrefreplace') as file:
         file.write('<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n')
         for number, record in enumerate(record for record in records() if record.frame is None):
@@ -117,7 +117,7 @@ def write_cvat(path: Path, records: Records, classes: Sequence[str], category_id
         file.write('</annotations>\n')
 
 
-# What comes behind the stem of the output, and the function that writes it, by the name of the form.
+# Name of the format -> (ending of the output's name, function that writes it).
 FORMATS: dict[str, tuple[str, Callable[[Path, Records, Sequence[str], Sequence[int]], None]]] = {
     'coco': ('.json', write_coco),
     'csv': ('.csv', write_csv),

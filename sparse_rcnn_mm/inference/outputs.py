@@ -1,4 +1,4 @@
-"""Where the detections of a run go: records as they come, pictures and videos, and at the end files of other forms."""
+"""The outputs of a run: records while it runs, pictures and videos, and files in other formats at the end."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ Shard = tuple[int, int]  # the number of a part of the inputs, from 1, and how m
 
 
 class PictureWriter:
-    """Pictures and videos in a folder, under the names of their sources."""
+    """Writes pictures and videos to a folder, under the names of their sources."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -30,12 +30,13 @@ class PictureWriter:
         self._video_name: str | None = None
 
     def add(self, frame: Frame, picture: Image.Image) -> None:
+        """Write a picture, or append it to the video of its source."""
         path = self._folder / frame.source.name
         path.parent.mkdir(parents=True, exist_ok=True)
         if frame.index is not None:
             self._add_to_video(frame, path, picture)
         elif path.suffix.lower() == '.png':
-            picture.save(path, compress_level=1)  # the default takes as long as a small network
+            picture.save(path, compress_level=1)  # the default is as slow as a small network
         else:
             picture.save(path, quality=90)
 
@@ -51,21 +52,22 @@ class PictureWriter:
         self._video.write(np.asarray(picture)[..., ::-1])
 
     def close(self) -> None:
+        """Finish the current video."""
         if self._video is not None:
             self._video.release()
             self._video = None
 
 
 class Outputs:
-    """Everything that one run writes; use it as a context, so that files are complete after an interrupt as well.
+    """Everything that a run writes. Use it as a context manager, so that files are complete even after an interrupt.
 
     Args:
-        folder: where to.
-        detector: whose classes the files name.
-        pictures: whether to draw.
+        folder: the output folder.
+        detector: its class names and category ids go into the files.
+        pictures: whether to draw pictures.
         formats: keys of `FORMATS`.
-        resume: go on with what an earlier run wrote there.
-        shard: which part of the inputs this run does; the run that finishes last joins the files of all.
+        resume: continue an earlier run in this folder.
+        shard: the part of the inputs that this run processes. The run that finishes last joins the files of all parts.
     """
 
     def __init__(self, folder: Path, detector: Detector, pictures: bool, formats: Sequence[str] = ('coco', 'csv'),
@@ -77,18 +79,18 @@ class Outputs:
             raise UserError(f'cannot write to {folder}: {error.strerror or error}') from error
         self.records = RecordFile(self._records_path(shard[0]), resume)
         self.pictures = PictureWriter(folder) if pictures else None
-        self.interrupted = False  # by the user; what is there is written all the same
+        self.interrupted = False  # by the user; the results so far are still written
 
     def _records_path(self, number: int) -> Path:
         return self.folder / ('detections.jsonl' if self.shard[1] == 1 else
                               f'detections-{number}-of-{self.shard[1]}.jsonl')
 
     def is_done(self, frame: Frame) -> bool:
-        """Whether an earlier run wrote this frame."""
+        """Whether an earlier run already wrote this frame."""
         return (frame.source.path, frame.index) in self.records.done
 
     def add(self, frame: Frame, size: tuple[int, int], found: ImageDetections) -> None:
-        """Write the detections on an image of `size` (height, width)."""
+        """Write the detections in an image of `size` (height, width)."""
         self.records.add(Record.of(frame, size, found))
 
     def __enter__(self) -> Outputs:

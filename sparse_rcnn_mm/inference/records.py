@@ -1,4 +1,4 @@
-"""The detections of a run, one line an image, so that a run that was cut off goes on where it was."""
+"""The detections of a run, one line per image, so that an interrupted run can be resumed."""
 from __future__ import annotations
 
 import json
@@ -20,9 +20,9 @@ class Record:
     """The detections of one image.
 
     Attributes:
-        path, frame: the file, and the number of the frame in a video or of a camera, from 0.
-        name: the picture's name below the output folder.
-        boxes: x1, y1, x2, y2 in pixels, and the score and label of each.
+        path, frame: the file, and the number of the frame in a video or from a camera, from 0.
+        name: the name of the picture, relative to the output folder.
+        boxes: x1, y1, x2, y2 in pixels, score and label of each detection.
     """
     path: str
     frame: int | None
@@ -35,21 +35,21 @@ class Record:
 
     @classmethod
     def of(cls, frame: Frame, size: tuple[int, int], found: ImageDetections) -> Record:
-        """Round the detections of an image of `size` (height, width) to what files hold."""
+        """Make a record of the detections in an image of `size` (height, width), rounded as in the files."""
         return cls(frame.source.path, frame.index, frame.source.name, size[1], size[0],
                    [[round(value, 2) for value in box] for box in found.boxes.tolist()],
                    [round(score, 5) for score in found.scores.tolist()], found.labels.tolist())
 
 
 class RecordFile:
-    """A file of records that grows line by line. Use it as a context.
+    """A file of records that is written line by line. Use it as a context manager.
 
     Args:
         path: the file.
-        resume: keep what is there; a last line that was cut off is dropped.
+        resume: keep the existing records. An incomplete last line is dropped.
 
     Raises:
-        UserError: the file cannot be written, or it is not one of records.
+        UserError: the file cannot be written, or is not a file of records.
     """
 
     def __init__(self, path: Path, resume: bool = False) -> None:
@@ -74,7 +74,7 @@ class RecordFile:
         self._file.flush()
 
     def complete(self) -> None:
-        """Say that nothing is missing."""
+        """Mark the file as complete."""
         self._file.write(_COMPLETE)
         self._file.flush()
 
@@ -87,7 +87,7 @@ class RecordFile:
 
 
 def is_complete(path: Path) -> bool:
-    """Whether a file of records was finished."""
+    """Whether a file of records is marked as complete."""
     if not path.is_file():
         return False
     with path.open('rb') as file:
@@ -96,7 +96,7 @@ def is_complete(path: Path) -> bool:
 
 
 def read_records(paths: Iterable[Path]) -> Iterator[Record]:
-    """The records of files, one in memory at a time.
+    """Yield the records of files, with one record in memory at a time.
 
     Raises:
         UserError: a line is not a record.

@@ -1,4 +1,4 @@
-"""Frames through a detector, with reading and drawing beside it in threads."""
+"""Runs a detector on frames. Reading and drawing run in parallel threads."""
 from __future__ import annotations
 
 import sys
@@ -26,19 +26,19 @@ from .sources import Frame, Source, frames_of
 T = TypeVar('T')
 R = TypeVar('R')
 
-# Frames that wait before and behind the detector; more only take memory.
+# The number of frames that wait before and after the detector. More would only use memory.
 QUEUE = 4
 
 
 @dataclass
 class Report:
-    """What a run did.
+    """The numbers of a run.
 
     Attributes:
-        images, detections: how many.
-        skipped: for each input that could not be read, why.
-        wall, model: seconds, of all and in the detector.
-        read, draw: seconds of work in threads beside it.
+        images, detections: how many there were.
+        skipped: the reason for each input that could not be read.
+        wall, model: seconds in total, and in the detector.
+        read, draw: seconds of work in the parallel threads.
     """
     images: int = 0
     detections: int = 0
@@ -60,21 +60,21 @@ class Report:
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A frame with its image, and the network's input for it."""
+    """A frame with its image and the network's input."""
     frame: Frame
     inputs: dict[str, Any] | None
     seconds: float
 
 
 class Pipeline:
-    """Run a detector over sources and write what it finds.
+    """Runs a detector on sources and writes the detections.
 
     Args:
-        detector: any.
+        detector: the detector.
         outputs: where to write.
-        score_thr: detections below are dropped.
-        classes: names of the classes to keep; all if None.
-        batch_size: images that go through the network together.
+        score_thr: detections with lower scores are dropped.
+        classes: names of the classes to keep. Default: all.
+        batch_size: how many images go through the network together.
     """
 
     def __init__(self, detector: Detector, outputs: Outputs, score_thr: float = 0.3,
@@ -88,7 +88,7 @@ class Pipeline:
         self._colors = class_colors(len(detector.classes), detector.palette)
 
     def run(self, sources: Sequence[Source]) -> Report:
-        """Until all frames are done, or the user interrupts, which ends the run as if there were no more."""
+        """Process all frames. If the user interrupts, the run ends as if there were no more frames."""
         start = time.perf_counter()
         total = sum(source.length for source in sources)
         unknown = any(not source.length for source in sources)
@@ -152,7 +152,7 @@ class Pipeline:
 
 
 def draw_detections(image: np.ndarray, detections: ImageDetections, colors: Sequence[tuple[int, int, int]]) -> Any:
-    """A Pillow picture of an image (H, W, 3) uint8 with its detections, enlarged if it is small."""
+    """Draw detections on an image (H, W, 3) uint8. Small images are enlarged. Returns a Pillow image."""
     picture, factor = enlarged(image)
     return draw_boxes(picture, [Mark(box * factor, colors[label], f'{name} {score:.2f}') for box, label, name, score in
                                 zip(detections.boxes, detections.labels, detections.names, detections.scores,
@@ -162,17 +162,17 @@ def draw_detections(image: np.ndarray, detections: ImageDetections, colors: Sequ
 def process(detector: Detector, sources: Sequence[Source], out_dir: Path, pictures: bool = True,
             formats: Sequence[str] = ('coco', 'csv'), resume: bool = False, shard: Shard = (1, 1),
             **settings: Any) -> Report:
-    """Run a detector over sources into a folder.
+    """Run a detector on sources and write the results to a folder.
 
-    `formats`, `resume` and `shard` are those of `Outputs`, the other settings those of `Pipeline`. Of the sources, a
-    shard takes every n-th.
+    `formats`, `resume` and `shard` are explained at `Outputs`, the other settings at `Pipeline`. A shard processes
+    every n-th source.
     """
     with Outputs(out_dir, detector, pictures, formats, resume, shard) as outputs:
         return Pipeline(detector, outputs, **settings).run(sources[shard[0] - 1::shard[1]])
 
 
 def ahead(items: Iterator[T], depth: int) -> Iterator[T]:
-    """The same items, produced in a thread, at most `depth` before they are asked for."""
+    """Yield the same items, produced in a thread, at most `depth` items ahead."""
     end: Any = object()
     with ThreadPoolExecutor(1) as pool:
         waiting = deque(pool.submit(next, items, end) for _ in range(depth))
@@ -182,7 +182,7 @@ def ahead(items: Iterator[T], depth: int) -> Iterator[T]:
 
 
 def in_order(function: Callable[[T], R], items: Iterator[T], workers: int, depth: int) -> Iterator[R]:
-    """`map` in threads, in the order of the items, at most `depth` of them before they are asked for."""
+    """`map` in threads, with the results in order and at most `depth` items ahead."""
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[R]] = deque()
         for item in items:

@@ -1,4 +1,4 @@
-"""What a user names as input - images, folders, patterns, videos, a webcam - as one stream of frames."""
+"""Turns the inputs of a user (images, folders, patterns, videos, a webcam) into one stream of frames."""
 from __future__ import annotations
 
 import glob
@@ -24,11 +24,11 @@ class Source:
     """One file or camera.
 
     Attributes:
-        path: as opened; a camera's is its number.
-        name: where its picture goes, relative to the output folder.
+        path: the file, or the number of a camera.
+        name: the path of its picture, relative to the output folder.
         kind: 'image', 'video' or 'camera'.
-        length: frames, 0 if unknown.
-        fps: frames a second.
+        length: the number of frames, 0 if unknown.
+        fps: frames per second.
     """
     path: str
     name: str
@@ -42,10 +42,10 @@ class Frame:
     """One image on its way to the detector.
 
     Attributes:
-        source: where it is from.
-        index: its number in the video or of the camera, from 0; None for an image file.
+        source: the file or camera.
+        index: its number in the video or from the camera, from 0; None for an image file.
         image: (H, W, 3) uint8 RGB; None for an image file, which is read later.
-        error: instead of an image, why there is none.
+        error: the reason why there is no image.
     """
     source: Source
     index: int | None = None
@@ -54,13 +54,13 @@ class Frame:
 
 
 def find_sources(inputs: Sequence[str], out_dir: str | os.PathLike | None = None) -> list[Source]:
-    """Every file and camera that the inputs name, in their order, each once.
+    """Find all files and cameras that the inputs name, in order and without duplicates.
 
-    Folders are searched with everything below them, except for `out_dir` and earlier results, which are no inputs. What
-    else is passed over there is said.
+    Folders are searched recursively, except for `out_dir` and results of earlier runs. Other skipped files are
+    reported.
 
     Raises:
-        UserError: an input names nothing.
+        UserError: an input matches nothing.
     """
     out = Path(out_dir).resolve() if out_dir is not None else None
     sources: dict[str, Source] = {}
@@ -76,7 +76,7 @@ def find_sources(inputs: Sequence[str], out_dir: str | os.PathLike | None = None
 
 
 def _expand(text: str, out: Path | None) -> list[tuple[str, str]]:
-    """(path, name) of everything that one input names."""
+    """The (path, name) pairs that one input stands for: a file, a folder, a pattern or a camera."""
     path = Path(text).expanduser()
     if path.is_dir():
         return _in_folder(path, out)
@@ -100,12 +100,12 @@ def _in_folder(folder: Path, out: Path | None) -> list[tuple[str, str]]:
 
 
 def _is_media(file: Path) -> bool:
-    hidden = file.name.startswith('.')  # as macOS leaves them beside real images
+    hidden = file.name.startswith('.')  # macOS puts hidden files beside images
     return not hidden and file.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES and file.is_file()
 
 
 def _picture_name(name: str) -> str:
-    """Under its own name: two videos clip.avi and clip.mp4 stay two."""
+    """The name of a picture. The old suffix is kept if needed, so that clip.avi and clip.mp4 do not collide."""
     stem, suffix = os.path.splitext(name)
     if suffix.lower() in VIDEO_SUFFIXES:
         return f'{stem}.mp4' if suffix.lower() == '.mp4' else f'{name}.mp4'
@@ -113,7 +113,7 @@ def _picture_name(name: str) -> str:
 
 
 def _unused(name: str, names: set[str]) -> str:
-    """`name`, numbered if there is one like it already."""
+    """`name`, with a number if it is already in use."""
     stem, suffix = os.path.splitext(name)
     number = 2
     while name in names:
@@ -135,7 +135,7 @@ def _source(path: str, name: str) -> Source:
 
 
 def frames_of(sources: Sequence[Source]) -> Iterator[Frame]:
-    """The frames of all sources, one in memory at a time. What cannot be read becomes a frame with an `error`."""
+    """Yield the frames of all sources, one in memory at a time. Unreadable ones become a frame with an `error`."""
     for source in sources:
         if source.kind == 'image':
             yield Frame(source)
@@ -156,7 +156,7 @@ def _video_frames(source: Source) -> Iterator[Frame]:
     finally:
         capture.release()
     if not count:
-        yield Frame(source, error=f'cannot read {source.kind} {source.path}: it is missing, corrupt or of a codec that '
-                    'OpenCV lacks')
-    elif source.length - count > source.fps:  # the stated length may be off by some frames
-        yield Frame(source, error=f'video {source.path} broke off after {count} of {source.length} frames')
+        yield Frame(source, error=f'cannot read {source.kind} {source.path}: it is missing, corrupt, or needs a codec '
+                    'that OpenCV lacks')
+    elif source.length - count > source.fps:  # the stated length may be slightly wrong
+        yield Frame(source, error=f'video {source.path} ended early, after {count} of {source.length} frames')

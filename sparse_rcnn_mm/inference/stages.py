@@ -1,4 +1,4 @@
-"""The boxes and scores of every proposal after every stage."""
+"""Collects the boxes and scores of every proposal after every stage."""
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Operations on boxes. All are written with their last dimension as the box and broadcast over the others."""
+"""Operations on boxes. The last dimension is the box; all others broadcast."""
 from __future__ import annotations
 
 import math
@@ -8,9 +8,9 @@ from torch import Tensor
 
 from sparse_rcnn_mm.ops import at_least_float32
 
-# A box grows by this factor at most in one stage: 100,000 pixels out of the 16 of a small box (detectron2).
+# The largest factor by which a box grows in one stage: from 16 pixels, a small box, to 100,000 (detectron2).
 MAX_LOG_SCALE = math.log(100_000 / 16)
-MAX_COORDINATE = 1e8  # pixels; areas of boxes that grew further from stage to stage would overflow
+MAX_COORDINATE = 1e8  # pixels; the areas of larger boxes would overflow
 
 
 def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
@@ -22,10 +22,10 @@ def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
 def decode_boxes(boxes: Tensor, deltas: Tensor, weights: tuple[float, float, float, float]) -> Tensor:
     """Move and scale boxes (..., 4) by deltas (..., 4), which are divided by `weights` first.
 
-    The size is clamped from above only, as in `Box2BoxTransform.apply_deltas` of detectron2. In float32 at least.
+    The size is clamped only from above, as in `Box2BoxTransform.apply_deltas` of detectron2. At least float32.
     """
     boxes, deltas = at_least_float32(boxes), at_least_float32(deltas)
-    # Numbers rather than a tensor, which would have to be copied to the device.
+    # Python numbers, because a tensor would have to be copied to the device.
     deltas = torch.stack([delta / weight for delta, weight in zip(deltas.unbind(-1), weights, strict=True)], dim=-1)
     shift, log_scale = deltas.split(2, dim=-1)
     size = boxes[..., 2:] - boxes[..., :2]
@@ -40,14 +40,14 @@ def _area(boxes: Tensor) -> Tensor:
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:
-    """part / whole, and 0 for two boxes without area, where the quotient and its gradient would be NaN."""
+    """part / whole, or 0 for two boxes without area, where the quotient and its gradient would be NaN."""
     return part / whole.masked_fill(whole == 0, 1)
 
 
 def overlaps(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """IoU and generalized IoU (arXiv 1902.09630) of xyxy boxes (..., 4) that broadcast, each (...).
 
-    There is no epsilon: of valid boxes, the values are the official ones. A box of negative size counts as empty.
+    There is no epsilon, so for valid boxes the values are the official ones. Boxes of negative size count as empty.
     """
     inter = _area(torch.cat([torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])], dim=-1))
     hull = _area(torch.cat([torch.minimum(a[..., :2], b[..., :2]), torch.maximum(a[..., 2:], b[..., 2:])], dim=-1))

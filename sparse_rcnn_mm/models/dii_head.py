@@ -11,12 +11,12 @@ from .box_ops import decode_boxes
 from .roi_extractor import Pyramid
 from .structures import Proposals, StageOutput
 
-# The probability of an object that an untrained classifier gives (focal loss, arXiv 1708.02002).
+# The object probability that an untrained classifier predicts (focal loss, arXiv 1708.02002).
 PRIOR_PROBABILITY = 0.01
 
 
 def _tower(channels: int, layers: int) -> nn.ModuleList:
-    """`layers` times linear, norm, ReLU. A flat list, because checkpoints number these modules so."""
+    """`layers` times linear, norm, ReLU, in a flat list because of the numbering in checkpoint keys."""
     return nn.ModuleList(module for _ in range(layers) for module in (
         nn.Linear(channels, channels, bias=False), nn.LayerNorm(channels), nn.ReLU(inplace=True)))
 
@@ -25,14 +25,14 @@ def _tower(channels: int, layers: int) -> nn.ModuleList:
 class DIIHead(nn.Module):
     """Self-attention among the queries, dynamic convolution with the RoI features, FFN, class and box towers.
 
-    The sub-modules carry mmdet's names, so that its checkpoints load.
+    The submodules have mmdet's names, so that its checkpoints load.
 
     Args:
         num_classes: K.
         in_channels: C.
-        num_heads: of the self-attention.
+        num_heads: attention heads.
         feedforward_channels: hidden width of the FFN.
-        num_cls_fcs, num_reg_fcs: layers of the two towers.
+        num_cls_fcs, num_reg_fcs: the numbers of layers of the two towers.
         dynamic_conv: the `DynamicConv`, or its config, whose `in_channels` is C.
         box_weights: the predicted (dx, dy, dw, dh) are divided by these.
     """
@@ -59,14 +59,14 @@ class DIIHead(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Matrices Xavier-uniform, the class bias at the prior probability, other biases and norms as torch does."""
+        """Initialize matrices Xavier-uniform and the class bias by the prior probability; the rest as torch does."""
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
         nn.init.constant_(self.fc_cls.bias, -math.log((1 - PRIOR_PROBABILITY) / PRIOR_PROBABILITY))
 
     def forward(self, pyramid: Pyramid, proposals: Proposals | StageOutput) -> StageOutput:
-        """Refine boxes and queries by one look at the image."""
+        """Refine boxes and queries once with the features of the image."""
         queries = self.interact(self.attend(proposals.queries), pyramid.roi_feats(proposals.boxes))
         cls_feats = reg_feats = queries
         for layer in self.cls_fcs:
@@ -82,7 +82,7 @@ class DIIHead(nn.Module):
         return self.attention_norm(queries + attended)
 
     def interact(self, queries: Tensor, roi_feats: Tensor) -> Tensor:
-        """Let each query (B, N, C) meet the features (B*N, P*P, C) of its own RoI."""
+        """Combine each query (B, N, C) with the features (B*N, P*P, C) of its own RoI."""
         interacted = self.instance_interactive_conv(queries.flatten(0, 1), roi_feats).view_as(queries)
         queries = self.instance_interactive_conv_norm(queries + interacted)
         return self.ffn_norm(queries + self.ffn['layers'](queries))

@@ -10,10 +10,10 @@ from sparse_rcnn_mm.registry import MODELS
 
 @MODELS.register_module()
 class DynamicConv(nn.Module):
-    """Two 1x1 convolutions on the features of each RoI, whose kernels a linear layer makes from its query.
+    """Two 1x1 convolutions on the features of each RoI. A linear layer computes their kernels from its query.
 
     Args:
-        in_channels: C, of queries and RoI features.
+        in_channels: C, the channels of queries and RoI features.
         feat_channels: channels between the two convolutions.
         input_feat_shape: P, bins per side of the RoI features.
     """
@@ -30,7 +30,7 @@ class DynamicConv(nn.Module):
 
     def kernels(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Queries (M, C) to the in-kernels (M, C, feat_channels) and the out-kernels (M, feat_channels, C)."""
-        # Two layers of half the size: cutting their result in two would copy its gradient.
+        # Two layers of half the size, because splitting the output of one layer would copy its gradient.
         halves = zip(self.dynamic_layer.weight.chunk(2), self.dynamic_layer.bias.chunk(2), strict=True)
         kernel_in, kernel_out = (wide_linear(queries, weight, bias) for weight, bias in halves)
         return (kernel_in.view(-1, self.in_channels, self.feat_channels),

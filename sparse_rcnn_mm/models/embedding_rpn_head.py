@@ -11,7 +11,7 @@ from .structures import Proposals
 
 @MODELS.register_module()
 class EmbeddingRPNHead(nn.Module):
-    """Proposal boxes and proposal features that are parameters, the same for every image.
+    """Learned proposal boxes and proposal features, the same for every image.
 
     Args:
         num_proposals: N.
@@ -32,6 +32,6 @@ class EmbeddingRPNHead(nn.Module):
         return self.init_proposal_features.weight
 
     def forward(self, feats: list[Tensor], img_whwh: Tensor) -> Proposals:
-        """`feats` are ignored; they are here for proposal heads that look at the image."""
+        """Scale the boxes to each image. `feats` is unused; other proposal heads look at the image."""
         boxes = cxcywh_to_xyxy(self.init_proposal_bboxes.weight) * img_whwh
         return Proposals(boxes, self.fixed_queries.expand(img_whwh.shape[0], -1, -1))

@@ -17,12 +17,12 @@ from .structures import GroundTruth
 
 @TASK_UTILS.register_module()
 class HungarianAssigner:
-    """The assignment of least total cost, for each image and each stage by itself.
+    """The assignment of least total cost, for each image and each stage separately.
 
     All costs are computed on the device and copied to the host at once.
 
     Args:
-        match_costs: the costs that are summed, each with its weight; configs, or built already.
+        match_costs: the costs to add up, each with its weight; configs or built costs.
     """
 
     def __init__(self, match_costs: Sequence[Part]) -> None:
@@ -37,7 +37,7 @@ class HungarianAssigner:
             gt: the ground truths of the batch.
 
         Returns:
-            `matched_gt` (S, B, N) long: which ground truth of its image each proposal is matched to, -1 for none.
+            `matched_gt` (S, B, N) long: the ground truth of its image that each proposal is matched to, or -1.
 
         Raises:
             NotFinite: a prediction is not finite.
@@ -60,8 +60,7 @@ class HungarianAssigner:
 
     @staticmethod
     def match(cost: np.ndarray) -> np.ndarray:
-        """The cost (G, N) of one image and stage to `matched_gt` (N,). With more ground truths than proposals, the
-        most expensive ground truths stay unmatched."""
+        """Cost (G, N) of one image to `matched_gt` (N,). If G > N, the most expensive ground truths stay unmatched."""
         matched_gt = np.full(cost.shape[1], -1, dtype=np.int64)
         rows, columns = linear_sum_assignment(cost)
         matched_gt[columns] = rows

@@ -1,4 +1,4 @@
-"""The three losses. They take mmdet's arguments, because in this package's scope their names hide mmdet's losses."""
+"""The three losses. They take mmdet's arguments, because they replace mmdet's losses of the same names."""
 from __future__ import annotations
 
 import torch.nn.functional as F
@@ -27,12 +27,12 @@ class _WeightedLoss(nn.Module):
 
     def forward(self, pred: Tensor, target: Tensor, weight: Tensor | None = None,
                 avg_factor: float | Tensor | None = None, reduction_override: str | None = None) -> Tensor:
-        """The loss of `pred` against `target`.
+        """Compute the loss of `pred` with respect to `target`.
 
         Args:
-            weight: one factor per element of the loss, or one per prediction, or one per number of a predicted box.
-            avg_factor: with 'mean', what to divide the sum by instead of the number of elements.
-            reduction_override: used in place of `reduction`.
+            weight: one factor per element of the loss, per prediction, or per coordinate of a predicted box.
+            avg_factor: with 'mean', the sum is divided by this instead of by the number of elements.
+            reduction_override: replaces `reduction`.
         """
         loss = self.elementwise(pred, target)
         if weight is not None:
@@ -55,11 +55,11 @@ class FocalLoss(_WeightedLoss):
                  loss_weight: float = 1.) -> None:
         super().__init__(reduction, loss_weight)
         if not use_sigmoid:
-            raise UserError('only the sigmoid focal loss exists: set use_sigmoid=True')
+            raise UserError('only the sigmoid focal loss is supported: set use_sigmoid=True')
         self.gamma, self.alpha = gamma, alpha
 
     def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
-        """(..., K)."""
+        """The loss of every logit, (..., K)."""
         positive = F.one_hot(target, pred.shape[-1] + 1)[..., :-1].to(pred.dtype)
         p = pred.sigmoid()
         p_target = p * positive + (1 - p) * (1 - positive)
@@ -69,7 +69,7 @@ class FocalLoss(_WeightedLoss):
 
 @MODELS.register_module()
 class L1Loss(_WeightedLoss):
-    """Absolute difference, element by element."""
+    """The absolute difference of each element."""
 
     def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
         return (pred - target).abs()

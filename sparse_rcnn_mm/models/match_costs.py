@@ -1,4 +1,4 @@
-"""The costs by which predictions are matched to ground truths (section 3.4 of the paper)."""
+"""The costs for matching predictions with ground truths (section 3.4 of the paper)."""
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from .box_ops import overlaps
 
 
 class Pairs(NamedTuple):
-    """Every ground truth t with every proposal n of its image in every stage s. A cost maps this to (T, S, N)."""
+    """All pairs of a ground truth t and a proposal n of its image, in every stage s. A cost maps them to (T, S, N)."""
     logits: Tensor  # (T, S, N), of the ground truth's class
     boxes: Tensor  # (T, S, N, 4)
     gt_boxes: Tensor  # (T, 1, 1, 4)
@@ -21,7 +21,7 @@ class Pairs(NamedTuple):
 
 @TASK_UTILS.register_module()
 class FocalLossCost:
-    """Focal loss (arXiv 1708.02002) of the class as a positive, less that as a negative."""
+    """Focal loss (arXiv 1708.02002) of the true class as a positive, minus its loss as a negative."""
 
     def __init__(self, weight: float = 1., alpha: float = 0.25, gamma: float = 2., eps: float = 1e-8) -> None:
         self.weight, self.alpha, self.gamma, self.eps = weight, alpha, gamma, eps
@@ -35,7 +35,7 @@ class FocalLossCost:
 
 @TASK_UTILS.register_module()
 class BBoxL1Cost:
-    """L1 distance of the corners, in units of the image's width and height."""
+    """L1 distance of the corners, relative to the image's width and height."""
 
     def __init__(self, weight: float = 1.) -> None:
         self.weight = weight
@@ -46,7 +46,7 @@ class BBoxL1Cost:
 
 @TASK_UTILS.register_module()
 class IoUCost:
-    """Negative overlap; `iou_mode` is 'giou' or 'iou'."""
+    """Negative IoU or GIoU; `iou_mode` is 'giou' or 'iou'."""
 
     def __init__(self, weight: float = 1., iou_mode: str = 'giou') -> None:
         if iou_mode not in ('iou', 'giou'):

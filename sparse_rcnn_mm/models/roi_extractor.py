@@ -1,7 +1,7 @@
 """Multi-level RoIAlign in plain torch, as one weighted gather.
 
-RoIAlign is linear in the features, with weights that follow from the boxes alone. With the pyramid flattened to rows,
-every output bin is a weighted sum of 16 rows (2x2 samples of 4 corners each): what `embedding_bag` computes.
+RoIAlign is linear in the features, and its weights depend only on the boxes. With the pyramid flattened to rows, every
+output bin is a weighted sum of 16 rows (2x2 samples of 4 corners each), which `embedding_bag` computes.
 """
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Pyramid:
             starts.append(starts[-1] + height * width)
         self.batch, self.rows_per_image = feats[0].shape[0], starts[-1]
         self.rows = WeightedRows(torch.cat([feat.flatten(2).transpose(1, 2) for feat in feats], dim=1).flatten(0, 1))
-        # Copied without waiting: a GPU keeps computing the features meanwhile.
+        # An asynchronous copy, so that a GPU keeps computing the features.
         self.level_size, self.level_start, self.level_stride = (
             table.to(feats[0].device, non_blocking=True) for table in (
                 torch.tensor([(w, h) for h, w in sizes], dtype=torch.float32), torch.tensor(starts[:-1]),
@@ -48,7 +48,7 @@ class Pyramid:
 
         Args:
             boxes: (G*B, N, 4), where row r belongs to image r % B, so that groups need no copies of the features; or
-                (M, 4) of the images (M,). No gradient reaches them, as in RoIAlign.
+                (M, 4) of the images (M,). As in RoIAlign, they get no gradient.
         """
         if images is None:
             rows = torch.arange(boxes.shape[0], device=boxes.device) % self.batch
@@ -61,7 +61,7 @@ class RoIExtractor(nn.Module):
     """RoIAlign (aligned, 2x2 samples per bin) from the pyramid level that fits the size of each box.
 
     Args:
-        strides: of the levels, finest first; each twice the one before.
+        strides: the strides of the levels, finest first; each is twice the previous one.
         output_size: P, bins per side.
         sampling_ratio: samples per bin and side.
         finest_scale: boxes of sqrt(area) below twice this many pixels are pooled from the finest level, and each
@@ -85,7 +85,7 @@ class RoIExtractor(nn.Module):
         """The level (...) long of each box (..., 4)."""
         size = boxes[..., 2:] - boxes[..., :2]
         scale = (size[..., 0] * size[..., 1]).clamp(min=0).sqrt() / (4 * self.finest_scale)
-        # The paper's scale of 224 (four times 56) belongs to its level 4, where the finest is 2; 1e-8 is detectron2's.
+        # The paper's scale of 224 (4 x 56) belongs to its level 4, and its finest level is 2. detectron2 adds 1e-8.
         level = (4 + torch.log2(scale + 1e-8)).floor() - 2
         return level.nan_to_num(0.).clamp(0, len(self.strides) - 1).long()
 
@@ -108,8 +108,8 @@ class RoIExtractor(nn.Module):
         """The cells along one axis that each bin reads, and their weights.
 
         Args:
-            start, end: (M,) ends of the boxes in cells, where cell centers are whole numbers.
-            size: (M,) cells along this axis.
+            start, end: (M,) ends of the boxes in cells, where cell centers are integers.
+            size: (M,) the number of cells along this axis.
 
         Returns:
             Indices (long) and weights, both (M, P, 2 * sampling_ratio); the weights of a bin sum to 1 where all its

@@ -1,4 +1,4 @@
-"""Match every stage, then the three losses of every stage (section 3.4 of the paper)."""
+"""Matches every stage with the ground truth, then computes its three losses (section 3.4 of the paper)."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from sparse_rcnn_mm.registry import MODELS, TASK_UTILS, Part, build
 
 from .structures import GroundTruth, Proposals, StageOutput
 
-# What the summed losses of a stage are divided by, from matched_gt (S, B, N) and the ground truths: () or (S,).
+# The divisor of a stage's summed losses, () or (S,), computed from matched_gt (S, B, N) and the ground truths.
 NORMALIZERS: dict[str, Callable[[Tensor, GroundTruth], Tensor]] = {
     'num_gts': lambda matched_gt, gt: torch.full((), float(sum(gt.counts)), device=matched_gt.device),
     'num_matched': lambda matched_gt, gt: (matched_gt >= 0).sum(dim=(1, 2)).float(),
@@ -24,10 +24,10 @@ NORMALIZERS: dict[str, Callable[[Tensor, GroundTruth], Tensor]] = {
 class SetCriterion(nn.Module):
     """The training loss. It owns everything that sees ground truth, and has no parameters.
 
-    Args: each part is a config, or built already.
+    Args: each part is a config or a built module.
         assigner: `assigner(logits, boxes, gt) -> matched_gt`; see `HungarianAssigner`.
-        loss_cls, loss_bbox, loss_iou: the losses of class, box corners and overlap, with their weights.
-        normalizer: a key of `NORMALIZERS`; the quantity is averaged over processes and at least 1.
+        loss_cls, loss_bbox, loss_iou: the losses of class, box corners and IoU, with their weights.
+        normalizer: a key of `NORMALIZERS`. The divisor is averaged over processes, and at least 1.
     """
 
     def __init__(self, *, assigner: Part, loss_cls: Part, loss_bbox: Part, loss_iou: Part,
@@ -42,10 +42,10 @@ class SetCriterion(nn.Module):
         self.normalizer = normalizer
 
     def forward(self, stages: Sequence[StageOutput], gt: GroundTruth, proposals: Proposals) -> dict[str, Tensor]:
-        """`s{k}.loss_cls`, `s{k}.loss_bbox` and `s{k}.loss_iou` of every stage k, weighted. In float32 at least.
+        """Return `s{k}.loss_cls`, `s{k}.loss_bbox` and `s{k}.loss_iou` of every stage k, weighted. At least float32.
 
-        The groups of a stage are matched one by one, and their losses added. `proposals` are here for criteria that
-        look at more than the stages.
+        The groups of a stage are matched separately, and their losses are added. `proposals` is unused here; other
+        criteria need it.
         """
         batch = gt.img_whwh.shape[0]
         logits, boxes = (at_least_float32(torch.cat([rows.unflatten(0, (-1, batch)) for rows in all_rows]))
@@ -58,12 +58,12 @@ class SetCriterion(nn.Module):
                 for stage in range(len(stages)) for name, loss in losses.items()}
 
     def losses(self, logits: Tensor, boxes: Tensor, matched_gt: Tensor, gt: GroundTruth) -> dict[str, Tensor]:
-        """`loss_cls`, `loss_bbox` and `loss_iou`, weighted and each (S,), for given matches.
+        """Return `loss_cls`, `loss_bbox` and `loss_iou`, weighted and each (S,), for given matches.
 
         Logits are (S, B, N, K), boxes (S, B, N, 4), and `matched_gt` (S, B, N).
         """
-        # One more row means "no ground truth": background class, and a unit box that is its own prediction. With
-        # it all stages, images and proposals are computed alike, whatever was matched, and without a host sync.
+        # An extra row means "no ground truth": the background class, and a unit box that equals its prediction. So
+        # all stages, images and proposals are computed alike, whatever is matched, and without a host sync.
         nothing = len(gt.labels)
         start = matched_gt.new_tensor([0, *gt.counts[:-1]]).cumsum(0)[:, None]
         row = torch.where(matched_gt >= 0, matched_gt + start, nothing)
@@ -88,7 +88,7 @@ class Criteria(nn.Module):
     """Several criteria side by side.
 
     Args:
-        parts: the criteria by name, configs or built; the name and a dot come before the names of their losses.
+        parts: name -> criterion, as a config or built. The name and a dot are put before the names of its losses.
     """
 
     def __init__(self, *, parts: dict[str, Part]) -> None:
@@ -96,6 +96,6 @@ class Criteria(nn.Module):
         self.parts = nn.ModuleDict({name: build(MODELS, part) for name, part in parts.items()})
 
     def forward(self, stages: Sequence[StageOutput], gt: GroundTruth, proposals: Proposals) -> dict[str, Tensor]:
-        """The losses of all parts."""
+        """Compute the losses of all parts."""
         return {f'{name}.{key}': loss for name, part in self.parts.items()
                 for key, loss in part(stages, gt, proposals).items()}

@@ -22,8 +22,8 @@ class SparseRCNN(BaseDetector):
     losses of `criterion`, 'predict' the data samples with `pred_instances`, and 'tensor', which needs no data samples,
     a list of (logits, boxes) by stage. All three run the network by the same method.
 
-    Args: each part is a config, or built already.
-        backbone, neck: mmdet modules that give the feature levels.
+    Args: each part is a config or a built module.
+        backbone, neck: mmdet modules that compute the feature levels.
         rpn_head: `rpn_head(feats, img_whwh) -> Proposals`.
         roi_head: `roi_head(feats, proposals) -> list[StageOutput]`; attribute `num_classes`.
         criterion: `criterion(stages, gt, proposals) -> dict of losses`.
@@ -42,25 +42,25 @@ class SparseRCNN(BaseDetector):
         self.postprocessor = build(MODELS, postprocessor)
 
     def extract_feat(self, batch_inputs: Tensor) -> list[Tensor]:
-        """Images (B, 3, H, W) to the feature levels."""
+        """Compute the feature levels of images (B, 3, H, W)."""
         return self.neck(self.backbone(batch_inputs))
 
     def refine(self, images: Tensor, img_whwh: Tensor) -> tuple[Proposals, list[StageOutput]]:
-        """The network, for all modes: padded, normalized images (B, 3, H, W) of the sizes (B, 1, 4)."""
+        """Run the network, in all modes, on padded, normalized images (B, 3, H, W) with the sizes (B, 1, 4)."""
         feats = self.extract_feat(images)
         proposals = self.rpn_head(feats, img_whwh)
         return proposals, self.roi_head(feats, proposals)
 
     def run_stages(self, batch_inputs: Tensor, data_samples: SampleList | None) -> tuple[Proposals, list[StageOutput]]:
-        """`refine` for images with data samples; without them, an image fills its part of the batch."""
+        """`refine` with the sizes from the data samples. Without data samples, images have no padding."""
         return self.refine(batch_inputs, sizes_of_images(batch_inputs, data_samples))
 
     def detect(self, images: Tensor, img_whwh: Tensor, out_whwh: Tensor) -> Detections:
-        """Tensors to tensors: what prediction wraps and what can be exported.
+        """Detect objects, with only tensors as input and output, so that this can be exported.
 
         Args:
             images: (B, 3, H, W), normalized and padded.
-            img_whwh, out_whwh: (B, 1, 4), the sizes before padding, and those to which boxes are scaled and clipped.
+            img_whwh, out_whwh: (B, 1, 4), the sizes before padding, and the sizes to scale and clip the boxes to.
         """
         found = self.postprocessor(self.refine(images, img_whwh)[1][-1])
         boxes = found.boxes * (out_whwh / img_whwh)
@@ -70,15 +70,15 @@ class SparseRCNN(BaseDetector):
         return [(stage.logits, stage.boxes) for stage in self.run_stages(batch_inputs, batch_data_samples)[1]]
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
-        """The losses of `criterion`."""
+        """Compute the losses of `criterion`."""
         proposals, stages = self.run_stages(batch_inputs, batch_data_samples)
         return self.criterion(stages, collect_ground_truth(batch_inputs, batch_data_samples), proposals)
 
     def predict(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> SampleList:
-        """Data samples with `pred_instances` (bboxes, scores, labels), best first.
+        """Return the data samples with `pred_instances` (bboxes, scores, labels), best first.
 
-        Boxes are in pixels of the original image if `rescale`, else of the resized one. They are clipped to it and
-        those that end up empty are dropped, as `detector_postprocess` of detectron2 does.
+        Boxes are in pixels of the original image if `rescale`, else of the resized image. They are clipped to it, and
+        empty ones are dropped, as in `detector_postprocess` of detectron2.
         """
         img_whwh = sizes_of_images(batch_inputs, batch_data_samples)
         out_whwh = sizes_of_images(batch_inputs, batch_data_samples, 'ori_shape') if rescale else img_whwh
@@ -90,7 +90,7 @@ class SparseRCNN(BaseDetector):
 
 
 def sizes_of_images(batch_inputs: Tensor, data_samples: SampleList | None, key: str = 'img_shape') -> Tensor:
-    """`img_whwh` (B, 1, 4): of the data samples' `key` (height, width, ...), or of the whole batch without them."""
+    """`img_whwh` (B, 1, 4), from `key` (height, width, ...) of the data samples, or without them from the batch."""
     batch, _, height, width = batch_inputs.shape
     sizes = [(height, width)] * batch if data_samples is None else [s.metainfo[key][:2] for s in data_samples]
     whwh = torch.tensor([[(w, h, w, h)] for h, w in sizes], dtype=torch.float32)
@@ -98,7 +98,7 @@ def sizes_of_images(batch_inputs: Tensor, data_samples: SampleList | None, key: 
 
 
 def collect_ground_truth(batch_inputs: Tensor, data_samples: SampleList) -> GroundTruth:
-    """The ground truths of all data samples as one flat list."""
+    """Collect the ground truths of all data samples in one flat list."""
     instances = [sample.gt_instances for sample in data_samples]
     counts = [len(instance) for instance in instances]
     image = torch.tensor([i for i, count in enumerate(counts) for _ in range(count)], dtype=torch.long)

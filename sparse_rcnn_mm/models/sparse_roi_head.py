@@ -15,18 +15,18 @@ from .structures import Proposals, StageOutput
 
 @MODELS.register_module()
 class SparseRoIHead(nn.Module):
-    """Refine proposals stage by stage.
+    """Refines proposals stage by stage.
 
-    A stage is any module `stage(pyramid, proposals) -> StageOutput` with an attribute `num_classes`. It gets what came
-    before whole: the proposals, or the output of the stage before.
+    A stage is any module `stage(pyramid, proposals) -> StageOutput` with an attribute `num_classes`. The first stage
+    gets the proposals, every other stage the complete output of the previous one.
 
     Args:
-        bbox_head: config of one stage, which is built `num_stages` times; or a list of stages, configs or built.
-        num_stages: stages with weights of their own.
-        order: which stage runs when, as indices; default each once. `num_stages=1, order=[0] * 6` ties six stages.
-        roi_extractor: turns the feature levels into the pyramid that all stages share; a config, or built already.
-        with_cp: in training keep only what enters a stage, and run it again in the backward pass, which takes less
-            memory and more time. The name is that of mmdet's backbones.
+        bbox_head: the config of one stage, which is built `num_stages` times; or a list of stages, configs or built.
+        num_stages: the number of stages with their own weights.
+        order: stage indices in the order of running. Default: each once. `num_stages=1, order=[0] * 6` ties six stages.
+        roi_extractor: turns the feature levels into the pyramid that all stages share; a config or a built module.
+        with_cp: activation checkpointing in training: keep only the inputs of a stage and run it again in the backward
+            pass. Takes less memory and more time. mmdet's backbones use the same name.
     """
 
     def __init__(self, *, bbox_head: dict[str, Any] | Sequence[Part], num_stages: int = 6,
@@ -40,11 +40,11 @@ class SparseRoIHead(nn.Module):
 
     @property
     def num_classes(self) -> int:
-        """K, of the stage that runs last."""
+        """K of the stage that runs last."""
         return self.bbox_head[self.order[-1]].num_classes  # type: ignore[return-value]
 
     def forward(self, feats: Sequence[Tensor], proposals: Proposals) -> list[StageOutput]:
-        """The outputs of all stages, in the order in which they ran."""
+        """Return the outputs of all stages, in the order in which they ran."""
         pyramid = self.roi_extractor(feats)
         outputs: list[StageOutput] = []
         for index in self.order:
@@ -52,8 +52,8 @@ class SparseRoIHead(nn.Module):
         return outputs
 
     def start(self, proposals: Proposals, outputs: Sequence[StageOutput]) -> Proposals | StageOutput:
-        """What the next stage gets, after those that gave `outputs`."""
-        # Each stage answers for its own step only: the gradient flows on through the queries, not through the boxes.
+        """Return the input of the next stage, given the `outputs` so far."""
+        # Each stage is trained only on its own step: gradients flow between stages through queries, not boxes.
         return outputs[-1]._replace(boxes=outputs[-1].boxes.detach()) if outputs else proposals
 
     def run(self, index: int, pyramid: Any, start: Proposals | StageOutput) -> StageOutput:

@@ -1,4 +1,4 @@
-"""From the last stage's output to detections."""
+"""Turns the output of the last stage into detections."""
 from __future__ import annotations
 
 from torch import Tensor
@@ -14,7 +14,7 @@ class TopKDetections:
     """The k best pairs of proposal and class of each image: no threshold, no NMS.
 
     Args:
-        max_per_img: k; as many as there are proposals where it is not given.
+        max_per_img: k. Default: the number of proposals.
     """
 
     def __init__(self, *, max_per_img: int | None = None) -> None:

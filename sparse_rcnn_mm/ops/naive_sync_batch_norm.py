@@ -20,7 +20,7 @@ class _SumOverProcesses(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # the loss of every process depends on the x of every process
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # every process's loss depends on every process's x
         return _SumOverProcesses.forward(ctx, grad)
 
 

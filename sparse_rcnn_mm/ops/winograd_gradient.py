@@ -17,7 +17,7 @@ IMAGE = torch.tensor([[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 
 GRADIENT = torch.tensor([[6, 0, 0, 0], [-4, -4, -4, -4], [-4, 4, -4, 4], [1, 2, 4, 8], [1, -2, 4, -8],
                          [0, 0, 0, 24]], dtype=torch.float64) / 24
 KERNEL = torch.tensor([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 1]], dtype=torch.float64)
-# Size of the tiles that are worked on at a time, to save memory.
+# Size of the tiles that are processed at a time, to save memory.
 BAND_BYTES = 2**24
 
 

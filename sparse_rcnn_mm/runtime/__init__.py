@@ -1,4 +1,4 @@
-"""Detect with an exported file: numpy, Pillow and ONNX Runtime or OpenVINO; neither PyTorch nor MMDetection."""
+"""Detection with exported files. Needs NumPy, Pillow and ONNX Runtime or OpenVINO, but no PyTorch or MMDetection."""
 from .detector import Detections, RuntimeDetector
 from .engines import Engine
 

@@ -1,4 +1,4 @@
-"""A detector out of an exported file, in two lines of Python."""
+"""A detector that runs an exported file."""
 from __future__ import annotations
 
 import os
@@ -12,17 +12,17 @@ from .preprocessing import read_rgb, resize, resized_shape
 
 
 class Detections(NamedTuple):
-    """The n detections of one image, best first, in pixels of the image as it was given."""
+    """The n detections of one image, best first, in pixels of the original image."""
     boxes: np.ndarray  # (n, 4) float32, x1, y1, x2, y2
     scores: np.ndarray  # (n,) float32
     labels: np.ndarray  # (n,) int64
 
 
 class RuntimeDetector:
-    """Images to detections, equal to those of `sparse_rcnn_mm.inference.Detector` for the exported checkpoint.
+    """Detects objects in images. The results equal those of `sparse_rcnn_mm.inference.Detector` with the checkpoint.
 
     Args:
-        path, threads: of `Engine`.
+        path, threads: arguments of `Engine`.
     """
 
     def __init__(self, path: str | os.PathLike, threads: int | None = None) -> None:
@@ -30,7 +30,7 @@ class RuntimeDetector:
         self.classes = tuple(self.engine.metadata['classes'])
 
     def __call__(self, *images: Any) -> list[Detections]:
-        """The detections of each image: a file, a Pillow image or an array (H, W, 3) uint8 RGB. They are one batch."""
+        """Detect objects in images (files, Pillow images or arrays (H, W, 3) uint8 RGB), which form one batch."""
         pixels = [read_rgb(image) for image in images]
         originals = [image.shape[:2] for image in pixels]
         resized = [resize(image, *resized_shape(*size, **self.engine.metadata['resize']))
@@ -39,7 +39,7 @@ class RuntimeDetector:
 
 
 def detect(engine: Engine, images: Sequence[np.ndarray], originals: Sequence[tuple[int, int]]) -> list[Detections]:
-    """Run a batch of resized images (3, h, w) uint8, whose original sizes (height, width) are given."""
+    """Run a batch of resized images (3, h, w) uint8. `originals` are their original sizes (height, width)."""
     sizes = np.array([image.shape[1:] for image in images], np.int64)
     batch = np.zeros((len(images), 3, *sizes.max(axis=0)), np.uint8)
     for canvas, image in zip(batch, images, strict=True):

@@ -1,4 +1,4 @@
-"""What runs an exported file. An engine takes images and sizes and gives boxes, scores and labels; see `export`."""
+"""Runs an exported file with ONNX Runtime or OpenVINO: takes images and sizes, returns boxes, scores and labels."""
 from __future__ import annotations
 
 import json
@@ -12,8 +12,8 @@ import numpy as np
 
 from sparse_rcnn_mm.errors import UserError
 
-KEY = 'sparse_rcnn_mm'  # of the metadata inside a file
-FORMAT = 1  # their version
+KEY = 'sparse_rcnn_mm'  # the key of our metadata in a file
+FORMAT = 1  # the version of the metadata
 PACKAGES = {'.onnx': 'onnxruntime', '.xml': 'openvino'}
 
 
@@ -22,19 +22,19 @@ class Engine:
 
     Args:
         path: the file, `.onnx` or `.xml`.
-        threads: of the CPU; default what the engine finds best.
+        threads: the number of CPU threads. By default, the engine chooses.
 
     Attributes:
-        metadata: what the export wrote into the file: `classes`, `category_ids`, `palette`, `resize` and others.
+        metadata: written by the export: `classes`, `category_ids`, `palette`, `resize` and others.
 
     Raises:
-        UserError: there is no such file, it is no export of this package, or its engine is not installed.
+        UserError: the file is missing or was not exported by this package, or its engine is not installed.
     """
 
     def __init__(self, path: str | os.PathLike, threads: int | None = None) -> None:
         kind = Path(path).suffix
         if kind not in PACKAGES:
-            raise UserError(f'{path} is no exported model: its name must end in {" or ".join(PACKAGES)}')
+            raise UserError(f'{path} is not an exported model: its name must end in {" or ".join(PACKAGES)}')
         if not Path(path).is_file():
             raise UserError(f'there is no exported model {path}')
         try:
@@ -46,18 +46,18 @@ class Engine:
         except Exception as error:  # both engines raise RuntimeErrors of many kinds
             raise UserError(f'{PACKAGES[kind]} cannot load {path}: {" ".join(str(error).split())[:300]}') from error
         if not text:
-            raise UserError(f'{path} was not written by this package: export the checkpoint with tools/export.py')
+            raise UserError(f'{path} was not written by this package: export the checkpoint with sparse-rcnn export')
         self.metadata: dict[str, Any] = json.loads(text)
         if self.metadata['format'] != FORMAT:
             raise UserError(f'{path} has format {self.metadata["format"]}, and this version reads {FORMAT}: '
                             'export the checkpoint again')
 
     def __call__(self, images: np.ndarray, sizes: np.ndarray) -> list[np.ndarray]:
-        """Boxes (B, k, 4) float32, scores (B, k) float32 and labels (B, k) int64, best first, of a batch.
+        """Run a batch. Returns boxes (B, k, 4) float32, scores (B, k) float32 and labels (B, k) int64, best first.
 
         Args:
             images: (B, 3, H, W) uint8 RGB.
-            sizes: (B, 2) int64, height and width of what each holds; the rest of it is ignored.
+            sizes: (B, 2) int64, the height and width of each image without padding. The padding is ignored.
         """
         return self._run(images, sizes)
 
@@ -77,7 +77,7 @@ def _onnxruntime(ort: Any, path: str, threads: int | None) -> tuple[_Run, str | 
 def _openvino(ov: Any, path: str, threads: int | None) -> tuple[_Run, str | None]:
     core = ov.Core()
     model = core.read_model(path)
-    # The default on some processors is bfloat16.
+    # On some processors the default would be bfloat16.
     settings = {'INFERENCE_PRECISION_HINT': 'f32', **({'INFERENCE_NUM_THREADS': threads} if threads else {})}
     compiled = core.compile_model(model, 'CPU', settings)
 

@@ -1,4 +1,4 @@
-"""An image as the network wants it, by Pillow; the training's transforms use the same functions."""
+"""Reads and resizes images with Pillow. The transforms of training use the same functions."""
 from __future__ import annotations
 
 import os
@@ -10,9 +10,9 @@ from sparse_rcnn_mm.errors import UserError
 
 
 def resized_shape(height: int, width: int, short_side: int, max_long_side: int | None = None) -> tuple[int, int]:
-    """(height, width) with the short side scaled to `short_side`, or less where the long side would exceed its limit.
+    """The (height, width) after scaling the short side to `short_side`, or to less if the long side gets too long.
 
-    Rounds as detectron2's `ResizeShortestEdge` does; a side is at least one pixel.
+    Rounds like detectron2's `ResizeShortestEdge`. A side is at least one pixel.
     """
     scale = short_side / min(height, width)
     if height < width:
@@ -26,13 +26,13 @@ def resized_shape(height: int, width: int, short_side: int, max_long_side: int |
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """An image (H, W, 3) uint8 in another size, by Pillow's bilinear filter, antialiased when it shrinks."""
-    # a flipped array is a view with a negative stride, which Pillow copies slowly by itself
+    """Resize an image (H, W, 3) uint8 with Pillow's bilinear filter, which is antialiased when it shrinks an image."""
+    # a flipped array is a view with a negative stride, which Pillow would copy slowly
     return np.array(Image.fromarray(np.ascontiguousarray(image)).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def read_rgb(image: str | os.PathLike | Image.Image | np.ndarray) -> np.ndarray:
-    """A file, a Pillow image or an RGB array as (H, W, 3) uint8, upright by its EXIF orientation.
+    """Read a file, a Pillow image or an RGB array as (H, W, 3) uint8, rotated by its EXIF orientation.
 
     Raises:
         UserError: the file cannot be read.
@@ -45,4 +45,4 @@ def read_rgb(image: str | os.PathLike | Image.Image | np.ndarray) -> np.ndarray:
         with Image.open(image) as opened:
             return read_rgb(opened)
     except Exception as error:  # Pillow's decoders raise more than OSError on broken files
-        raise UserError(f'image {image} is missing, corrupt or in no format that Pillow reads: {error}') from error
+        raise UserError(f'image {image} is missing, corrupt, or of an unknown format: {error}') from error

@@ -23,7 +23,7 @@ def contact_sheet(dataset: Dataset, classes: Sequence[str], count: int = 12, col
         count: maximum number of images, chosen at random without repetition.
         columns: pictures per row.
         tile: longest side of a picture, in pixels of the page.
-        seed: of the choice of images and of the augmentations.
+        seed: determines the choice of images and the augmentations.
     """
     length = len(dataset)  # type: ignore[arg-type]
     random = np.random.RandomState(seed)

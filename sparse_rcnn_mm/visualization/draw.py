@@ -1,4 +1,4 @@
-"""Draw boxes with readable labels on images of any size."""
+"""Draws boxes with readable labels on images of any size."""
 from __future__ import annotations
 
 import colorsys
@@ -38,7 +38,7 @@ def class_colors(number: int, palette: Sequence[Sequence[int]] | None = None) ->
 
 
 def enlarged(image: np.ndarray, short_side: int = READABLE_SIDE) -> tuple[Image.Image, int]:
-    """The image (H, W, 3) uint8 as a picture, and the integer factor it was enlarged by: 1 if it is large enough."""
+    """Enlarge an image (H, W, 3) uint8 if it is small. Returns a Pillow image and the integer scale factor."""
     height, width = image.shape[:2]
     factor = max(1, round(short_side / min(height, width)))
     factor = max(1, min(factor, 4 * short_side // max(height, width)))  # limits the long side of thin images
@@ -77,7 +77,7 @@ def _draw_rectangle(draw: ImageDraw.ImageDraw, mark: Mark, line: int) -> None:
 
 def _place_label(mark: Mark, font: ImageFont.FreeTypeFont, size: tuple[int, int],
                  taken: Sequence[Rectangle]) -> Rectangle | None:
-    """The first place that covers no other label: above the box, inside, below; above if there is none.
+    """The first of three places that covers no other label: above the box, inside, below. Above if all do.
 
     Returns None if the box is outside the picture.
     """

@@ -1,4 +1,4 @@
-"""Draw how boxes move from learned proposals to detections, stage by stage, as in the figures of the paper."""
+"""Draws how boxes move from learned proposals to detections, stage by stage, as in the figures of the paper."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -20,8 +20,8 @@ class StageBoxes:
 
     Attributes:
         boxes: (S + 1, N, 4) x1, y1, x2, y2 in pixels of the original image.
-        scores: (S, N) score of each proposal's final class after each stage.
-        labels: (N,) final class: the best one after the last stage.
+        scores: (S, N) the score of each proposal's final class after each stage.
+        labels: (N,) the final class: the best one after the last stage.
         names: (N,) name of the final class.
         kept: (n,) proposals whose last score reaches the threshold, best first.
         points: (S, N, P, 2) x, y of the points that each proposal sampled in each stage (AdaMixer); P is 0 for stages
@@ -72,7 +72,7 @@ def animate_stages(image: np.ndarray, stages: StageBoxes, path: Path, side: int 
 
 
 def panel(image: np.ndarray, stages: StageBoxes, moment: float, side: int = 480) -> Image.Image:
-    """The image with a caption at a moment from 0 (learned proposals) to S (last stage).
+    """Draw the image with a caption at a moment from 0 (learned proposals) to S (last stage).
 
     Between two whole moments the boxes are interpolated and carry no label.
     """

@@ -73,14 +73,14 @@ def test_code_in_a_file_is_refused_and_does_not_run(tmp_path, name, read):
         (tmp_path / name).write_bytes(pickle.dumps(contents))
     else:
         torch.save(contents, tmp_path / name)
-    with pytest.raises(UserError, match=r'holds more than data \((posix|nt)\.mkdir\)'):
+    with pytest.raises(UserError, match=r'contains more than data \((posix|nt)\.mkdir\)'):
         read(tmp_path / name)
     assert not (tmp_path / 'ran').exists()
 
 
 @pytest.mark.parametrize(('name', 'contents', 'message'), [
-    ('a.pth', b'not a checkpoint', 'not a checkpoint, or it is damaged'),
-    ('a.pkl', b'\x80\x02}q\x00(X', 'not a checkpoint, or it is damaged'),
+    ('a.pth', b'not a checkpoint', 'not a checkpoint, or is damaged'),
+    ('a.pkl', b'\x80\x02}q\x00(X', 'not a checkpoint, or is damaged'),
     ('a.pkl', pickle.dumps([1, 2]), 'holds a list, not a checkpoint'),
     ('a.pth', None, 'there is no checkpoint'),
 ])

@@ -43,5 +43,5 @@ def test_one_cycle_state_goes_on_where_it_was(tmp_path: Path, curve: str) -> Non
 @pytest.mark.parametrize('attribute', [Attribute(OneCycleLR, '__init__'), Attribute([], 'append')])
 def test_other_attributes_are_refused(tmp_path: Path, attribute: Attribute) -> None:
     torch.save({'x': attribute}, tmp_path / 'a.pth')
-    with pytest.raises(UserError, match='holds more than data'):
+    with pytest.raises(UserError, match='contains more than data'):
         read_checkpoint(tmp_path / 'a.pth')

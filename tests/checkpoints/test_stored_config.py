@@ -85,7 +85,7 @@ def test_anything_else_is_refused_and_not_run(text: str, tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize('contents', [{}, {'meta': None}, {'meta': {'cfg': ' '}}, {'meta': {'cfg': 3}}])
 def test_without_config_the_message_says_what_to_pass(contents: dict) -> None:
-    with pytest.raises(UserError, match='x.pth holds weights without their config.*--config'):
+    with pytest.raises(UserError, match='x.pth contains weights without a config.*--config'):
         Metadata.of(contents, 'x.pth').config()
 
 
@@ -277,7 +277,7 @@ def test_whatever_is_malformed_is_one_sentence(place: str, value: Any, weights: 
     {'CLASSES': 3},
 ])
 def test_malformed_metadata_are_one_sentence(meta: Any) -> None:
-    with pytest.raises(UserError, match=r'inside x.pth|of x.pth'):
+    with pytest.raises(UserError, match=r'in x.pth|of x.pth'):
         Metadata.of({'meta': meta}, 'x.pth')
 
 
@@ -290,5 +290,5 @@ def test_metadata_of_every_layout() -> None:
     assert (candidate.classes, candidate.palette) == (('cat',), ((1, 2, 3),))
     assert Metadata.of(dict(state_dict={}), 'x.pth').classes is None
     twice = Metadata.of(dict(meta=dict(dataset_meta=dict(classes=['a', 'a']))), 'x.pth')
-    with pytest.raises(UserError, match="two classes inside x.pth have the name 'a'"):
+    with pytest.raises(UserError, match="two classes in x.pth have the name 'a'"):
         twice.ids_by_class()

@@ -158,11 +158,11 @@ def test_a_damaged_newest_one_is_said_and_the_one_before_taken(folder: Path, dam
                       'flipped': data[:place] + bytes([data[place] ^ 1]) + data[place + 1:]}[damage])
     name, said = newest(folder)
     assert name == 'iter_9.pth'
-    assert len(said) == 1 and 'iter_10.pth is not a checkpoint, or it is damaged' in said[0]
+    assert len(said) == 1 and 'iter_10.pth is not a checkpoint, or is damaged' in said[0]
 
 
 def test_nothing_to_go_on_from(tmp_path: Path) -> None:
     assert newest(tmp_path) == (None, [])
     write_checkpoint(contents_of(11, optimizer=False), tmp_path / 'best_iter_11.pth')
-    with pytest.raises(UserError, match='of 1 files none is whole and holds the state of an optimizer'):
+    with pytest.raises(UserError, match='of 1 checkpoints, none is intact and has optimizer state'):
         newest(tmp_path)

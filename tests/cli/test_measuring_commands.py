@@ -70,9 +70,9 @@ def test_benchmark_of_the_loader(digits: Path, capsys: pytest.CaptureFixture) ->
 
 
 @pytest.mark.parametrize(('options', 'said'), [
-    (['--train', '--compile'], '--compile is for prediction'),
+    (['--train', '--compile'], '--compile is only for prediction'),
     (['--size', '60', '96'], '--size 60 96: both must be multiples of 32'),
-    (['--data', 'x'], '--data is for --loader'),
+    (['--data', 'x'], '--data is only for --loader'),
 ])
 def test_benchmark_refuses(options: list[str], said: str, capsys: pytest.CaptureFixture) -> None:
     assert error_of(capsys, *BENCHMARK, *options).startswith(f'error: {said}')

@@ -131,7 +131,7 @@ def test_images_in_another_folder(root: Path) -> None:
     (_changed('images', 1, id=30), r"entry 1 of 'images' .* has the id of an earlier entry"),
     (_changed('annotations', 1, id=1), r"entry 1 of 'annotations' .* has the id of an earlier entry"),
     (_changed('annotations', 3, image_id=99), r"entry 3 of 'annotations' .* has the image_id 99, which is not in"),
-    (_changed('annotations', 3, category_id=1), r"entry 3 of 'annotations' .* has the category_id 1, which is none"),
+    (_changed('annotations', 3, category_id=1), r"entry 3 of 'annotations' .* has the category_id 1, which is not"),
     (_changed('annotations', 4, bbox=None), r"entry 4 of 'annotations' .* needs 'bbox' as .*, not None"),
     (_changed('annotations', 4, bbox=[1, 2, 3]), r'not \[1, 2, 3\]'),
     (_changed('annotations', 4, bbox=[1, 2, -3, 4]), r'not \[1, 2, -3, 4\]'),
@@ -162,11 +162,11 @@ def test_a_test_set_comes_without_annotations(root: Path) -> None:
 def test_classes_that_the_file_does_not_have(root: Path) -> None:
     with pytest.raises(UserError) as caught:
         _build(root, classes=('cat', 'cow'))
-    assert 'configured are 2: cat, cow, the file has 3: cat, dog, fox' in str(caught.value)
+    assert 'the config has 2: cat, cow, the file has 3: cat, dog, fox' in str(caught.value)
     assert '--cfg-options train_dataloader.dataset.metainfo.classes="(\'cat\',\'dog\',\'fox\',)"' in str(caught.value)
     with pytest.raises(UserError, match=r'val_dataloader\.dataset\.metainfo'):
         _build(root, classes=('cat', 'cow'), test_mode=True)
-    with pytest.raises(UserError, match=r'configured are 80: person, .*\(70 more\), the file has 3'):
+    with pytest.raises(UserError, match=r'the config has 80: person, .*\(70 more\), the file has 3'):
         _build(root, metainfo=None)
 
 

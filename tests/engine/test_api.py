@@ -62,7 +62,7 @@ def test_own_data_from_weights_of_other_classes(small: list[str], checkpoint: Pa
 
 
 def test_contradictions(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match='--load-from starts a training and --resume goes on with one'):
+    with pytest.raises(UserError, match='--load-from starts a new training and --resume continues one'):
         sparse_rcnn_mm.train('sparse_rcnn_r18_digits', load_from='a.pth', resume=True)
     with pytest.raises(UserError, match='--out x.json must end in .pkl'):
         sparse_rcnn_mm.evaluate('x.pth', out='x.json')

@@ -75,7 +75,7 @@ def test_a_finite_sampler_starts_again_with_another_order() -> None:
 
 def test_no_batch_at_all_is_an_error() -> None:
     batches = SeededBatches(BatchSampler(DefaultSampler(Draws(1), seed=5), 2, True), seed=0, endless=True)
-    with pytest.raises(UserError, match='make no batch'):
+    with pytest.raises(UserError, match='gives no batch'):
         next(iter(batches))
 
 

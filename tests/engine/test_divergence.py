@@ -119,7 +119,7 @@ def test_a_changed_schedule_is_followed(tool: Tool, troubled: Callable[..., list
 
 def test_one_cycle_that_is_too_short(tool: Tool, small: list[str], capsys: pytest.CaptureFixture) -> None:
     assert tool('train', DIGITS_CONFIG, *small, 'param_scheduler.0.total_steps=3') == 1
-    assert 'total_steps=3, but training has 4 iterations: leave total_steps out' in error_of(capsys)
+    assert 'total_steps=3, but training has 4 iterations: remove total_steps' in error_of(capsys)
 
 
 @pytest.mark.parametrize(('value', 'bad'), [

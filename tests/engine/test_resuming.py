@@ -37,8 +37,8 @@ def test_a_damaged_last_checkpoint(tool: Tool, small: list[str], trained: Path, 
     (work / 'iter_4.pth').write_bytes(data[:-1000])
     assert tool('train', DIGITS_CONFIG, '--work-dir', 'renamed', '--resume', *small) == 0
     printed = capsys.readouterr()
-    assert 'iter_4.pth is not a checkpoint, or it is damaged' in printed.out + printed.err
-    assert 'training goes on after iteration 2' in printed.out + printed.err
+    assert 'iter_4.pth is not a checkpoint, or is damaged' in printed.out + printed.err
+    assert 'training resumes after iteration 2' in printed.out + printed.err
     assert differences(trained / 'iter_4.pth', work / 'iter_4.pth') == []
 
 
@@ -49,7 +49,7 @@ def test_weights_cannot_be_gone_on_from(tool: Tool, small: list[str], trained: P
     torch.save({name: contents[name] for name in kept}, tmp_path / 'weights.pth')
     assert tool('train', DIGITS_CONFIG, '--work-dir', 'new', '--resume', 'weights.pth', *small) == 1
     said = error_of(capsys)
-    assert 'weights.pth holds weights without the state of the optimizer' in said and '--load-from' in said
+    assert 'weights.pth has weights but no optimizer state' in said and '--load-from' in said
 
 
 def test_only_damaged_ones_do_not_start_from_nothing(tool: Tool, small: list[str], trained: Path,
@@ -57,7 +57,7 @@ def test_only_damaged_ones_do_not_start_from_nothing(tool: Tool, small: list[str
     for path in trained.glob('*.pth'):
         path.write_bytes(path.read_bytes()[:5000])
     assert tool('train', DIGITS_CONFIG, '--work-dir', 'whole', '--resume', *small) == 1
-    assert 'of 2 files none is whole' in error_of(capsys)
+    assert 'of 2 checkpoints, none is intact' in error_of(capsys)
     assert len(list(trained.glob('*.pth'))) == 2
 
 
@@ -72,11 +72,11 @@ def test_started_again_by_a_launcher(tool: Tool, small: list[str], trained: Path
     monkeypatch.setenv('SLURM_JOB_ID', '7')
     (trained / 'launched_by').write_text('Slurm job 6')
     assert tool('train', DIGITS_CONFIG, '--work-dir', 'whole', *small) == 1
-    assert 'iter_2.pth is of an earlier training' in error_of(capsys)
+    assert 'iter_2.pth is from an earlier training' in error_of(capsys)
     (trained / 'launched_by').write_text('Slurm job 7')
     assert tool('train', DIGITS_CONFIG, '--work-dir', 'whole', *small) == 0
     printed = capsys.readouterr()
-    assert 'training goes on after iteration 2' in printed.out + printed.err
+    assert 'training resumes after iteration 2' in printed.out + printed.err
     assert (trained / 'iter_4.pth').is_file()
 
 

@@ -75,7 +75,7 @@ def test_an_earlier_training_is_not_overwritten(tool: Tool, small: list[str], tm
     (tmp_path / 'done').mkdir()
     (tmp_path / 'done/iter_9.pth').write_bytes(b'precious')
     assert tool('train', DIGITS_CONFIG, '--work-dir', 'done', *small) == 1
-    assert 'iter_9.pth is of an earlier training' in error_of(capsys)
+    assert 'iter_9.pth is from an earlier training' in error_of(capsys)
     assert (tmp_path / 'done/iter_9.pth').read_bytes() == b'precious'
 
 

@@ -241,5 +241,5 @@ def test_a_results_file_is_read_as_data(tmp_path: Path) -> None:
     path.write_bytes(b'no pickle')
     with pytest.raises(UserError, match='is not a results file'):
         read_predictions(path)
-    with pytest.raises(UserError, match=r'results file not found: .*test\.py CHECKPOINT --out'):
+    with pytest.raises(UserError, match=r'results file not found: .*sparse-rcnn test CHECKPOINT --out'):
         read_predictions(tmp_path / 'none.pkl')

@@ -199,6 +199,6 @@ def test_faster_coco_eval_gives_the_same_numbers(tmp_path: Path) -> None:
 
 def test_faster_coco_eval_is_asked_for_where_it_is_missing(ann_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, 'faster_coco_eval', None)
-    with pytest.raises(UserError, match='pip install faster-coco-eval, or take CocoMetric'):
+    with pytest.raises(UserError, match='pip install faster-coco-eval, or use CocoMetric'):
         FasterCocoMetric(ann_file)
     assert registry.METRICS.get('FasterCocoMetric') is FasterCocoMetric

@@ -62,7 +62,7 @@ def test_a_failure_of_the_main_process_ends_the_others() -> None:
     store = HashStore()
     with pytest.raises(ValueError, match='odd'), waiting._signs_of_life(store, 'key', 'evaluation'):
         raise ValueError('odd')
-    with pytest.raises(UserError, match='evaluation: failed in the main process, which says why'):
+    with pytest.raises(UserError, match='evaluation: failed in the main process; see its message'):
         waiting._wait(store, 'key', 'evaluation')
 
 

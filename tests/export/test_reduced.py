@@ -74,7 +74,7 @@ def test_calibration_takes_images_of_all_sizes_below_a_folder(tmp_path: Path,
     taken = list(Calibration(tmp_path, RULE))
     assert [one['sizes'].tolist() for one in taken] == [[[384, 192]], [[192, 384]]]
     assert [one['images'].shape for one in taken] == [(1, 3, 384, 192), (1, 3, 192, 384)]
-    with pytest.raises(UserError, match='there are no images in .*nowhere, which were to calibrate int8'):
+    with pytest.raises(UserError, match='there are no images in .*nowhere to calibrate int8 with'):
         Calibration(tmp_path / 'nowhere', RULE)
 
 
@@ -97,7 +97,7 @@ def test_openvino(exported: Path, folder: Path, tmp_path: Path, precision: str, 
 
 def test_command_line(small_checkpoint: Path, exported: Path, tool: Callable[..., int], tmp_path: Path,
                       capsys: pytest.CaptureFixture[str], folder: Path) -> None:
-    for arguments, said in ((['--fp16'], '--fp16 changes detections: give --check'),
+    for arguments, said in ((['--fp16'], '--fp16 changes detections: add --check'),
                             (['--out', 'x.pth'], '--out x.pth must end in .onnx for --format onnx')):
         assert tool('export', str(small_checkpoint), *arguments) == 1
         assert said in capsys.readouterr().err

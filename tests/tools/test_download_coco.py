@@ -117,7 +117,7 @@ def test_no_network_is_one_sentence(tool, server, tmp_path, capsys) -> None:
 def test_too_small_a_disk_is_told_before_the_download(tool, server, tmp_path, capsys, monkeypatch) -> None:
     monkeypatch.setattr(tool.shutil, 'disk_usage', lambda path: types.SimpleNamespace(free=1000))
     assert download(tool, server, tmp_path) == 1
-    assert 'make room, or choose another place with --root' in capsys.readouterr().err
+    assert 'free some space, or choose another folder with --root' in capsys.readouterr().err
     assert server.asked == []
 
 

@@ -6,5 +6,7 @@ from .inference_checkpoint import InferenceCheckpointHook, saved_checkpoint
 from .trackers import TRACKERS, log_to
 from .validation_loss import ValidationLossHook
 
-__all__ = ['CheckpointHook', 'CurvesHook', 'EMAHook', 'FastFormHook', 'InferenceCheckpointHook', 'TRACKERS',
-           'ValidationLossHook', 'log_to', 'saved_checkpoint']
+__all__ = [
+    'TRACKERS', 'CheckpointHook', 'CurvesHook', 'EMAHook', 'FastFormHook', 'InferenceCheckpointHook',
+    'ValidationLossHook', 'log_to', 'saved_checkpoint',
+]

@@ -1,4 +1,4 @@
-"""mmengine's hooks that decide over checkpoints, where theirs could lose one."""
+"""mmengine's checkpoint hooks, changed so that they cannot lose a checkpoint."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from sparse_rcnn_mm.registry import HOOKS
 
 
 class _RemovesLater:
-    """A file backend that notes what is to be removed, and removes it when told to."""
+    """A file backend that collects the files to remove, and removes them later."""
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend
@@ -23,9 +23,11 @@ class _RemovesLater:
         return getattr(self._backend, name)
 
     def remove(self, path: str) -> None:
+        """Note a file to remove."""
         self._noted.append(path)
 
     def remove_noted(self, besides: set[str]) -> None:
+        """Remove the noted files, except `besides`."""
         for path in self._noted:
             if path not in besides and self._backend.isfile(path):
                 self._backend.remove(path)
@@ -34,22 +36,23 @@ class _RemovesLater:
 
 @HOOKS.register_module()
 class CheckpointHook(MMEngineCheckpointHook):
-    """mmengine's hook, but an old checkpoint is removed only after the new one was written.
+    """Like mmengine's, but removes an old checkpoint only after the new one was written.
 
-    The checkpoint of an interruption (`stopped_ckpt`) is removed by the next regular one.
+    The checkpoint of an interrupted training (`stopped_ckpt`) is removed with the next regular checkpoint.
     """
 
     best_ckpt_path: str | None
     file_backend: Any
 
     def before_train(self, runner: Any) -> None:
+        """Take over the list of checkpoints from the training that is resumed."""
         super().before_train(runner)
         self.file_backend = _RemovesLater(self.file_backend)
         if is_main_process():
             remove_unfinished(self.out_dir)
         best = getattr(self, 'best_ckpt_path', None)
         if best:
-            # by its name in this folder, which may have been copied or renamed: that of the other is not ours to remove
+            # use the path in this work dir, which may be a copy or renamed: never remove files of the original
             here = Path(self.out_dir, Path(best).name)
             self.best_ckpt_path = str(here) if here.is_file() else None
 
@@ -72,21 +75,25 @@ class CheckpointHook(MMEngineCheckpointHook):
 
 @HOOKS.register_module()
 class EMAHook(MMEngineEMAHook):
-    """mmengine's hook, which puts the averaged weights into the model while it validates; this one can take them out
-    when validation is left early."""
+    """Like mmengine's, but restores the model's own weights if validation stops early.
+
+    mmengine's hook puts the averaged weights into the model during validation.
+    """
 
     _validating = False
 
     def before_val_epoch(self, runner: Any) -> None:
+        """Put the averaged weights into the model."""
         super().before_val_epoch(runner)
         self._validating = True
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
+        """Put the model's own weights back."""
         super().after_val_epoch(runner, metrics)
         self._validating = False
 
     def leave_validation(self) -> None:
-        """Give the model its own weights back, where validation did not come to its end."""
+        """Put the model's own weights back if validation stopped early."""
         if self._validating:
             self._swap_ema_parameters()
             self._validating = False

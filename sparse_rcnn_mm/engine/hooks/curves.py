@@ -1,4 +1,4 @@
-"""The curves of a training as a picture beside its logs."""
+"""Draws the curves of a training to a picture beside its logs."""
 from __future__ import annotations
 
 import json
@@ -26,31 +26,31 @@ _LOSS_NAMES = {'loss_cls': 'classification loss', 'loss_bbox': 'L1 loss', 'loss_
 
 @dataclass
 class History:
-    """Everything that was logged about a training, over all its runs.
+    """The logged numbers of a training, over all its runs.
 
     Attributes:
-        train: iteration -> the numbers logged there.
-        val: iteration -> the metrics of the validation there.
-        unreadable: lines that could not be read, as an interrupted run may leave one.
+        train: iteration -> logged numbers.
+        val: iteration -> validation metrics.
+        unreadable: the number of unreadable lines. An interrupted run may leave one.
     """
     train: dict[int, dict[str, float]] = field(default_factory=dict)
     val: dict[int, dict[str, float]] = field(default_factory=dict)
     unreadable: int = 0
 
     def series(self, key: str) -> tuple[list[int], list[float]]:
-        """Iterations and values of one logged number of the training."""
+        """Iterations and values of one number logged in training."""
         points = [(step, row[key]) for step, row in sorted(self.train.items()) if key in row]
         return [step for step, _ in points], [value for _, value in points]
 
     def metric(self, name: str) -> tuple[list[int], list[float]]:
-        """Iterations and values of one metric, whatever its prefix; -1, which COCO says for none, is left out."""
+        """Iterations and values of a metric, with any prefix. -1, COCO's value for "undefined", is left out."""
         points = [(step, value) for step, row in sorted(self.val.items())
                   for key, value in row.items() if re.search(rf'(^|[/_]){name}$', key) and value >= 0]
         return [step for step, _ in points], [value for _, value in points]
 
 
 def read_history(work_dir: str | Path) -> History:
-    """Read the logs of all runs in a work dir; a resumed run replaces what came after the iteration it started at."""
+    """Read the logs of all runs in a work dir. A resumed run replaces what was logged after its first iteration."""
     history = History()
     for log in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
         _add_run(history, log)
@@ -74,14 +74,14 @@ def _add_run(history: History, log: Path) -> None:
             last = step
             history.train[step] = row
         elif last is not None:
-            # mmengine may count validations in epochs, which are 0 where training counts iterations
+            # mmengine may count validations in epochs, which stay 0 in training by iterations
             history.val[max(step, last)] = row
-        elif step in history.train:  # a resumed run validates first what the one before it did not; else it is a test
+        elif step in history.train:  # a resumed run may start with a pending validation; else it is a test
             history.val[step] = row
 
 
 def draw_curves(history: History) -> Figure:
-    """Six plots over iterations: each kind of loss by stage, their sum, AP and learning rate."""
+    """Draw six plots over iterations: each kind of loss by stage, their sum, AP and learning rate."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 7), layout='constrained')
@@ -105,7 +105,7 @@ def draw_curves(history: History) -> Figure:
 
 
 def _losses_by_kind(history: History) -> dict[str, list[str]]:
-    """Kind of loss -> what is logged before it, such as `s0.` for the first stage, stages in their order."""
+    """Kind of loss -> the prefixes it is logged with, such as `s0.` for the first stage, in the order of stages."""
     kinds: dict[str, set[str]] = defaultdict(set)
     for row in history.train.values():
         for key in row:
@@ -115,7 +115,7 @@ def _losses_by_kind(history: History) -> dict[str, list[str]]:
 
 
 def _natural_order(text: str) -> list:
-    """Sorts s10. behind s9."""
+    """A sort key that puts s10. after s9."""
     return [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', text)]
 
 
@@ -143,7 +143,7 @@ def _plot(axis: Axes, title: str, curves: dict[str, tuple[list[int], list[float]
 
 @HOOKS.register_module()
 class CurvesHook(Hook):
-    """Draw WORK_DIR/`name` at every validation and at the end of the training, of all runs in the work dir."""
+    """Draws the curves of all runs in the work dir to WORK_DIR/`name`, at every validation and at the end."""
 
     priority = 'LOWEST'  # after LoggerHook
 
@@ -151,20 +151,22 @@ class CurvesHook(Hook):
         self.name = name
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Draw the curves."""
         self._draw(runner)
 
     def after_train(self, runner: Runner) -> None:
+        """Draw the curves."""
         self._draw(runner)
 
     def _draw(self, runner: Runner) -> None:
         if not is_main_process():
             return
         path = Path(runner.work_dir, self.name)
-        # a picture is not worth a training, so whatever goes wrong is said and no more
+        # a failed picture must not stop a training, so any error is only logged
         try:
             history = read_history(runner.work_dir)
             if history.unreadable:
-                runner.logger.warning(f'{path}: {history.unreadable} lines of the logs cannot be read, left out')
+                runner.logger.warning(f'{path}: {history.unreadable} lines of the logs cannot be read and are skipped')
             if history.train:
                 unfinished = path.with_suffix('.part.png')
                 draw_curves(history).savefig(unfinished, dpi=100)

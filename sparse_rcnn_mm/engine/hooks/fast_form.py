@@ -1,4 +1,4 @@
-"""Testing with the fast form of the model."""
+"""Tests with the fast form of the model."""
 from __future__ import annotations
 
 from typing import Any
@@ -13,13 +13,13 @@ from sparse_rcnn_mm.registry import HOOKS
 
 @HOOKS.register_module()
 class FastFormHook(Hook):
-    """Put the fast form in the model's place while the Runner tests. Another detector than ours stays as it is.
+    """Replaces the model by its fast form during a test. Models of other packages are not changed.
 
     Args:
-        precision, compile: of `fast_form`.
+        precision, compile: arguments of `fast_form`.
     """
 
-    priority = 'LOWEST'  # after those that change the weights before a test, such as mmengine's EMAHook
+    priority = 'LOWEST'  # after hooks that change the weights before a test, such as mmengine's EMAHook
 
     def __init__(self, precision: str = 'fp32', compile: bool = False) -> None:
         self.precision = precision
@@ -27,10 +27,12 @@ class FastFormHook(Hook):
         self._model: Any = None
 
     def before_test_epoch(self, runner: Any) -> None:
+        """Replace the model by its fast form."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         if isinstance(model, SparseRCNN):
             self._model, runner.model = runner.model, fast_form(model, self.precision, self.compile)
 
     def after_test_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
+        """Put the original model back."""
         if self._model is not None:
             runner.model, self._model = self._model, None

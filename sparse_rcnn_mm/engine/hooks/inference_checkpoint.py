@@ -1,4 +1,4 @@
-"""A compact checkpoint at the end of the training."""
+"""Writes a compact checkpoint at the end of training."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -13,9 +13,10 @@ from sparse_rcnn_mm.registry import HOOKS
 
 @HOOKS.register_module()
 class InferenceCheckpointHook(Hook):
-    """Write WORK_DIR/`name` after the training: weights, class names and config of the best checkpoint, else the last.
+    """Writes WORK_DIR/`name` after training: weights, class names and config of the best (or last) checkpoint.
 
-    Optimizer, schedule and logs are left out, and of EMA the weights that are not averaged: a third of the size.
+    Optimizer, schedule and logs are left out, and with EMA also the weights that are not averaged. This is a third of
+    the size.
     """
 
     priority = 'LOWEST'  # after CheckpointHook
@@ -24,6 +25,7 @@ class InferenceCheckpointHook(Hook):
         self.name = name
 
     def after_train(self, runner: Runner) -> None:
+        """Write the checkpoint."""
         source = saved_checkpoint(runner)
         if source is None or not is_main_process():
             return

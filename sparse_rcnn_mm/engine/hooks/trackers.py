@@ -1,4 +1,4 @@
-"""Where the curves of a training go, beside the logs in its folder."""
+"""Sends the curves of a training to an experiment tracker."""
 from __future__ import annotations
 
 from importlib.util import find_spec
@@ -12,7 +12,7 @@ TRACKERS = tuple(_BACKENDS)
 
 
 def log_to(cfg: Config, tracker: str | None) -> None:
-    """Add a backend to the config's visualizer; by default TensorBoard where it is installed.
+    """Add a tracker to the config's visualizer. The default is TensorBoard if it is installed.
 
     Raises:
         UserError: the tracker's package is not installed.

@@ -1,8 +1,8 @@
 """AdaMixer: A Fast-Converging Query-Based Object Detector (arXiv 2203.16507).
 
-Beside the tensor legend of `sparse_rcnn_mm.models` (G groups of channels, P points of a group):
+In addition to the tensor legend of `sparse_rcnn_mm.models` (G groups of channels, P points of a group):
 
-    xyzr        (B, N, 4)           a box: centre in pixels, z = log2 of its scale, r = log2 of height / width
+    xyzr        (B, N, 4)           a box: center in pixels, z = log2 of its scale, r = log2 of height / width
     points      (B, N, G, P, 3)     x, y in pixels and z, on the scale of xyzr
     sampled     (B*N, G, P, C/G)    features at the points
 

@@ -18,19 +18,19 @@ from .xyzr import AdaMixerOutput, boxes_of, encode, move, xyzr_of
 
 @MODELS.register_module()
 class AdaMixerStage(nn.Module):
-    """Self-attention that knows the boxes, sampling at points of the query's choice, adaptive mixing, FFN, two towers.
+    """Self-attention with box positions, sampling at predicted points, adaptive mixing, FFN, class and box towers.
 
-    The sub-modules carry the official names (MCG-NJU/AdaMixer), so that its checkpoints load.
+    The submodules have the official names (MCG-NJU/AdaMixer), so that its checkpoints load.
 
     Args:
         num_classes: K.
         in_channels: C.
-        num_heads: of the self-attention.
+        num_heads: attention heads.
         feedforward_channels: hidden width of the FFN.
         num_cls_fcs, num_reg_fcs: layers of the two towers.
-        groups: G, groups of channels, each with points of its own.
-        in_points: P, sampled points of a group.
-        out_points: points of a group after mixing.
+        groups: G, groups of channels, each with its own points.
+        in_points: P, sampled points per group.
+        out_points: points per group after mixing.
     """
 
     def __init__(self, *, num_classes: int = 80, in_channels: int = 256, num_heads: int = 8,
@@ -53,7 +53,7 @@ class AdaMixerStage(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Xavier-uniform matrices; at first boxes stay where they are and points do not depend on the query."""
+        """Initialize matrices Xavier-uniform. At first, boxes do not move and points do not depend on the query."""
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
@@ -64,7 +64,7 @@ class AdaMixerStage(nn.Module):
         self.sampling_n_mixing.reset_parameters()
 
     def forward(self, pyramid: PointPyramid, proposals: Proposals | StageOutput | AdaMixerOutput) -> AdaMixerOutput:
-        """Refine states and queries by one look at the image."""
+        """Refine states and queries once with the features of the image."""
         xyzr = xyzr_of(proposals)
         queries = self.attend(proposals.queries, xyzr)
         points = self.sampling_n_mixing.points(queries, xyzr)
@@ -74,38 +74,39 @@ class AdaMixerStage(nn.Module):
         return AdaMixerOutput(self.fc_cls(self.cls_fcs(queries)), boxes_of(xyzr), queries, xyzr, points.detach())
 
     def attend(self, queries: Tensor, xyzr: Tensor) -> Tensor:
-        """Self-attention among the queries (B, N, C) of each image, by what they are, where, and who covers whom."""
+        """Self-attention among the queries (B, N, C) of each image, with encoded boxes and an overlap bias."""
         queries = queries + encode(xyzr, queries.shape[-1]).to(queries.dtype)
         covered = (intersection_over_first(boxes_of(xyzr)) + 1e-7).log()
         bias = (covered[:, None] * self.iof_tau[:, None, None]).flatten(0, 1).to(queries.dtype)
-        # Asked for weights, it takes plain matrix products, as the official code does. The fused kernel rounds
-        # otherwise, which some stages later is the other side of a ReLU.
+        # `need_weights` selects plain matrix products, as in the official code. The fused kernel rounds differently,
+        # and some stages later the difference can flip a ReLU.
         attended, _ = self.attention['attn'](queries, queries, queries, attn_mask=bias, need_weights=True)
-        # What is kept beside the attention has the encoded state in it too, as in the official code.
+        # As in the official code, the residual connection includes the encoded state.
         return self.attention_norm(queries + attended)
 
     def for_prediction(self, classify: bool, queries: Tensor | None) -> AdaMixerStage:
-        """The stage without its classifier, where nobody reads its logits; see `acceleration.prediction.fast_form`."""
+        """Remove the classifier if its logits are not needed; see `acceleration.prediction.fast_form`."""
         if not classify:
             self.cls_fcs, self.fc_cls = nn.Sequential(), NoLogits()  # type: ignore[assignment]
         return self
 
 
 class NoLogits(nn.Module):
-    """Placeholder for a classifier whose logits nobody reads."""
+    """Placeholder for an unused classifier."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return logits without classes."""
         return x[..., :0]
 
 
 def _tower(channels: int, layers: int) -> nn.Sequential:
-    """`layers` times linear, norm, ReLU. Flat, because checkpoints number these modules so."""
+    """`layers` times linear, norm, ReLU, flat because of the numbering in checkpoint keys."""
     return nn.Sequential(*(module for _ in range(layers) for module in (
         nn.Linear(channels, channels), nn.LayerNorm(channels), nn.ReLU(inplace=True))))
 
 
 def intersection_over_first(boxes: Tensor) -> Tensor:
-    """(B, N, 4) to (B, N, N): how much of the first box the second one covers."""
+    """(B, N, 4) to (B, N, N): the part of the first box's area that the second box covers."""
     a, b = boxes[:, :, None], boxes[:, None]
     side = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
     size = boxes[..., 2:] - boxes[..., :2]

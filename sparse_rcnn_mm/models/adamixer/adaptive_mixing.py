@@ -14,9 +14,9 @@ class AdaptiveMixing(nn.Module):
 
     Args:
         in_channels: C.
-        groups: G, which share the channels.
-        in_points: P, points of a group.
-        out_points: points of a group after mixing.
+        groups: G, groups of channels.
+        in_points: P, points per group.
+        out_points: points per group after mixing.
     """
 
     def __init__(self, *, in_channels: int = 256, groups: int = 4, in_points: int = 32, out_points: int = 128) -> None:
@@ -24,13 +24,13 @@ class AdaptiveMixing(nn.Module):
         self.groups = groups
         width = in_channels // groups
         self.channel_shape, self.point_shape = (width, width), (out_points, in_points)
-        # Sequential only for the names of the official checkpoints.
+        # Sequential only because of the names in official checkpoints.
         self.parameter_generator = nn.Sequential(
             nn.Linear(in_channels, groups * (width * width + out_points * in_points)))
         self.out_proj = nn.Linear(groups * out_points * width, in_channels)
 
     def reset_parameters(self) -> None:
-        """At first the matrices are the same for all queries."""
+        """Initialize so that at first the matrices are the same for all queries."""
         weight, _ = self.parameter_generator.parameters()
         nn.init.zeros_(weight)
 
@@ -44,5 +44,5 @@ class AdaptiveMixing(nn.Module):
 
 
 def _norm(x: Tensor) -> Tensor:
-    """Over points and channels at once, then ReLU."""
+    """Layer norm over points and channels together, then ReLU."""
     return F.layer_norm(x, x.shape[-2:]).relu()

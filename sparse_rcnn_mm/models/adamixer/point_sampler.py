@@ -1,7 +1,7 @@
 """Features at points of the image and of scale (3D sampling, section 3.3 of the paper), as one weighted gather.
 
-A sample is linear in the features: a bilinear one of every level (4 rows), weighted by how well the level fits the
-point's scale. With the pyramid flattened to rows, that is a weighted sum of 4 L rows.
+A sample is linear in the features: a bilinear sample of every level (4 rows), weighted by how well the level fits the
+point's scale. With the pyramid flattened to rows, this is a weighted sum of 4 L rows.
 """
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class PointPyramid:
         rows = torch.cat([feat.flatten(2).transpose(1, 2) for feat in feats], dim=1)
         # Each row of C channels is G rows of C / G.
         self.rows = WeightedRows(rows.reshape(-1, rows.shape[2] // groups))
-        # Copied without waiting: a GPU goes on with the features meanwhile.
+        # An asynchronous copy, so that a GPU keeps computing the features.
         self.level_size, self.level_start, self.level_stride = (
             table.to(rows.device, non_blocking=True) for table in (
                 torch.tensor([feat.shape[:1:-1] for feat in feats]), torch.tensor(starts[:-1]),
@@ -62,7 +62,7 @@ class PointPyramid:
 
     def corners(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Positions (..., 1, 2) in pixels to rows within an image and bilinear weights, both (..., L, 4)."""
-        cells = positions / self.level_stride[:, None] - 0.5  # cell centres are whole numbers
+        cells = positions / self.level_stride[:, None] - 0.5  # cell centers are integers
         low = cells.detach().floor()
         fraction = cells - low
         corner = torch.stack([low, low + 1])
@@ -76,11 +76,11 @@ class PointPyramid:
 
 @MODELS.register_module()
 class PointSampler(nn.Module):
-    """Makes the pyramid from which stages sample points; it takes the place of RoIAlign.
+    """Builds the pyramid that stages sample points from, instead of RoIAlign.
 
     Args:
-        strides: of the levels, finest first.
-        groups: G, groups of channels, each with points of its own.
+        strides: the strides of the levels, finest first.
+        groups: G, groups of channels, each with its own points.
     """
 
     def __init__(self, *, strides: Sequence[int] = (4, 8, 16, 32), groups: int = 4) -> None:
@@ -88,9 +88,10 @@ class PointSampler(nn.Module):
         self.strides, self.groups = tuple(strides), groups
 
     def forward(self, feats: Sequence[Tensor]) -> PointPyramid:
+        """Build the pyramid from the feature levels."""
         if len(feats) != len(self.strides):
             raise UserError(f'the neck gives {len(feats)} levels, but roi_extractor.strides names {len(self.strides)}')
         if feats[0].shape[1] % self.groups:
-            raise UserError(f'the neck gives {feats[0].shape[1]} channels, which {self.groups} groups cannot share: '
-                            'set roi_extractor.groups and bbox_head.groups to a divisor')
+            raise UserError(f'the neck gives {feats[0].shape[1]} channels, which do not divide into {self.groups} '
+                            'groups: set roi_extractor.groups and bbox_head.groups to a divisor')
         return PointPyramid(feats, self.strides, self.groups)

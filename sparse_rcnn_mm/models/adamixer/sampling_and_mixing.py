@@ -1,4 +1,4 @@
-"""What a query does with the pyramid: sample it where it likes, and mix what it finds."""
+"""Samples the pyramid at points that a query predicts, and mixes the sampled features."""
 from __future__ import annotations
 
 import math
@@ -14,25 +14,25 @@ from .xyzr import size_of
 
 
 class SamplingAndMixing(nn.Module):
-    """Sample at points that the query chooses, in the units of its box, then mix adaptively, add and normalize.
+    """Samples features at points that the query predicts relative to its box, mixes them, adds them and normalizes.
 
     Args:
         in_channels: C.
         groups: G, groups of channels.
-        in_points, out_points: points of a group, before and after mixing.
+        in_points, out_points: points per group, before and after mixing.
     """
 
     def __init__(self, in_channels: int, groups: int, in_points: int, out_points: int) -> None:
         super().__init__()
         self.groups = groups
-        # Sequential only for the names of the official checkpoints.
+        # Sequential only because of the names in official checkpoints.
         self.sampling_offset_generator = nn.Sequential(nn.Linear(in_channels, groups * in_points * 3))
         self.adaptive_mixing = AdaptiveMixing(in_channels=in_channels, groups=groups, in_points=in_points,
                                               out_points=out_points)
         self.norm = nn.LayerNorm(in_channels)
 
     def reset_parameters(self) -> None:
-        """Points all over the box, one octave finer than it: a grid where their number is a square, else random."""
+        """Initialize points spread over the box, one octave finer: a grid if their number is a square, else random."""
         weight, bias = self.sampling_offset_generator.parameters()
         nn.init.zeros_(weight)
         points = bias.detach().view(self.groups, -1, 3)
@@ -51,7 +51,7 @@ class SamplingAndMixing(nn.Module):
         return self.norm(mixed.view_as(queries))
 
     def points(self, queries: Tensor, xyzr: Tensor) -> Tensor:
-        """Where queries (B, N, C) look: (B, N, G, P, 3), in units of the box's size around its centre and scale."""
+        """The points (B, N, G, P, 3) of queries (B, N, C), predicted relative to center, size and scale of the box."""
         offset = at_least_float32(self.sampling_offset_generator(queries)).unflatten(-1, (self.groups, -1, 3))
         state = xyzr[:, :, None, None]
         return torch.cat([state[..., :2] + offset[..., :2] * size_of(state), state[..., 2:3] + offset[..., 2:]], dim=-1)

@@ -14,7 +14,7 @@ from .xyzr import XYZRProposals, xyzr_of
 
 @MODELS.register_module()
 class WholeImageProposals(nn.Module):
-    """Boxes that are the whole image and are not learned, and queries that are parameters, normalized.
+    """Fixed boxes that cover the whole image, and learned, normalized queries.
 
     Args:
         num_proposals: N.
@@ -23,13 +23,13 @@ class WholeImageProposals(nn.Module):
 
     def __init__(self, *, num_proposals: int = 100, proposal_feature_channel: int = 256) -> None:
         super().__init__()
-        # Official checkpoints hold the boxes. Frozen: DistributedDataParallel would wait for a gradient.
+        # Official checkpoints contain the boxes. Frozen, since DistributedDataParallel would wait for a gradient.
         self.init_proposal_bboxes = nn.Embedding.from_pretrained(
             torch.tensor([[0.5, 0.5, 1., 1.]]).repeat(num_proposals, 1), freeze=True)
         self.init_content_features = nn.Embedding(num_proposals, proposal_feature_channel)
 
     def forward(self, feats: list[Tensor], img_whwh: Tensor) -> XYZRProposals:
-        """`feats` are ignored; they are here for proposal heads that look at the image."""
+        """Scale the boxes to each image. `feats` is unused; other proposal heads look at the image."""
         boxes = cxcywh_to_xyxy(self.init_proposal_bboxes.weight) * img_whwh
         queries = F.layer_norm(self.init_content_features.weight, self.init_content_features.weight.shape[1:])
         queries = queries.expand(len(img_whwh), -1, -1)

@@ -1,4 +1,4 @@
-"""Boxes as centre, scale and aspect ratio (section 3.2 of the paper), and what carries them from stage to stage."""
+"""Boxes as center, scale and aspect ratio (section 3.2 of the paper), and the tuples that carry them."""
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -17,14 +17,14 @@ TEMPERATURE = 10_000
 
 
 class XYZRProposals(NamedTuple):
-    """Proposals with their state, from which tiny boxes come back exactly, as they do not from corners."""
+    """Proposals with their state. Unlike the corners, it represents tiny boxes exactly."""
     boxes: Tensor  # (B, N, 4)
     queries: Tensor  # (B, N, C)
     xyzr: Tensor  # (B, N, 4)
 
 
 class AdaMixerOutput(NamedTuple):
-    """A stage's output with the state of its boxes and the points it sampled."""
+    """The output of a stage, with the state of its boxes and the sampled points."""
     logits: Tensor  # (B, N, K)
     boxes: Tensor  # (B, N, 4)
     queries: Tensor  # (B, N, C)
@@ -33,9 +33,9 @@ class AdaMixerOutput(NamedTuple):
 
 
 def xyzr_of(proposals: Proposals | StageOutput | XYZRProposals | AdaMixerOutput) -> Tensor:
-    """The state (B, N, 4) that proposals carry, or that of their boxes. No gradient flows on, as in the official code.
+    """The state (B, N, 4) of proposals, computed from the boxes if they have none. Detached, as in the official code.
 
-    Boxes without area, as the padding of DDQ's proposals, count as boxes of a thousandth of a pixel.
+    Boxes without area, such as the padding of DDQ's proposals, count as a thousandth of a pixel.
     """
     if isinstance(proposals, (XYZRProposals, AdaMixerOutput)):
         return at_least_float32(proposals.xyzr.detach())
@@ -48,7 +48,7 @@ def xyzr_of(proposals: Proposals | StageOutput | XYZRProposals | AdaMixerOutput)
 def size_of(xyzr: Tensor) -> Tensor:
     """States (..., 4) to width and height (..., 2) in pixels."""
     half_r = xyzr[..., 3:] / 2
-    # Not 2^(z - r/2): in float32 that sum would lose a digit.
+    # Not 2^(z - r/2), because that difference would lose a digit in float32.
     return 2.**xyzr[..., 2:3] * 2.**torch.cat([-half_r, half_r], dim=-1)
 
 
@@ -58,13 +58,13 @@ def boxes_of(xyzr: Tensor) -> Tensor:
 
 
 def move(xyzr: Tensor, deltas: Tensor) -> Tensor:
-    """Shift the centres (..., 4) by multiples of the boxes' scale, and add to scale and ratio."""
+    """Shift the centers by multiples of the box scale, and add to scale and ratio. All are (..., 4)."""
     scale = 2.**xyzr[..., 2:3]
     return torch.cat([xyzr[..., :2] + deltas[..., :2] * scale, xyzr[..., 2:] + deltas[..., 2:]], dim=-1)
 
 
 def encode(xyzr: Tensor, channels: int) -> Tensor:
-    """Sines and cosines (B, N, channels) of a state, alternating, a quarter of the channels for each number."""
+    """Encode a state as alternating sines and cosines (B, N, channels), a quarter of the channels per number."""
     units = xyzr.new_tensor(ENCODED_UNITS)
     exponent = torch.arange(0, channels // 4, 2, device=xyzr.device, dtype=xyzr.dtype) / (channels // 4)
     angle = (xyzr / units)[..., None] / TEMPERATURE**exponent

@@ -1,10 +1,10 @@
 """DDQ R-CNN: Dense Distinct Query for End-to-End Object Detection (arXiv 2303.12776), written from its equations.
 
-Beside the tensor legend of `sparse_rcnn_mm.models` (P positions of all levels, M candidates of an image):
+In addition to the tensor legend of `sparse_rcnn_mm.models` (P positions of all levels, M candidates of an image):
 
     scores      (B, M, K)   sqrt(probability of the class * probability of an object)
-    kept        (B, M)      whether a candidate counts
-    quality     (B, M)      how good a match is, the target of its class's score
+    kept        (B, M)      whether a candidate is kept
+    quality     (B, M)      the quality of a match, the target of its class score
 
 Read in this order: dense_distinct_proposals, pyramid_shuffle, decoding, distinct; then dense_criterion,
 repeated_hungarian.

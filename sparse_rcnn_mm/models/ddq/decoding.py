@@ -1,4 +1,4 @@
-"""From the outputs of convolutions to scores and boxes."""
+"""Decodes the outputs of convolutions to scores and boxes."""
 from __future__ import annotations
 
 import torch
@@ -9,7 +9,7 @@ from sparse_rcnn_mm.ops import at_least_float32
 
 
 def geometric_mean(a: Tensor, b: Tensor) -> Tensor:
-    """sqrt(sigmoid(a) * sigmoid(b)), whose gradient is finite where that underflows."""
+    """sqrt(sigmoid(a) * sigmoid(b)), with a finite gradient even if it underflows."""
     return ((F.logsigmoid(at_least_float32(a)) + F.logsigmoid(at_least_float32(b))) / 2).exp()
 
 

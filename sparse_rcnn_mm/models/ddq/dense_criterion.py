@@ -62,7 +62,7 @@ class DenseCriterion(nn.Module):
 
     def forward(self, stages: Sequence[StageOutput], gt: GroundTruth,
                 proposals: DistinctProposals) -> dict[str, Tensor]:
-        """`loss_cls` and `loss_iou`, divided by the sum of qualities, and the mean number of `candidates`.
+        """Return `loss_cls` and `loss_iou`, divided by the sum of qualities, and the mean number of `candidates`.
 
         Empty for auxiliary predictions outside training, where they are not computed.
         """

@@ -1,4 +1,4 @@
-"""Dense predictions, of which the distinct ones become proposals (section 3 of the paper)."""
+"""Dense predictions. The distinct ones become proposals (section 3 of the paper)."""
 from __future__ import annotations
 
 import math
@@ -18,25 +18,25 @@ from .distinct import distinct
 from .pyramid_shuffle import pyramid_shuffle
 from .structures import DensePredictions, DistinctProposals
 
-TOWER = 4  # convolutions
-SHUFFLED = {'cls': (2, 3), 'reg': (3,)}  # before which the channels of levels are exchanged
+TOWER = 4  # convolutions per tower
+SHUFFLED = {'cls': (2, 3), 'reg': (3,)}  # the levels exchange channels before these convolutions
 
 
 @MODELS.register_module()
 class DenseDistinctProposals(nn.Module):
-    """Every position of every level predicts a box and its classes; the best that do not overlap become proposals.
+    """Every position of every level predicts a box and its classes. The best distinct boxes become proposals.
 
-    The sub-modules carry the original names (jshilong/DDQ), so that its checkpoints load.
+    The submodules have the original names (jshilong/DDQ), so that its checkpoints load.
 
     Args:
         num_classes: K.
-        in_channels: C, of levels and queries; a multiple of 4.
-        strides: of the levels, finest first.
-        start_level: levels before this one are for the stages only.
-        num_proposals: N, at most; there are fewer where no image has so many distinct boxes.
-        num_candidates: of a level, by score.
-        iou_threshold: two boxes that overlap more are not distinct.
-        norm_groups: of the towers' group norms.
+        in_channels: C, the channels of levels and queries; a multiple of 4.
+        strides: the strides of the levels, finest first.
+        start_level: the first level with dense predictions. Earlier levels are used only by the stages.
+        num_proposals: the maximum of N. There are fewer if no image has that many distinct boxes.
+        num_candidates: how many of the best positions of a level become candidates.
+        iou_threshold: two boxes with a higher IoU are not distinct.
+        norm_groups: groups of the group norms in the towers.
     """
 
     def __init__(self, *, num_classes: int = 80, in_channels: int = 256,
@@ -59,7 +59,7 @@ class DenseDistinctProposals(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Small random kernels; classes and auxiliary objectness at the prior probability."""
+        """Initialize kernels with small random values, and classes and objectness by the prior probability."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.01)
@@ -70,7 +70,7 @@ class DenseDistinctProposals(nn.Module):
             nn.init.constant_(bias, -math.log((1 - PRIOR_PROBABILITY) / PRIOR_PROBABILITY))
 
     def forward(self, feats: Sequence[Tensor], img_whwh: Tensor) -> DistinctProposals:
-        """Levels (B, C, H_l, W_l) to proposals; boxes may lie outside of the image, whose size is not looked at."""
+        """Levels (B, C, H_l, W_l) to proposals. The image size is not used, so boxes may be outside the image."""
         feats = feats[self.start_level:]
         if len(feats) != len(self.strides):
             raise UserError(f'the neck gives {len(feats)} levels from rpn_head.start_level {self.start_level} on, but '
@@ -84,7 +84,7 @@ class DenseDistinctProposals(nn.Module):
         return DistinctProposals(boxes, queries, main, auxiliary)
 
     def tower(self, kind: str, feats: Sequence[Tensor]) -> Sequence[Tensor]:
-        """The levels after the convolutions that lead to classes ('cls') or boxes ('reg')."""
+        """Run the convolutions of the class tower ('cls') or the box tower ('reg') on the levels."""
         for index, conv in enumerate(getattr(self, f'{kind}_convs')):
             if index in SHUFFLED[kind]:
                 feats = pyramid_shuffle(feats, self.shuffled_channels)
@@ -93,7 +93,7 @@ class DenseDistinctProposals(nn.Module):
 
     def candidates(self, cls_feats: Sequence[Tensor], reg_feats: Sequence[Tensor], conv_cls: nn.Module,
                    objectness: nn.Module, conv_reg: nn.Module, scales: nn.ModuleList) -> DensePredictions:
-        """The best positions of every level, level by level; where the best score underflows to 0, none is kept."""
+        """The best positions of every level, level by level. Candidates whose score underflows to 0 are not kept."""
         logits, objects, boxes = [], [], []
         for level, (cls_feat, reg_feat) in enumerate(zip(cls_feats, reg_feats, strict=True)):
             logits.append(conv_cls(cls_feat))
@@ -117,7 +117,7 @@ class DenseDistinctProposals(nn.Module):
         return torch.cat(found, dim=1)
 
     def distinct_of(self, candidates: DensePredictions) -> DensePredictions:
-        """The candidates by score, of which the distinct ones are kept."""
+        """Sort the candidates by score, and keep the distinct ones."""
         order = candidates.scores.detach().amax(-1).argsort(dim=1, descending=True, stable=True)
         ids, kept = candidates.ids.gather(1, order), candidates.kept.gather(1, order)
         boxes = _rows(candidates.boxes, order)
@@ -129,7 +129,7 @@ class DenseDistinctProposals(nn.Module):
         count = min(self.num_proposals, max(1, int(main.kept.sum(1).max())))
         order = main.kept.long().argsort(dim=1, descending=True, stable=True)[:, :count]
         exists = main.kept.gather(1, order)[..., None]
-        # The stages do not train the dense predictions, only the layer between.
+        # The stages do not train the dense predictions, only the layer that computes the queries.
         queries = self.compress(_rows(feats.detach(), main.ids.gather(1, order)))
         return _rows(main.boxes.detach(), order) * exists, queries * exists
 

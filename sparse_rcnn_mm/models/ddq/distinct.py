@@ -4,16 +4,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-ROWS = 256  # of the matrix of overlaps that are computed at once, so that they stay in the cache
+ROWS = 256  # rows of the IoU matrix that are computed at once, so that they fit in the cache
 
 
 @torch.no_grad()
 def distinct(boxes: Tensor, threshold: float) -> Tensor:
-    """Which boxes (M, 4), best first, remain: those that no better one that remains overlaps, (M,) bool.
+    """Non-maximum suppression of boxes (M, 4), best first. Returns (M,) bool: whether a box is kept.
 
-    Suppression is repeated with those that remained until nothing changes. One round settles the best box, and every
-    round at least one more; sets of boxes take some five, whatever their size. The result is that of going through
-    the boxes one by one.
+    Suppression by the kept boxes is repeated until nothing changes. Every round settles at least one more box; in
+    practice it takes about five rounds for any number of boxes. The result equals that of the usual sequential loop.
     """
     suppresses = overlapping(boxes, threshold)
     kept = boxes.new_ones(len(boxes), dtype=torch.bool)
@@ -33,6 +32,6 @@ def overlapping(boxes: Tensor, threshold: float) -> Tensor:
         width = torch.minimum(x2[some, None], x2[later]) - torch.maximum(x1[some, None], x1[later])
         height = torch.minimum(y2[some, None], y2[later]) - torch.maximum(y1[some, None], y1[later])
         inter = width.clamp_(min=0) * height.clamp_(min=0)
-        # Not a quotient, which two boxes without area do not have.
+        # Without a division, which would give NaN for two boxes without area.
         result[some, later] = inter > threshold * (area[some, None] + area[later] - inter)
     return result.triu_(1)

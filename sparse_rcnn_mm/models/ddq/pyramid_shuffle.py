@@ -1,4 +1,4 @@
-"""Exchange of channels between neighboring levels, so that a level knows what they predict."""
+"""Exchanges channels between neighboring levels, so that each level knows what the others predict."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from torch import Tensor
 def pyramid_shuffle(feats: Sequence[Tensor], channels: int) -> list[Tensor]:
     """Levels (B, C, H_l, W_l), finest first, to levels of the same shapes.
 
-    A level keeps all but its last 2 * `channels`. These come from the coarser level, of which the last `channels` are
-    taken, then from the finer one, of which those before are taken. The levels at the ends take their own.
+    A level keeps all but its last 2 * `channels` channels. They are replaced by the last `channels` of the coarser
+    level, followed by the second to last `channels` of the finer level. The first and last level use their own.
     """
     result = []
     for level, feat in enumerate(feats):

@@ -1,4 +1,4 @@
-"""Matching of dense predictions, several of which may share a ground truth."""
+"""Matching of dense predictions. Several predictions may share a ground truth."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ class RepeatedHungarianAssigner:
     """The assignment of least total cost in which every ground truth of an image has the same number of matches.
 
     Args:
-        match_costs: the costs that are summed, each with its weight; configs, or built already.
-        matches: of a ground truth; fewer, down to none, where an image has too few candidates for all.
+        match_costs: the costs to add up, each with its weight; configs or built costs.
+        matches: the number of matches per ground truth. There are fewer if an image has too few candidates.
     """
 
     def __init__(self, match_costs: Sequence[Part], matches: int = 1) -> None:
@@ -32,7 +32,7 @@ class RepeatedHungarianAssigner:
 
     @torch.no_grad()
     def __call__(self, dense: DensePredictions, gt: GroundTruth) -> Tensor:
-        """`matched_gt` (B, M) long: which ground truth of its image a candidate is matched to, -1 for none.
+        """Return `matched_gt` (B, M) long: the ground truth of its image that a candidate is matched to, or -1.
 
         Raises:
             UserError: a prediction is not finite.
@@ -60,11 +60,11 @@ class RepeatedHungarianAssigner:
         each = min(self.matches, candidates // max(num_gts, 1))
         total = each * num_gts
         if total:
-            # With all others matched, one of its `total` cheapest is free: no ground truth ever needs a more expensive
-            # one. On so sparse a graph this takes less than half the time of SciPy's dense solver.
+            # Even if all others are matched, one of its `total` cheapest candidates is free, so the others are not
+            # needed. On such a sparse graph this takes less than half the time of SciPy's dense solver.
             near = np.sort(np.argpartition(cost, total - 1, axis=1)[:, :total], axis=1)
             values = np.take_along_axis(cost, near, axis=1).astype(np.float64)
-            values += 1 - values.min()  # a sparse matrix has no zeros
+            values += 1 - values.min()  # a sparse matrix cannot store zeros
             values, near = np.repeat(values, each, axis=0), np.repeat(near, each, axis=0)
             graph = csr_array((values.ravel(), near.ravel(), np.arange(0, total * total + 1, total)),
                               shape=(total, candidates))

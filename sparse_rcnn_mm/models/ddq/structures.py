@@ -1,4 +1,4 @@
-"""What the proposal head hands on."""
+"""The tuples that the proposal head returns."""
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class DensePredictions(NamedTuple):
-    """The candidates of each image, for the criterion; gradients flow through scores and boxes."""
+    """The candidates of each image, for the criterion. Gradients flow through scores and boxes."""
     ids: Tensor  # (B, M) long, positions of all levels, row by row, finest level first
     scores: Tensor  # (B, M, K)
     boxes: Tensor  # (B, M, 4)
@@ -19,4 +19,4 @@ class DistinctProposals(NamedTuple):
     boxes: Tensor  # (B, N, 4)
     queries: Tensor  # (B, N, C)
     main: DensePredictions  # by score; `kept` are the distinct ones
-    auxiliary: DensePredictions | None  # of the layers that exist for training only; level by level
+    auxiliary: DensePredictions | None  # from the layers that exist only for training; level by level

@@ -1,4 +1,4 @@
-"""Selective query recollection (section 4 of the paper): in training, a stage sees the outputs of several before it."""
+"""Selective query recollection (section 4 of the paper): in training, a stage gets outputs of several earlier ones."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -15,15 +15,15 @@ from ..structures import Proposals, StageOutput
 
 @MODELS.register_module()
 class RecollectingRoIHead(SparseRoIHead):
-    """Train late stages on what earlier ones gave as well; prediction, weights and checkpoints are the plain head's.
+    """Trains late stages also on the outputs of earlier ones. Prediction and checkpoints are those of the plain head.
 
-    A stage gets the outputs of the `recollect` stages before it as groups of queries, the older ones first, and the
-    proposals stand for the stage before the first. With 2, six stages see 1, 2, 3, 5, 8 and 13 groups. Groups do not
-    see each other: they are folded into the batch, row r of image r % B, and the criterion matches each by itself.
+    A stage gets the outputs of the `recollect` stages before it as groups of queries, oldest first; the proposals count
+    as the output before the first stage. With 2, six stages get 1, 2, 3, 5, 8 and 13 groups. Groups are independent:
+    they are folded into the batch, where row r belongs to image r % B, and the criterion matches each separately.
 
     Args:
-        bbox_head, num_stages, order, roi_extractor, with_cp: as of `SparseRoIHead`.
-        recollect: how many previous stages feed a stage; 1 is plain training.
+        bbox_head, num_stages, order, roi_extractor, with_cp: as in `SparseRoIHead`.
+        recollect: how many previous stages provide inputs for a stage; 1 is plain training.
     """
 
     def __init__(self, *, bbox_head: dict[str, Any] | Sequence[Part], num_stages: int = 6,
@@ -40,13 +40,13 @@ class RecollectingRoIHead(SparseRoIHead):
         """What the next stage gets, after those that gave `outputs`."""
         if not self.training:
             return super().start(proposals, outputs)
-        # Where the plain head starts, after each of the last stages.
+        # The inputs that the plain head would use after each of the last stages.
         seen = range(max(0, len(outputs) + 1 - self.recollect), len(outputs) + 1)
         return fold([super(RecollectingRoIHead, self).start(proposals, outputs[:count]) for count in seen])
 
 
 def fold(starts: Sequence[Proposals | StageOutput]) -> Proposals | StageOutput:
-    """Starts of G_i * B rows as one of all rows, of the first one's kind, or plain proposals if others lack a field."""
+    """Concatenate inputs of G_i * B rows, as the class of the first one, or as `Proposals` if others lack a field."""
     if len(starts) == 1:
         return starts[0]
     kind = type(starts[0])
