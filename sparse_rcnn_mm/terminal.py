@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 import sys
 import threading
 import traceback
@@ -37,6 +38,15 @@ def visible(text: object, keep: str = '\n\t') -> str:
 def one_line(text: object) -> str:
     """Like `visible`, but also escapes line breaks and tabs. For names, which could otherwise imitate a message."""
     return visible(text, keep='')
+
+
+def shell_word(text: object, otherwise: str) -> str:
+    """The text as one word of a POSIX shell's command line, for a command to be copied from a message.
+
+    Args:
+        otherwise: what stands in for a text that cannot be shown as it is.
+    """
+    return shlex.quote(str(text)) if one_line(text) == str(text) else otherwise
 
 
 def show(text: object = '', stream: TextIO | None = None) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 import pytest
 from mmengine.registry import DefaultScope, Registry
 
+from sparse_rcnn_mm.cli.parser import Parser
+from sparse_rcnn_mm.engine import add_common_arguments
 from sparse_rcnn_mm.engine.settings import all_settings, settings_like
 from sparse_rcnn_mm.errors import UserError, did_you_mean, one_sentence
 from sparse_rcnn_mm.registry import MODELS
@@ -95,3 +97,25 @@ def test_all_settings() -> None:
         'optim_wrapper.optimizer.type', 'optim_wrapper.optimizer.lr', 'optim_wrapper.clip_grad.max_norm',
         'param_scheduler.0.type', 'param_scheduler.0.end', 'param_scheduler.1.begin', 'param_scheduler.1.end',
         'model.roi_head.num_stages', 'model.scales']
+
+
+@pytest.mark.parametrize(('text', 'value'), [
+    ("x=('traffic light','a,b')", ('traffic light', 'a,b')), ('x=["3"]', ['3']), ('x=[1,2.5]', [1, 2.5]), ('x=[]', []),
+    ('x=[a,b]', ['a', 'b']), ('x=1,2', [1, 2]), ('x=(1)', (1,)), ('x=1e-4', 1e-4), ('x=None', None), ('x=a=b', 'a=b'),
+])
+def test_values_of_settings(text: str, value: object) -> None:
+    parser = Parser()
+    add_common_arguments(parser)
+    assert parser.parse_args(['--cfg-options', text]).cfg_options == {'x': value}
+
+
+@pytest.mark.parametrize(('text', 'sentence'), [
+    ('x', "argument --cfg-options: 'x' is not KEY=VALUE"),
+    ('x=[1,(2]', "argument --cfg-options: 'x=[1,(2]': Imbalanced brackets exist in 1,(2"),
+])
+def test_malformed_settings(text: str, sentence: str, capsys: pytest.CaptureFixture) -> None:
+    parser = Parser()
+    add_common_arguments(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args(['--cfg-options', text])
+    assert sentence in capsys.readouterr().err

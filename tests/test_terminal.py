@@ -3,8 +3,11 @@ from __future__ import annotations
 
 import ast
 import io
+import itertools
 import json
 import logging
+import re
+import shlex
 import subprocess
 import sys
 import unicodedata
@@ -22,7 +25,7 @@ from sparse_rcnn_mm import terminal
 from sparse_rcnn_mm.cli.parser import Parser
 from sparse_rcnn_mm.downloads import Progress
 from sparse_rcnn_mm.errors import UserError, one_sentence
-from sparse_rcnn_mm.terminal import one_line, say, show, visible
+from sparse_rcnn_mm.terminal import one_line, say, shell_word, show, visible
 
 PACKAGE = Path(terminal.__file__).parent
 EVIL = ['\x1b[31mred', '\x1b]0;title\x07', '\rready', 'gnp\u202etxe', '\u2066a\u2069', '\x9b31m', '\ud800', 'a\x00b',
@@ -152,6 +155,38 @@ def test_nothing_else_writes_to_the_terminal() -> None:
                     and not isinstance(node.args[0], ast.Constant)):
                 found.append(f'{path.relative_to(PACKAGE)}: {call}')
     assert not found
+
+
+@given(NAMES)
+def test_a_word_of_a_shell(name: str) -> None:
+    assert shlex.split(shell_word(name, 'FILE')) == [name if one_line(name) == name else 'FILE']
+
+
+def parts_of_text(node: ast.AST) -> list[ast.AST]:
+    """Constants and values that an f-string, or a sum of texts, is made of."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return parts_of_text(node.left) + (parts_of_text(node.right) or [node.right])
+    if isinstance(node, ast.JoinedStr):
+        return [part.value if isinstance(part, ast.FormattedValue) else part for part in node.values]
+    return []
+
+
+def suggested_commands() -> Iterator[tuple[str, str]]:
+    """File and expression of every value that a message puts into a command line of ours."""
+    command = re.compile(r'(sparse-rcnn \w+|tools/\w+\.py|--cfg-options) [^;:]*$')
+    for path in PACKAGE.rglob('*.py'):
+        for node in ast.walk(ast.parse(path.read_text())):
+            for before, value in itertools.pairwise(parts_of_text(node)):
+                if isinstance(before, ast.Constant) and command.search(str(before.value)):
+                    yield path.name, ast.unparse(value)
+
+
+def test_suggested_commands_can_be_pasted() -> None:
+    """Names from outside are quoted for a shell in every command that a message suggests."""
+    found = [(file, value) for file, value in set(suggested_commands())
+             if not value.startswith(('shell_word(', '_as_option(', 'learning_rate_options('))]
+    assert found == [('weights.py', "text.removesuffix('.pth')")]  # one of the authors' names
+    assert len(list(suggested_commands())) >= 4
 
 
 def evil_data(folder: Path) -> Path:

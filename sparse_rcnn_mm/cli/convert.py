@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import Tensor
 
@@ -27,6 +27,7 @@ from sparse_rcnn_mm.checkpoints.official import (
     to_official,
 )
 from sparse_rcnn_mm.config_files import find_config
+from sparse_rcnn_mm.engine.settings import SettingsAction
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.terminal import show
 from sparse_rcnn_mm.versions import __version__
@@ -43,7 +44,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--classes', nargs='+', metavar='NAME', help="class names (default: COCO's if there are 80)")
     parser.add_argument('--config',
                         help='config with the settings that are not in the weights (default: by depth, proposals)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+    parser.add_argument('--cfg-options', nargs='+', action=SettingsAction, metavar='KEY=VALUE',
                         help='changes to that config, e.g. model.roi_head.bbox_head.num_heads=4')
     return parser.parse_args(argv)
 
@@ -95,7 +96,7 @@ def convert(args: argparse.Namespace) -> str:
             raise UserError(f'{args.input} is already an official backbone')
         weights, depth = backbone_from_official(state)
         contents: dict[str, Any] = dict(state_dict=weights, meta=dict(converted_from=args.input.name))
-        said = f"ResNet-{depth} for model.backbone.init_cfg = dict(type='Pretrained', checkpoint='{args.output}')"
+        said = f"ResNet-{depth} for model.backbone.init_cfg = dict(type='Pretrained', checkpoint={str(args.output)!r})"
     else:
         contents, said = convert_detector(state, args)
     args.output.parent.mkdir(parents=True, exist_ok=True)

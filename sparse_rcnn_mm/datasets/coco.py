@@ -14,6 +14,7 @@ from mmengine.logging import MMLogger
 
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.registry import DATASETS
+from sparse_rcnn_mm.terminal import shell_word
 
 from .coco_columns import CocoColumns
 from .coco_json import full_path
@@ -165,7 +166,7 @@ class CocoDataset(MMDetCocoDataset):
             dataset = 'val_dataloader.dataset' if self.test_mode else 'train_dataloader.dataset'
             raise UserError(
                 f'the classes of the data set are not the categories of {path}: the config has {_shown(classes)}, '
-                f'the file has {_shown(names)}; set --cfg-options {dataset}.metainfo.classes="{_as_option(names)}" '
+                f'the file has {_shown(names)}; set --cfg-options {_as_option(f"{dataset}.metainfo.classes", names)} '
                 '(for every data set), and the number of classes of the model to match')
         left_out = [name for name in names if name not in classes]
         if left_out:
@@ -194,6 +195,6 @@ def _shown(names: tuple[str, ...], limit: int = 10) -> str:
     return f'{len(names)}: ' + ', '.join(names[:limit]) + more
 
 
-def _as_option(names: tuple[str, ...]) -> str:
-    """The names as a tuple for --cfg-options, or a placeholder if there are too many for one line."""
-    return '(' + ''.join(f"'{name}'," for name in names) + ')' if len(names) <= 10 else "('name','name',...)"
+def _as_option(setting: str, names: tuple[str, ...]) -> str:
+    """The setting of the names, quoted for a shell, or with placeholders if there are too many for one line."""
+    return shell_word(f'{setting}={names!r}' if len(names) <= 10 else f"{setting}=('name','name',...)", setting)

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.hub import get_config
 
 from sparse_rcnn_mm.checkpoints import Metadata
@@ -17,7 +17,7 @@ from sparse_rcnn_mm.config_files import find_config
 from sparse_rcnn_mm.errors import UserError
 
 from .runner import Runner
-from .settings import settings_like
+from .settings import SettingsAction, settings_like
 
 # The top-level settings that the Runner and the commands read. Other names are variables of the config itself.
 _TOP_LEVEL = {*inspect.signature(Runner.__init__).parameters, 'load_partial', 'custom_imports', 'sync_bn',
@@ -29,7 +29,7 @@ _UNREADABLE = (SyntaxError, NameError, KeyError, FileNotFoundError, TypeError, I
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that training and testing share."""
     parser.add_argument('--work-dir', help='folder for logs and checkpoints; default: work_dirs/CONFIG-NAME')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
+    parser.add_argument('--cfg-options', nargs='+', action=SettingsAction, default={}, metavar='KEY=VALUE',
                         help='change settings of the config, e.g. model.rpn_head.num_proposals=300; '
                         'a list is key="[a,b]"')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',

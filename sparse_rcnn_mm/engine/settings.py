@@ -1,9 +1,41 @@
-"""Full names of config settings, for suggestions in error messages."""
+"""Config settings by their full names: suggestions in error messages, and values on the command line."""
 from __future__ import annotations
 
+import argparse
+import ast
 import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from mmengine.config import DictAction
+
+
+class SettingsAction(DictAction):
+    """KEY=VALUE as mmengine reads it, but lists and tuples of Python as they are: names in quotes keep their spaces."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
+                 option_string: str | None = None) -> None:
+        settings = dict(getattr(namespace, self.dest, None) or {})
+        for text in values:
+            key, equals, value = text.partition('=')
+            if not equals:
+                raise argparse.ArgumentError(self, f'{text!r} is not KEY=VALUE')
+            try:
+                settings[key] = _python_list(value) or self._parse_iterable(value)
+            except AssertionError as error:
+                raise argparse.ArgumentError(self, f'{text!r}: {error}') from None
+        setattr(namespace, self.dest, settings)
+
+
+def _python_list(text: str) -> list | tuple | None:
+    """The list or tuple that a text is in Python, if it is one and not empty."""
+    if not text.startswith(('(', '[')):
+        return None
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    return value if isinstance(value, (list, tuple)) else None
 
 
 def settings_like(unknown: str, config: Mapping[str, Any]) -> str:

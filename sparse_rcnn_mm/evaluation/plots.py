@@ -3,10 +3,13 @@ from __future__ import annotations
 
 import base64
 import io
+import warnings
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from sparse_rcnn_mm.visualization.letters import in_plots
 
 from .analysis import ERROR_NAMES, Analysis
 from .average_precision import RECALLS, mean_over_classes
@@ -50,7 +53,7 @@ def _class_curves(analysis: Analysis) -> Figure:
         'IoU 0.5, by class' if len(order) <= _MANY else f'IoU 0.5, the {_MANY} worst classes')
     for label in order[:_MANY][::-1]:
         axis.plot(RECALLS, analysis.ap.curves[0.5][label], linewidth=1,
-                  label=f'{analysis.data.classes[label]} {ap50[label]:.2f}')
+                  label=in_plots(f'{analysis.data.classes[label]} {ap50[label]:.2f}'))
     if order:
         axis.legend(frameon=False, fontsize='small', loc='center left', bbox_to_anchor=(1, 0.5), title='AP50',
                     ncols=2 if len(order) > 10 else 1)
@@ -81,7 +84,7 @@ def _bars(title: str, values: np.ndarray | list[float], form: str) -> Figure:
 
 
 def _confusion(analysis: Analysis) -> Figure:
-    names = analysis.data.classes
+    names = [in_plots(name) for name in analysis.data.classes]
     few = len(names) <= _MANY
     side = float(np.clip(0.45 * len(names) + 2.5, 4.5, 11))
     figure, axis = _figure(side + 1, side)
@@ -143,5 +146,7 @@ def _thresholds(analysis: Analysis) -> Figure:
 def as_data_uri(figure: Figure) -> str:
     """The figure as a PNG in a data URI."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=110)
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='Glyph .* missing from')  # said once by `in_plots`
+        figure.savefig(buffer, dpi=110)
     return 'data:image/png;base64,' + base64.b64encode(buffer.getvalue()).decode()

@@ -15,6 +15,7 @@ from mmengine.dataset import BaseDataset
 from sparse_rcnn_mm.checkpoints import load_data_pickle
 from sparse_rcnn_mm.datasets.coco_json import read_coco_json
 from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.terminal import shell_word
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,8 @@ def read_predictions(path: str | Path) -> list[dict[str, Any]]:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f'results file not found: {path}; sparse-rcnn test CHECKPOINT --out {path} writes it')
+        raise UserError(f'results file not found: {path}; it is written by: sparse-rcnn test CHECKPOINT --out '
+                        + shell_word(path, 'FILE'))
     try:
         predictions = load_data_pickle(path.read_bytes())
         by_image(predictions)

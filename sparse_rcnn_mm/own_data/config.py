@@ -1,7 +1,6 @@
 """Edits a config so that it trains or tests on a folder of your own data."""
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from sparse_rcnn_mm.checkpoints import Metadata
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.own_outputs import mark
 from sparse_rcnn_mm.registry import innermost_dataset
-from sparse_rcnn_mm.terminal import say
+from sparse_rcnn_mm.terminal import say, shell_word
 
 from .held_out import find_held_out, held_out_lines
 from .inspection import data_errors, leaked_images
@@ -95,7 +94,7 @@ def _usable(folder: str) -> RawData:
     errors = data_errors(raw)
     if errors:
         raise UserError(f'{len(errors)} {"error" if len(errors) == 1 else "errors"} in the data in {raw.root}, the '
-                        f"first: {errors[0]}; 'sparse-rcnn inspect {shlex.quote(folder)}' lists all")
+                        f'first: {errors[0]}; list all: sparse-rcnn inspect ' + shell_word(folder, 'FOLDER'))
     return raw
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 import colorsys
 import functools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from .letters import FONT, drawable
 
 Color = tuple[int, int, int]
 Rectangle = tuple[float, float, float, float]
@@ -49,10 +49,17 @@ def enlarged(image: np.ndarray, short_side: int = READABLE_SIDE) -> tuple[Image.
 
 
 def draw_boxes(picture: Image.Image, marks: Sequence[Mark], font_size: int | None = None) -> Image.Image:
-    """Draw the marks in place. Where boxes or labels overlap, the first of `marks` is on top."""
+    """Draw the marks in place. Where boxes or labels overlap, the first of `marks` is on top.
+
+    Boxes that reach far beyond the picture are cut off outside of it; one with a NaN is not drawn.
+    """
     draw = ImageDraw.Draw(picture)
     short_side = min(picture.size)
     line = max(2, round(short_side / 240))
+    limits = np.array([*picture.size, *picture.size]) + 4 * line
+    boxes = np.array([mark.box for mark in marks], dtype=float).reshape(-1, 4).clip(-4 * line, limits)
+    marks = [Mark(box.tolist(), mark.color, drawable(mark.text)) for mark, box in zip(marks, boxes, strict=True)
+             if not np.isnan(box).any()]
     font = label_font(font_size or max(13, round(short_side / 36)))
     for mark in reversed(marks):
         _draw_rectangle(draw, mark, line)
@@ -107,5 +114,5 @@ def ink_on(color: Color) -> Color:
 
 @functools.lru_cache(maxsize=16)
 def label_font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which comes with matplotlib and has Latin, Greek and Cyrillic letters."""
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), 'fonts', 'ttf', 'DejaVuSans.ttf'), size)
+    """The font of labels and captions."""
+    return ImageFont.truetype(FONT, size)

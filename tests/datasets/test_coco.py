@@ -1,16 +1,25 @@
 """What the COCO data set keeps, and the sentence it says about every kind of broken input."""
 from __future__ import annotations
 
+import argparse
 import copy
 import json
+import re
+import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from sparse_rcnn_mm.datasets import CocoDataset, DigitsDataset
+from sparse_rcnn_mm.datasets.coco import _as_option
+from sparse_rcnn_mm.engine import add_common_arguments
 from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.terminal import one_line
 
 
 def _annotation(annotation_id: int, image_id: int, category_id: int, bbox: list[float], **more: Any) -> dict:
@@ -163,11 +172,38 @@ def test_classes_that_the_file_does_not_have(root: Path) -> None:
     with pytest.raises(UserError) as caught:
         _build(root, classes=('cat', 'cow'))
     assert 'the config has 2: cat, cow, the file has 3: cat, dog, fox' in str(caught.value)
-    assert '--cfg-options train_dataloader.dataset.metainfo.classes="(\'cat\',\'dog\',\'fox\',)"' in str(caught.value)
+    assert suggested(caught.value) == {'train_dataloader.dataset.metainfo.classes': ('cat', 'dog', 'fox')}
     with pytest.raises(UserError, match=r'val_dataloader\.dataset\.metainfo'):
         _build(root, classes=('cat', 'cow'), test_mode=True)
     with pytest.raises(UserError, match=r'the config has 80: person, .*\(70 more\), the file has 3'):
         _build(root, metainfo=None)
+
+
+def suggested(error: Exception) -> dict:
+    """What the command that an error suggests would set, if it was pasted into a shell."""
+    command = re.search(r'(--cfg-options .*) \(for every data set\)', str(error))
+    assert command
+    parser = argparse.ArgumentParser()
+    add_common_arguments(parser)
+    return parser.parse_args(shlex.split(command[1])).cfg_options
+
+
+HOSTILE = ['$(touch x)', '`touch x`', 'traffic light', "it's", 'a"b', 'a,b', '(a', '[b]', 'a\nb', '\x1b[31m', 'c\\',
+           ';x', '1', 'None', '\u202e', '信号灯', '-x', '#', '!!', '=']
+
+
+@given(names=st.lists(st.sampled_from(HOSTILE) | st.text(min_size=1, max_size=9), min_size=1, max_size=10, unique=True))
+@settings(max_examples=100, deadline=None)
+def test_the_suggested_option_gives_back_the_names(names: list[str]) -> None:
+    option = _as_option('a.b', tuple(names))
+    assert suggested(ValueError(f'--cfg-options {option} (for every data set)')) == {'a.b': tuple(names)}
+    assert one_line(option) == option  # as it is on the terminal
+
+
+def test_the_suggested_option_runs_nothing_in_a_shell(tmp_path: Path) -> None:
+    option = _as_option('a.b', tuple(name for name in HOSTILE[:10]))
+    done = subprocess.run(['sh', '-c', f'printf %s {option}'], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == f'a.b={tuple(HOSTILE[:10])!r}' and not list(tmp_path.iterdir())
 
 
 def test_labels_follow_the_configured_order(root: Path) -> None:

@@ -8,10 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from PIL import Image
 
+from sparse_rcnn_mm.evaluation.plots import as_data_uri
 from sparse_rcnn_mm.inference import Detector
 from sparse_rcnn_mm.inference.stages import follow_stages
 from sparse_rcnn_mm.registry import MODELS
@@ -21,9 +25,11 @@ from sparse_rcnn_mm.visualization import (
     class_colors,
     draw_boxes,
     enlarged,
+    letters,
     stage_panels,
 )
 from sparse_rcnn_mm.visualization.draw import ink_on
+from sparse_rcnn_mm.visualization.letters import drawable, in_plots
 from sparse_rcnn_mm.visualization.stages import _moments, panel
 from tests.kit import CONFIGS
 
@@ -159,3 +165,50 @@ def test_moments_pass_every_stage_in_order() -> None:
     moments = list(_moments(3, 6))
     times = [moment for moment, _ in moments]
     assert times == sorted(times) and [moment for moment, rest in moments if rest] == [0, 1, 2, 3]
+
+
+NAMES = ['信号灯', 'سلام', 'привет', '\ud800', 'a\0b', 'a\nb', '\u202eabc', '\U000e0041', '👩\u200d🔬', 'x' * 5000,
+         '', '\n', ' ', '\t', '$\\frac{$', '_x', '\uffff']
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=st.sampled_from(NAMES) | st.text(st.characters()),
+       box=st.lists(st.floats() | st.integers(-2 ** 70, 2 ** 70), min_size=4, max_size=4))
+def test_any_text_and_any_box_can_be_drawn(text: str, box: list[float]) -> None:
+    for marks in ([Mark((10, 10, 90, 40), RED, f'{text} 0.98')], [Mark(box, RED, text)]):
+        draw_boxes(Image.new('RGB', (120, 60)), marks)
+
+
+@pytest.mark.parametrize('box', [(10, 20, 60, 1e20), (10, 20, 60, float('inf')), (10, 20, 60, 10 ** 6)])
+def test_a_box_far_beyond_the_picture_is_drawn_as_one_beyond_it(box: tuple) -> None:
+    drawn, wanted = (np.asarray(draw_boxes(Image.new('RGB', (100, 50)), [Mark(one, RED)]))
+                     for one in (box, (10, 20, 60, 90)))
+    np.testing.assert_array_equal(drawn, wanted)
+
+
+def test_long_names_keep_their_start_and_score() -> None:
+    assert drawable('cat ' + 'x' * 500 + ' 0.98') == 'cat ' + 'x' * 43 + '…' + 'x' * 7 + ' 0.98'
+    assert drawable('a\nb\x1b') == r'a\nb\x1b'
+
+
+def test_letters_that_the_font_lacks_are_said_once(monkeypatch: pytest.MonkeyPatch,
+                                                   capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr(letters, '_said', set())
+    for name in ('cat', 'Straße', 'привет', 'سلام', 'می\u200cخواهم'):  # noqa: RUF001
+        drawable(name)
+    assert not capsys.readouterr().out
+    for _ in range(3):
+        draw_boxes(Image.new('RGB', (100, 50)), [Mark((10, 20, 60, 40), RED, '猫 0.98'), Mark((0, 0, 9, 9), RED, '犬')])
+    assert capsys.readouterr().out == ('pictures: the font DejaVuSans lacks letters of some names, such as 猫 (CJK '
+                                       'UNIFIED IDEOGRAPH-732B); a box is drawn for each\n')
+
+
+@pytest.mark.filterwarnings('error')
+@pytest.mark.parametrize('name', NAMES)
+def test_any_name_can_stand_in_a_plot(name: str) -> None:
+    figure = Figure()
+    axis = figure.subplots()
+    axis.plot([0, 1], [0, 1], label=in_plots(f'{name} 0.98'))
+    axis.set_xticks([0], [in_plots(name)])
+    assert [text.get_text().endswith(' 0.98') for text in axis.legend().texts] == [True]
+    assert as_data_uri(figure).startswith('data:image/png')

@@ -71,7 +71,7 @@ def test_data_that_stop_training_are_told_before_it(tool: Tool, tmp_path: Path, 
     assert tool('train', FINETUNE, '--data', str(data), *TINY) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert 'train/3.png (image 3 of train.json): cannot be decoded' in error
-    assert "'sparse-rcnn inspect" in error
+    assert 'list all: sparse-rcnn inspect' in error
 
 
 def test_leaked_images_are_said_and_do_not_stop_training(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
