@@ -15,7 +15,8 @@ from sparse_rcnn_mm.datasets.scan import names_of, scan
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.terminal import say
 
-VIDEO_SUFFIXES = {'.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv', '.flv', '.ts', '.gifv'}
+from .names import VIDEO_SUFFIXES, picture_names
+
 DEFAULT_FPS = 25.0
 
 
@@ -63,16 +64,15 @@ def find_sources(inputs: Sequence[str], out_dir: str | os.PathLike | None = None
         UserError: an input names nothing.
     """
     out = Path(out_dir).resolve() if out_dir is not None else None
-    sources: dict[str, Source] = {}
-    names: set[str] = set()
+    pairs: dict[str, tuple[str, str]] = {}
     for text in inputs:
         found = _expand(text, out)
         if not found:
             raise UserError(f'{text} names no image, folder with images, video or camera number')
         for path, name in found:
-            if (real := os.path.realpath(path)) not in sources:
-                sources[real] = _source(path, _unused(_picture_name(name), names))
-    return list(sources.values())
+            pairs.setdefault(os.path.realpath(path), (path, name))
+    pictures = picture_names(name for _, name in pairs.values())
+    return [_source(path, picture) for (path, _), picture in zip(pairs.values(), pictures, strict=True)]
 
 
 def _expand(text: str, out: Path | None) -> list[tuple[str, str]]:
@@ -102,25 +102,6 @@ def _in_folder(folder: Path, out: Path | None) -> list[tuple[str, str]]:
 def _is_media(file: Path) -> bool:
     hidden = file.name.startswith('.')  # as macOS leaves them beside real images
     return not hidden and file.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES and file.is_file()
-
-
-def _picture_name(name: str) -> str:
-    """Under its own name: two videos clip.avi and clip.mp4 stay two."""
-    stem, suffix = os.path.splitext(name)
-    if suffix.lower() in VIDEO_SUFFIXES:
-        return f'{stem}.mp4' if suffix.lower() == '.mp4' else f'{name}.mp4'
-    return name if suffix.lower() in ('.jpg', '.jpeg', '.png', '.mp4') else f'{name}.jpg'
-
-
-def _unused(name: str, names: set[str]) -> str:
-    """`name`, numbered if there is one like it already."""
-    stem, suffix = os.path.splitext(name)
-    number = 2
-    while name in names:
-        name = f'{stem}_{number}{suffix}'
-        number += 1
-    names.add(name)
-    return name
 
 
 def _source(path: str, name: str) -> Source:

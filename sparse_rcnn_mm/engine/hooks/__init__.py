@@ -4,6 +4,7 @@ from .curves import CurvesHook
 from .fast_form import FastFormHook
 from .inference_checkpoint import InferenceCheckpointHook, saved_checkpoint
 from .trackers import TRACKERS, log_to
+from .visualization import DetVisualizationHook
 
-__all__ = ['CheckpointHook', 'CurvesHook', 'EMAHook', 'FastFormHook', 'InferenceCheckpointHook', 'TRACKERS', 'log_to',
-           'saved_checkpoint']
+__all__ = ['CheckpointHook', 'CurvesHook', 'DetVisualizationHook', 'EMAHook', 'FastFormHook', 'InferenceCheckpointHook',
+           'TRACKERS', 'log_to', 'saved_checkpoint']
