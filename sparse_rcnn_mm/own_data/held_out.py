@@ -1,27 +1,13 @@
 """The images that training held out for validation, remembered by content: found again in a moved or renamed folder."""
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from sparse_rcnn_mm.datasets.image_files import digest
+
 from .raw_data import RawData
-
-_PART = 2 ** 16  # bytes at the beginning and the end of a file that are hashed, with its size
-
-
-def digest(path: Path) -> str:
-    """16 hexadecimal digits for the content of an image file, empty if it cannot be read."""
-    try:
-        with path.open('rb') as file:
-            start = file.read(_PART)
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(size - _PART, 0))
-            return hashlib.sha256(b'%d ' % size + start + file.read()).hexdigest()[:16]
-    except OSError:
-        return ''
 
 
 def held_out_lines(root: Path, file_names: Sequence[str]) -> list[str]:

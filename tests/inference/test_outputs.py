@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.inference import Detector
@@ -82,25 +84,87 @@ def test_a_run_that_was_cut_off_goes_on(detector: Detector, folder: Path, tmp_pa
     seen: list[int] = []
     detect = detector.detect
     monkeypatch.setattr(detector, 'detect', lambda inputs: seen.append(len(inputs)) or detect(inputs))
-    for content, missing in ((lines[:2] + [lines[2][:50]], 3), (lines[:4], 1), (lines, 0), ([], 5)):
+    for content, missing in ((lines[:3] + [lines[3][:50]], 3), (lines[:5], 1), (lines, 0), ([], 5),
+                             ([lines[0][:9]], 5)):
         out = tmp_path / f'part{missing}'
-        out.mkdir()
+        out.mkdir(exist_ok=True)
         (out / 'detections.jsonl').write_text(''.join(content))
         seen.clear()
         process(detector, sources, out, pictures=False, resume=True)
         assert sum(seen) == missing
         assert everything(out) == everything(tmp_path / 'whole')
     (tmp_path / 'part0/detections.jsonl').write_text('{"a": 1}\n')
-    with pytest.raises(UserError, match='line 1 of .*is not a record of detections'):
+    with pytest.raises(UserError, match='does not begin as a file of detections does'):
+        process(detector, sources, tmp_path / 'part0', pictures=False, resume=True)
+    (tmp_path / 'part0/detections.jsonl').write_text(lines[0] + '{"a": 1}\n')
+    with pytest.raises(UserError, match='line 2 of .*is not a record of detections'):
         process(detector, sources, tmp_path / 'part0', pictures=False, resume=True)
 
 
-def test_shards_make_the_files_of_one_run(detector: Detector, folder: Path, tmp_path: Path) -> None:
+def test_only_the_same_run_is_gone_on_with(detector: Detector, folder: Path, tmp_path: Path,
+                                           capsys: pytest.CaptureFixture) -> None:
+    """By content: the folder may have moved, been touched and have grown. Another image of the name is refused."""
+    out = tmp_path / 'out'
+
+    def again(place: Path, **settings: Any) -> int:
+        return process(detector, find_sources([str(place)], out), out, resume=True, **settings).images
+
+    assert again(folder) == 5
+    Image.new('RGB', (50, 40)).save(folder / 'new.png')
+    moved = folder.rename(tmp_path / 'moved')
+    os.utime(moved / '0.png', ns=(5, 5))
+    (out / '3.png').unlink()
+    (moved / '4.png').rename(moved / '4.jpg')
+    with pytest.raises(UserError, match=r'holds detections on 4\.png .*, which is not among the inputs now'):
+        again(moved)
+    (moved / '4.jpg').rename(moved / '4.png')
+    assert again(moved) == 2  # the new one, and the one without a picture
+    assert '4 of 6 inputs were done before' in capsys.readouterr().out
+    assert sorted(Path(image['file_name']).name for image in everything(out)['images']) == [
+        '0.png', '1.png', '2.png', '3.png', '4.png', 'new.png']
+    for settings, message in (({'score_thr': 0.5}, 'with --score-thr 0.3, not 0.5: run without --resume'),
+                              ({'classes': ['one']}, 'with --classes all, not one'),
+                              ({'model': 'b.pth'}, 'with another --model: run without --resume')):
+        with pytest.raises(UserError, match=message):
+            again(moved, **settings)
+    Image.new('RGB', (50, 41)).save(moved / 'new.png')
+    with pytest.raises(UserError, match=r'holds detections on another new\.png'):
+        again(moved)
+    with pytest.raises(UserError, match=r'0\.png .*is not among the inputs'):
+        process(detector, find_sources(['0']), out, resume=True)
+
+
+def test_a_video_that_was_cut_off_is_done_again(detector: Detector, folder: Path, tmp_path: Path,
+                                                colored: Callable[..., np.ndarray]) -> None:
+    """Its first half would be lost otherwise. What is not whole has no name of its own."""
+    video = cv2.VideoWriter(str(folder / 'clip.avi'), cv2.VideoWriter.fourcc(*'MJPG'), 12, (64, 48))
+    for index in range(4):
+        video.write(colored(index, 48, 64))
+    video.release()
+    sources, out = find_sources([str(folder)]), tmp_path / 'out'
+    process(detector, sources, out)
+    whole, path = everything(out), out / 'detections.jsonl'
+    lines = path.read_text().splitlines(keepends=True)
+    assert [json.loads(line).get('last') for line in lines[6:10]] == [False, False, False, True]
+    path.write_text(''.join(lines[:8]))  # two frames
+    (out / 'clip.avi.mp4').write_bytes(b'half')
+    assert process(detector, sources, out, resume=True).images == 4
+    assert everything(out) == whole
+    assert cv2.VideoCapture(str(out / 'clip.avi.mp4')).get(cv2.CAP_PROP_FRAME_COUNT) == 4
+    assert process(detector, sources, out, resume=True).images == 0
+    assert not list(out.rglob('.part-*'))
+
+
+def test_shards_make_the_files_of_one_run(detector: Detector, folder: Path, tmp_path: Path,
+                                          capsys: pytest.CaptureFixture) -> None:
     sources = find_sources([str(folder)])
     process(detector, sources, tmp_path / 'whole', pictures=False)
     for number in (3, 1, 2):
         assert not (tmp_path / 'shards/detections.json').exists()
         process(detector, sources, tmp_path / 'shards', pictures=False, shard=(number, 3))
+    process(detector, sources[:-1], tmp_path / 'shards', pictures=False, shard=(2, 3))
+    assert 'detections-1-of-3.jsonl, detections-3-of-3.jsonl in ' in capsys.readouterr().out
+    process(detector, sources, tmp_path / 'shards', pictures=False, shard=(2, 3))
     whole, shards = (sorted((tmp_path / name / 'detections.csv').read_text().splitlines())
                      for name in ('whole', 'shards'))
     assert whole == shards
@@ -111,4 +175,4 @@ def test_two_videos_of_one_stem_stay_two(tmp_path: Path, colored: Callable[..., 
         video = cv2.VideoWriter(str(tmp_path / name), cv2.VideoWriter.fourcc(*'MJPG'), 12, (64, 48))
         video.write(colored(0, 48, 64))
         video.release()
-    assert sorted(source.name for source in find_sources([str(tmp_path)])) == ['clip.avi.mp4', 'clip.mov.mp4']
+    assert sorted(source.picture for source in find_sources([str(tmp_path)])) == ['clip.avi.mp4', 'clip.mov.mp4']
