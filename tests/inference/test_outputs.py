@@ -4,9 +4,11 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_to_bytes, urlsplit
 from xml.etree import ElementTree
 
 import cv2
@@ -17,9 +19,12 @@ from PIL import Image
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.inference import Detector
 from sparse_rcnn_mm.inference.formats import FORMATS
-from sparse_rcnn_mm.inference.records import Record
+from sparse_rcnn_mm.inference.records import Record, read_records
 from sparse_rcnn_mm.inference.run import process
 from sparse_rcnn_mm.inference.sources import find_sources
+from sparse_rcnn_mm.own_data.coco_form import read_coco_split
+from sparse_rcnn_mm.own_data.raw_data import Fault
+from sparse_rcnn_mm.own_data.reading import read_data
 
 RECORDS = [Record('a/one.jpg', None, 'one.jpg', 200, 100, [[20., 10., 120., 60.]], [0.75], [1]),
            Record('=cmd.png', None, 'sub/=cmd.png', 10, 20),
@@ -37,30 +42,59 @@ def written(name: str, folder: Path) -> Path:
 def test_coco(tmp_path: Path) -> None:
     coco = json.loads(written('coco', tmp_path).read_text())
     assert coco['info']['maker'] == 'sparse_rcnn_mm'
-    assert coco['images'][2] == {'id': 3, 'file_name': 'clip.mp4', 'height': 48, 'width': 64, 'frame': 3}
+    assert coco['images'][2] == {'id': 3, 'file_name': 'clip.mp4', 'height': 48, 'width': 64, 'path': 'clip.mp4',
+                                 'frame': 3}
     assert coco['annotations'][0] == {'id': 1, 'image_id': 1, 'category_id': 9, 'bbox': [20, 10, 100, 50], 'area': 5000,
                                       'iscrowd': 0, 'score': 0.75}
 
 
 def test_a_table_holds_no_formula(tmp_path: Path) -> None:
     rows = list(csv.reader(written('csv', tmp_path).open()))
-    assert rows[1] == ['a/one.jpg', '', 'a & b', '0.7500', '20.0', '10.0', '120.0', '60.0']
-    assert rows[2][2] == '\'=HYPERLINK("x")'
+    assert rows[1] == ['one.jpg', '', 'a & b', '0.7500', '20.0', '10.0', '120.0', '60.0']
+    assert rows[2][2] == '\'=HYPERLINK("x")' and rows[0][0] == 'image'
     assert not any(cell.startswith(('=', '+', '@')) for row in rows for cell in row)
 
 
 def test_yolo(tmp_path: Path) -> None:
     folder = written('yolo', tmp_path)
-    assert (folder / 'one.txt').read_text() == '1 0.350000 0.350000 0.500000 0.500000 0.75000\n'
-    assert (folder / 'clip_000003.txt').read_text() == '0 0.500000 0.500000 1.000000 1.000000 0.50000\n'
+    assert (folder / 'one.txt').read_text() == '1 0.350000 0.350000 0.500000 0.500000\n'
+    assert (folder / 'clip_000003.txt').read_text() == '0 0.500000 0.500000 1.000000 1.000000\n'
     assert (folder / 'sub' / '=cmd.txt').read_text() == ''
 
 
-def test_label_studio(tmp_path: Path) -> None:
-    tasks = json.loads(written('label-studio', tmp_path).read_text())
+def test_label_files_of_one_stem_are_kept_apart_and_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    names = ('a.jpg', 'A.png', 'b.jpg', 'sub/a.jpg', 'classes.png', 'v.avi', 'v.mp4', 'v_000001.jpg')
+    records = [Record(name, 1 if name.startswith('v.') else None, name, 10, 10, [[0, 0, 10, 10]], [1], [0])
+               for name in names]
+    FORMATS['yolo'][1](tmp_path / 'yolo', lambda: records, ('x', 'y'), (1, 2))
+    assert sorted(path.relative_to(tmp_path / 'yolo').as_posix() for path in (tmp_path / 'yolo').rglob('*.txt')) == [
+        'A.png.txt', 'a.jpg.txt', 'b.txt', 'classes.png.txt', 'classes.txt', 'sub/a.txt', 'v.avi_000001.txt',
+        'v.mp4_000001.txt', 'v_000001.jpg.txt']
+    assert (tmp_path / 'yolo/classes.txt').read_text() == 'x\ny\n'
+    assert '6 label files have the name of their image with its type, such as a.jpg.txt' in capsys.readouterr().out
+
+
+def test_label_studio(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path = written('label-studio', tmp_path)
+    tasks = json.loads(path.read_text())
     assert len(tasks) == 2 and tasks[0]['data']['image'].endswith('a/one.jpg')
     (found,) = tasks[0]['predictions'][0]['result']
     assert found['value'] == {'x': 10, 'y': 10, 'width': 50, 'height': 50, 'rotation': 0, 'rectanglelabels': ['a & b']}
+    assert capsys.readouterr().out == f'{path}: 1 frames of videos are left out, as this form is for image files\n'
+
+
+def test_addresses_and_names_of_odd_files(tmp_path: Path) -> None:
+    """In the address, what has a meaning there is quoted, and bytes that are no text; XML cannot hold the latter."""
+    names = ('50% #1?&+ \u00e4.jpg', 'new\nline "quoted" <a>.jpg', os.fsdecode(b'\xe4\x01.jpg'))
+    records = [Record(f'/data/{name}', None, f'sub/{name}', 10, 10) for name in names]
+    for form in ('label-studio', 'cvat'):
+        FORMATS[form][1](tmp_path / form, lambda: records, CLASSES, (7, 9))
+    addresses = [task['data']['image'] for task in json.loads((tmp_path / 'label-studio').read_text())]
+    assert addresses[0] == '/data/local-files/?d=data/50%25%20%231%3F%26%2B%20%C3%A4.jpg'
+    assert [os.fsdecode(unquote_to_bytes(urlsplit(address).query)) for address in addresses] == [
+        f'd=data/{name}' for name in names]
+    images = ElementTree.parse(tmp_path / 'cvat').getroot().iter('image')
+    assert [image.attrib['name'] for image in images] == [f'sub/{name}' for name in names[:2]] + ['sub/??.jpg']
 
 
 def test_cvat(tmp_path: Path) -> None:
@@ -68,7 +102,37 @@ def test_cvat(tmp_path: Path) -> None:
     (box,) = tree.iter('box')
     assert box.attrib['label'] == 'a & b' and [box.attrib[key] for key in ('xtl', 'ytl', 'xbr', 'ybr')] == [
         '20.0', '10.0', '120.0', '60.0']
-    assert [image.attrib['name'] for image in tree.iter('image')] == ['one.jpg', '=cmd.png']
+    assert [image.attrib['name'] for image in tree.iter('image')] == ['one.jpg', 'sub/=cmd.png']
+
+
+def test_our_readers_read_what_was_written(detector: Detector, folder: Path, tmp_path: Path) -> None:
+    """COCO JSON and YOLO txt on images in two folders, as a data set to correct: the same boxes and classes."""
+    (folder / 'sub').mkdir()
+    Image.open(folder / '0.png').transpose(Image.Transpose.ROTATE_90).save(folder / 'sub/0.png')
+    out = tmp_path / 'out'
+    process(detector, find_sources([str(folder)]), out, pictures=False, formats=('coco', 'yolo'), score_thr=0.1)
+    wanted = [(record.name, detector.classes[label], box) for record in read_records([out / 'detections.jsonl'])
+              for box, label in zip(record.boxes, record.labels, strict=True)]
+    assert len({name for name, _, _ in wanted}) == 6 and len(wanted) > 6
+    faults: list[Fault] = []
+    coco = read_coco_split(out / 'detections.json', folder, folder, faults)
+    assert not faults
+    data = tmp_path / 'data'
+    shutil.copytree(folder, data / 'images')
+    shutil.copytree(out / 'detections_yolo', data / 'labels')
+    (split,) = read_data(data).splits.values()
+    for boxes in (boxes_of(coco.coco), boxes_of(split.coco)):
+        assert [(name.removeprefix('images/'), label) for name, label, _ in boxes] == [
+            (name, label) for name, label, _ in wanted]
+        np.testing.assert_allclose([box for _, _, box in boxes], [box for _, _, box in wanted], atol=0.011)
+
+
+def boxes_of(coco: dict) -> list[tuple[str, str, list[float]]]:
+    """(Image, class, corners) of all boxes, image after image."""
+    names = {image['id']: image['file_name'] for image in coco['images']}
+    classes = {category['id']: category['name'] for category in coco['categories']}
+    return [(names[box['image_id']], classes[box['category_id']],
+             np.add(box['bbox'], [0, 0, *box['bbox'][:2]]).tolist()) for box in coco['annotations']]
 
 
 def everything(folder: Path) -> Any:
@@ -120,7 +184,7 @@ def test_only_the_same_run_is_gone_on_with(detector: Detector, folder: Path, tmp
     (moved / '4.jpg').rename(moved / '4.png')
     assert again(moved) == 2  # the new one, and the one without a picture
     assert '4 of 6 inputs were done before' in capsys.readouterr().out
-    assert sorted(Path(image['file_name']).name for image in everything(out)['images']) == [
+    assert sorted(image['file_name'] for image in everything(out)['images']) == [
         '0.png', '1.png', '2.png', '3.png', '4.png', 'new.png']
     for settings, message in (({'score_thr': 0.5}, 'with --score-thr 0.3, not 0.5: run without --resume'),
                               ({'classes': ['one']}, 'with --classes all, not one'),
