@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sparse_rcnn_mm.acceleration.prediction import PRECISIONS
+from sparse_rcnn_mm.datasets.image_files import digest
 from sparse_rcnn_mm.errors import UserError, did_you_mean
 from sparse_rcnn_mm.inference import Detector, exported_detector, is_exported
 from sparse_rcnn_mm.inference.formats import FORMATS
@@ -76,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                         f'the model knows {", ".join(detector.classes)}')
     report = process(detector, sources, args.out_dir, pictures=not args.no_pictures, score_thr=args.score_thr,
                      classes=args.classes, batch_size=args.batch_size, formats=args.formats, resume=args.resume,
-                     shard=args.shard)
+                     shard=args.shard, model=digest(Path(args.model)) or args.model)
     show(report)
     show(f'{report.images} images, {report.detections} detections, {len(report.skipped)} skipped: '
          f'{args.out_dir}' + ('' if args.no_pictures else ', with pictures'))

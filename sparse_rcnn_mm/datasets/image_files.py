@@ -1,6 +1,7 @@
 """Which files are images, and their size without decoding them."""
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from .decoding import opened, orientation_of, pixels
 SUFFIXES = frozenset({'.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.webp', '.tif', '.tiff', '.gif', '.ppm',
                       '.pgm', '.pnm', '.avif', '.jp2'})
 _END = {'JPEG': b'\xff\xd9', 'MPO': b'\xff\xd9', 'PNG': b'IEND'}
+_PART = 2 ** 16  # bytes at the beginning and the end of a file that are hashed, with its size
 _TAIL = 4096  # bytes to search for the end mark: some cameras write more data after it
 
 
@@ -29,6 +31,18 @@ class ImageSize(NamedTuple):
 def is_image(path: Path) -> bool:
     """Whether the suffix is that of an image file type."""
     return path.suffix.lower() in SUFFIXES
+
+
+def digest(path: Path) -> str:
+    """16 hexadecimal digits for the content of a file, empty if it cannot be read."""
+    try:
+        with path.open('rb') as file:
+            start = file.read(_PART)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - _PART, 0))
+            return hashlib.sha256(b'%d ' % size + start + file.read()).hexdigest()[:16]
+    except OSError:
+        return ''
 
 
 def image_sizes(paths: Iterable[Path], decode: bool = False) -> list[ImageSize]:

@@ -15,6 +15,7 @@ class SettingsAction(DictAction):
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
                  option_string: str | None = None) -> None:
+        """Add the settings to those given before."""
         settings = dict(getattr(namespace, self.dest, None) or {})
         for text in values:
             key, equals, value = text.partition('=')

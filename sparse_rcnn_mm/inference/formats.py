@@ -3,17 +3,24 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Sequence
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
 from sparse_rcnn_mm.own_outputs import INFO
+from sparse_rcnn_mm.terminal import say
 
 from .records import Record
 
 # Spreadsheet programs run a cell that starts with one of these as a formula.
 _FORMULA = ('=', '+', '-', '@', '\t', '\r')
+
+_NOT_XML = re.compile('[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]')
 
 Records = Callable[[], Iterable[Record]]
 
@@ -21,15 +28,15 @@ Records = Callable[[], Iterable[Record]]
 def write_coco(path: Path, records: Records, classes: Sequence[str], category_ids: Sequence[int]) -> None:
     """Write a COCO file: images, categories, and the detections as annotations with a `score`.
 
-    Image ids count from 1. Category ids are those of the training data. Frames of a video have their number as
-    `frame`.
+    Images are counted from 1; `category_id` is that of the data the model was trained on. `file_name` is the path below
+    the folder that was given, `path` the file. A frame of a video has its number as `frame`.
     """
     categories = [{'id': i, 'name': name} for i, name in zip(category_ids, classes, strict=True)]
     with path.open('w', encoding='utf-8') as file:
         file.write(f'{{"info": {json.dumps(INFO)},\n"categories": {json.dumps(categories)},\n"images": [')
         for number, record in enumerate(records(), start=1):
-            image: dict[str, Any] = {'id': number, 'file_name': record.path, 'height': record.height,
-                                     'width': record.width}
+            image: dict[str, Any] = {'id': number, 'file_name': record.name, 'height': record.height,
+                                     'width': record.width, 'path': record.path}
             if record.frame is not None:
                 image['frame'] = record.frame
             file.write((',\n' if number > 1 else '\n') + json.dumps(image))
@@ -53,7 +60,7 @@ def write_csv(path: Path, records: Records, classes: Sequence[str], category_ids
         for record in records():
             frame = '' if record.frame is None else record.frame
             for box, score, label in zip(record.boxes, record.scores, record.labels, strict=True):
-                rows.writerow([_cell(record.path), frame, _cell(classes[label]), f'{score:.4f}',
+                rows.writerow([_cell(record.name), frame, _cell(classes[label]), f'{score:.4f}',
                                *(f'{value:.1f}' for value in box)])
 
 
@@ -62,34 +69,57 @@ def _cell(text: str) -> str:
 
 
 def write_yolo(path: Path, records: Records, classes: Sequence[str], category_ids: Sequence[int]) -> None:
-    """Write a txt file per image, with lines `class x y width height score` relative to the image size.
+    """A folder of txt files, one an image, with lines `class x y width height` relative to the image's size.
 
-    `classes.txt` lists the classes.
+    They are below the folder as the images are below theirs. `classes.txt` lists the classes. YOLO tells images by the
+    names without the type; where these are the same, the type stays, and that is said.
     """
     path.mkdir(exist_ok=True)
     (path / 'classes.txt').write_text(''.join(f'{name}\n' for name in classes), encoding='utf-8')
+    stems = Counter(_stem(record).casefold() for record in records())
+    stems['classes'] += 1
+    several = []
     for record in records():
         lines = [f'{label} {(x1 + x2) / 2 / record.width:.6f} {(y1 + y2) / 2 / record.height:.6f} '
-                 f'{(x2 - x1) / record.width:.6f} {(y2 - y1) / record.height:.6f} {score:.5f}\n'
-                 for (x1, y1, x2, y2), score, label in zip(record.boxes, record.scores, record.labels, strict=True)]
-        target = path / _numbered(record, '.txt')
+                 f'{(x2 - x1) / record.width:.6f} {(y2 - y1) / record.height:.6f}\n'
+                 for (x1, y1, x2, y2), label in zip(record.boxes, record.labels, strict=True)]
+        stem = _stem(record)
+        if stems[stem.casefold()] > 1:
+            stem = record.name if record.frame is None else f'{record.name}_{record.frame:06d}'
+            several.append(stem)
+        target = path / f'{stem}.txt'
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(''.join(lines), encoding='utf-8')
+    if several:
+        say(f'{path}: {len(several)} label files have the name of their image with its type, such as {several[0]}.txt, '
+            'because without it two files would be of one name. Programs for YOLO will not find their images')
 
 
-def _numbered(record: Record, suffix: str) -> Path:
-    """The record's name with another suffix. Frames of a video get a number, so that each has its own file."""
-    name = Path(record.name)
-    if record.frame is None:
-        return name.with_suffix(suffix)
-    return name.with_name(f'{name.stem}_{record.frame:06d}{suffix}')
+def _stem(record: Record) -> str:
+    """The record's name without its type; frames of a video are numbered, so that each has a file."""
+    stem = str(Path(record.name).with_suffix(''))
+    return stem if record.frame is None else f'{stem}_{record.frame:06d}'
+
+
+def _of_images(records: Records, path: Path) -> Iterator[Record]:
+    """The records of images; how many frames of videos are left out is said."""
+    frames = 0
+    for record in records():
+        if record.frame is None:
+            yield record
+        frames += record.frame is not None
+    if frames:
+        say(f'{path}: {frames} frames of videos are left out, as this form is for image files')
 
 
 def write_label_studio(path: Path, records: Records, classes: Sequence[str], category_ids: Sequence[int]) -> None:
-    """Write tasks with predictions for Label Studio: rectangles in percent of the image, images as local files."""
+    """Tasks with predictions for Label Studio (rectangles in percent of the image).
+
+    Images are local files, by their addresses below the root of the disk.
+    """
     with path.open('w', encoding='utf-8') as file:
         file.write('[')
-        for number, record in enumerate(record for record in records() if record.frame is None):
+        for number, record in enumerate(_of_images(records, path)):
             found = zip(record.boxes, record.scores, record.labels, strict=True)
             result = [{'type': 'rectanglelabels', 'from_name': 'label', 'to_name': 'image', 'score': score,
                        'original_width': record.width, 'original_height': record.height, 'image_rotation': 0,
@@ -97,27 +127,36 @@ def write_label_studio(path: Path, records: Records, classes: Sequence[str], cat
                                  'width': 100 * (x2 - x1) / record.width, 'height': 100 * (y2 - y1) / record.height,
                                  'rotation': 0, 'rectanglelabels': [classes[label]]}}
                       for (x1, y1, x2, y2), score, label in found]
-            image = f'/data/local-files/?d={Path(record.path).absolute().as_posix().lstrip("/")}'
+            file_path = os.fsencode(Path(record.path).absolute().as_posix())
+            image = f'/data/local-files/?d={quote(file_path.lstrip(b"/"))}'
             task = {'data': {'image': image}, 'predictions': [{'model_version': INFO['maker'], 'result': result}]}
             file.write((',\n' if number else '\n') + json.dumps(task))
         file.write('\n]\n')
 
 
 def write_cvat(path: Path, records: Records, classes: Sequence[str], category_ids: Sequence[int]) -> None:
-    """Write the format "CVAT for images 1.1", which CVAT can import as the annotations of a task."""
-    with path.open('w', encoding='utf-8', errors='xmlcharrefreplace') as file:
+    """Boxes in the form "CVAT for images 1.1", which CVAT takes as annotations of a task.
+
+    Images are named by their path below the folder that was given, as in a task that was made of it.
+    """
+    with path.open('w', encoding='utf-8') as file:
         file.write('<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n')
-        for number, record in enumerate(record for record in records() if record.frame is None):
-            file.write(f'  <image id="{number}" name={quoteattr(Path(record.path).name)} width="{record.width}" '
+        for number, record in enumerate(_of_images(records, path)):
+            file.write(f'  <image id="{number}" name={_attribute(record.name)} width="{record.width}" '
                        f'height="{record.height}">\n')
             for (x1, y1, x2, y2), label in zip(record.boxes, record.labels, strict=True):
-                file.write(f'    <box label={quoteattr(classes[label])} source="auto" occluded="0" xtl="{x1}" '
+                file.write(f'    <box label={_attribute(classes[label])} source="auto" occluded="0" xtl="{x1}" '
                            f'ytl="{y1}" xbr="{x2}" ybr="{y2}" z_order="0"/>\n')
             file.write('  </image>\n')
         file.write('</annotations>\n')
 
 
-# Name of the format -> (ending of the output's name, function that writes it).
+def _attribute(text: str) -> str:
+    """A quoted value; characters that XML cannot hold become question marks."""
+    return quoteattr(_NOT_XML.sub('?', text))
+
+
+# What comes behind the stem of the output, and the function that writes it, by the name of the form.
 FORMATS: dict[str, tuple[str, Callable[[Path, Records, Sequence[str], Sequence[int]], None]]] = {
     'coco': ('.json', write_coco),
     'csv': ('.csv', write_csv),

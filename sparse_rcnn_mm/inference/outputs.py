@@ -1,10 +1,12 @@
 """The outputs of a run: records while it runs, pictures and videos, and files in other formats at the end."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,82 +14,100 @@ from PIL import Image
 
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.own_outputs import mark
+from sparse_rcnn_mm.terminal import say
 
 from .detector import Detector, ImageDetections
 from .formats import FORMATS
-from .records import Record, RecordFile, is_complete, read_records
-from .sources import Frame
+from .records import PART, Record, RecordFile, is_complete, read_about, read_records
+from .resuming import done_before
+from .sources import Frame, Source
 
 Shard = tuple[int, int]  # the number of a part of the inputs, from 1, and how many parts there are
 
 
 class PictureWriter:
-    """Writes pictures and videos to a folder, under the names of their sources."""
+    """Pictures and videos in a folder, under the names of their sources. A file of such a name is whole."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._video: cv2.VideoWriter | None = None
-        self._video_name: str | None = None
+        self._video_path = folder
 
     def add(self, frame: Frame, picture: Image.Image) -> None:
-        """Write a picture, or append it to the video of its source."""
-        path = self._folder / frame.source.name
+        path = self._folder / frame.source.picture
         path.parent.mkdir(parents=True, exist_ok=True)
         if frame.index is not None:
             self._add_to_video(frame, path, picture)
-        elif path.suffix.lower() == '.png':
-            picture.save(path, compress_level=1)  # the default is as slow as a small network
+            return
+        if path.suffix.lower() == '.png':
+            picture.save(_part(path), compress_level=1)  # the default takes as long as a small network
         else:
-            picture.save(path, quality=90)
+            picture.save(_part(path), quality=90)
+        os.replace(_part(path), path)
 
     def _add_to_video(self, frame: Frame, path: Path, picture: Image.Image) -> None:
-        if self._video is None or self._video_name != frame.source.name:
+        if self._video is None or self._video_path != path:
             self.close()
             fourcc = cv2.VideoWriter.fourcc(*'mp4v')
-            self._video = cv2.VideoWriter(str(path), fourcc, frame.source.fps, picture.size)
+            self._video = cv2.VideoWriter(str(_part(path)), fourcc, frame.source.fps, picture.size)
             if not self._video.isOpened():
                 raise UserError(f'OpenCV cannot write the video {path}: it lacks the codec, or the disk is full; '
                                 'run with --no-pictures')
-            self._video_name = frame.source.name
+            self._video_path = path
         self._video.write(np.asarray(picture)[..., ::-1])
+        if frame.last:
+            self.close()
 
     def close(self) -> None:
-        """Finish the current video."""
+        """End the video, also one that was cut off."""
         if self._video is not None:
             self._video.release()
             self._video = None
+            os.replace(_part(self._video_path), self._video_path)
+
+
+def _part(path: Path) -> Path:
+    """Where a file is until it is whole; of the same type."""
+    return path.with_name(PART + path.name)
 
 
 class Outputs:
     """Everything that a run writes. Use it as a context manager, so that files are complete even after an interrupt.
 
     Args:
-        folder: the output folder.
-        detector: its class names and category ids go into the files.
-        pictures: whether to draw pictures.
+        folder: where to.
+        detector: whose classes the files name.
+        sources: the part of the inputs that this run does.
+        about: what the run is about: runs are joined, and gone on with, if they are about the same.
+        pictures: whether to draw.
         formats: keys of `FORMATS`.
-        resume: continue an earlier run in this folder.
-        shard: the part of the inputs that this run processes. The run that finishes last joins the files of all parts.
+        resume: go on with what an earlier run wrote there.
+        shard: which part of the inputs this is; the run that finishes last joins the files of all.
+
+    Attributes:
+        done: names of the sources that an earlier run did.
     """
 
-    def __init__(self, folder: Path, detector: Detector, pictures: bool, formats: Sequence[str] = ('coco', 'csv'),
-                 resume: bool = False, shard: Shard = (1, 1)) -> None:
-        self.folder, self.detector, self.formats, self.shard = folder, detector, formats, shard
+    def __init__(self, folder: Path, detector: Detector, sources: Sequence[Source], about: Mapping[str, Any],
+                 pictures: bool, formats: Sequence[str] = ('coco', 'csv'), resume: bool = False,
+                 shard: Shard = (1, 1)) -> None:
+        self.folder, self.detector, self.about, self.formats, self.shard = folder, detector, about, formats, shard
         try:
             mark(folder)
         except OSError as error:
             raise UserError(f'cannot write to {folder}: {error.strerror or error}') from error
-        self.records = RecordFile(self._records_path(shard[0]), resume)
         self.pictures = PictureWriter(folder) if pictures else None
-        self.interrupted = False  # by the user; the results so far are still written
+        path = self._records_path(shard[0])
+        self.done = done_before(path, about, sources, self._is_written) if resume else set()
+        self.records = RecordFile(path, about, self.done)
+        self.interrupted = False  # by the user; what is there is written all the same
 
     def _records_path(self, number: int) -> Path:
         return self.folder / ('detections.jsonl' if self.shard[1] == 1 else
                               f'detections-{number}-of-{self.shard[1]}.jsonl')
 
-    def is_done(self, frame: Frame) -> bool:
-        """Whether an earlier run already wrote this frame."""
-        return (frame.source.path, frame.index) in self.records.done
+    def _is_written(self, source: Source) -> bool:
+        return self.pictures is None or (self.folder / source.picture).is_file()
 
     def add(self, frame: Frame, size: tuple[int, int], found: ImageDetections) -> None:
         """Write the detections in an image of `size` (height, width)."""
@@ -104,8 +124,15 @@ class Outputs:
             self.records.complete()
         self.records.__exit__(kind, error, traceback)
         paths = [self._records_path(number) for number in range(1, self.shard[1] + 1)]
-        if len(paths) == 1 or all(map(is_complete, paths)):
+        if len(paths) == 1 or all(map(is_complete, paths)) and self._are_of_one_run(paths):
             for name in self.formats:
                 ending, write = FORMATS[name]
                 write(self.folder / f'detections{ending}', partial(read_records, paths), self.detector.classes,
                       self.detector.category_ids)
+
+    def _are_of_one_run(self, paths: Sequence[Path]) -> bool:
+        others = [path.name for path in paths if read_about(path) != self.about]
+        if others:
+            say(f'{", ".join(others)} in {self.folder}: of a run on other inputs or with other settings, so the parts '
+                'are not joined; run those again')
+        return not others

@@ -2,10 +2,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from sparse_rcnn_mm.errors import UserError
 
@@ -13,6 +15,8 @@ from .detector import ImageDetections
 from .sources import Frame
 
 _COMPLETE = '"complete"\n'
+_HEAD = '{"run": '
+PART = '.part-'  # before the name of a file that is not whole yet
 
 
 @dataclass
@@ -20,9 +24,11 @@ class Record:
     """The detections of one image.
 
     Attributes:
-        path, frame: the file, and the number of the frame in a video or from a camera, from 0.
-        name: the name of the picture, relative to the output folder.
-        boxes: x1, y1, x2, y2 in pixels, score and label of each detection.
+        path, frame: the file, and the number of the frame in a video or of a camera, from 0.
+        name: the file's path below the folder that was given as input.
+        boxes: x1, y1, x2, y2 in pixels, and the score and label of each.
+        content: of the file, as `stamp` has it.
+        last: whether the video ends with this frame.
     """
     path: str
     frame: int | None
@@ -32,13 +38,16 @@ class Record:
     boxes: list[list[float]] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
+    content: str = ''
+    last: bool = False
 
     @classmethod
     def of(cls, frame: Frame, size: tuple[int, int], found: ImageDetections) -> Record:
         """Make a record of the detections in an image of `size` (height, width), rounded as in the files."""
         return cls(frame.source.path, frame.index, frame.source.name, size[1], size[0],
                    [[round(value, 2) for value in box] for box in found.boxes.tolist()],
-                   [round(score, 5) for score in found.scores.tolist()], found.labels.tolist())
+                   [round(score, 5) for score in found.scores.tolist()], found.labels.tolist(),
+                   frame.content, frame.last)
 
 
 class RecordFile:
@@ -46,27 +55,25 @@ class RecordFile:
 
     Args:
         path: the file.
-        resume: keep the existing records. An incomplete last line is dropped.
+        about: what the run is about, which becomes its first line.
+        done: the names whose records are kept of what is there; everything else is dropped.
 
     Raises:
-        UserError: the file cannot be written, or is not a file of records.
+        UserError: the file cannot be written, or what is there is no file of records.
     """
 
-    def __init__(self, path: Path, resume: bool = False) -> None:
+    def __init__(self, path: Path, about: Mapping[str, Any], done: Container[str] = ()) -> None:
         self.path = path
-        self.done: set[tuple[str, int | None]] = set()
+        part = path.with_name(PART + path.name)
         try:
-            if resume and path.exists():
-                self._keep_whole_lines()
-                self.done = {(record.path, record.frame) for record in read_records([path])}
-            self._file = path.open('a' if resume else 'w', encoding='utf-8', errors='surrogateescape')
+            with part.open('w', encoding='utf-8', errors='surrogateescape') as file:
+                file.write(f'{_HEAD}{json.dumps(about)}}}\n')
+                if done:
+                    file.writelines(line for line, record in _lines(path) if record.name in done)
+            os.replace(part, path)
+            self._file = path.open('a', encoding='utf-8', errors='surrogateescape')
         except OSError as error:
             raise UserError(f'cannot write to {path}: {error.strerror or error}') from error
-
-    def _keep_whole_lines(self) -> None:
-        with self.path.open('rb+') as file:
-            whole = sum(len(line) for line in file if line.endswith(b'\n') and line != _COMPLETE.encode())
-            file.truncate(whole)
 
     def add(self, record: Record) -> None:
         """Append one record."""
@@ -95,6 +102,25 @@ def is_complete(path: Path) -> bool:
         return file.read() == _COMPLETE.encode()
 
 
+def read_about(path: Path) -> dict[str, Any] | None:
+    """What the run of a file of records was about; None where not even that was written.
+
+    Raises:
+        UserError: it is no file of records.
+    """
+    if not path.is_file():
+        return None
+    with path.open(encoding='utf-8', errors='surrogateescape') as lines:
+        first = lines.readline()
+    if not first.endswith('\n'):
+        return None
+    try:
+        return json.loads(first)['run']
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f'{path} does not begin as a file of detections does: delete it, or run without '
+                        '--resume') from error
+
+
 def read_records(paths: Iterable[Path]) -> Iterator[Record]:
     """Yield the records of files, with one record in memory at a time.
 
@@ -102,12 +128,17 @@ def read_records(paths: Iterable[Path]) -> Iterator[Record]:
         UserError: a line is not a record.
     """
     for path in paths:
-        with path.open(encoding='utf-8', errors='surrogateescape') as lines:
-            for number, line in enumerate(lines, start=1):
-                if line == _COMPLETE:
-                    continue
-                try:
-                    yield Record(**json.loads(line))
-                except (ValueError, TypeError) as error:
-                    raise UserError(f'line {number} of {path} is not a record of detections: delete the file, or run '
-                                    'without --resume') from error
+        yield from (record for _, record in _lines(path))
+
+
+def _lines(path: Path) -> Iterator[tuple[str, Record]]:
+    """Each record with its line. A last line that was cut off is none."""
+    with path.open(encoding='utf-8', errors='surrogateescape') as lines:
+        for number, line in enumerate(lines, start=1):
+            if line == _COMPLETE or (number == 1 and line.startswith(_HEAD)) or not line.endswith('\n'):
+                continue
+            try:
+                yield line, Record(**json.loads(line))
+            except (ValueError, TypeError) as error:
+                raise UserError(f'line {number} of {path} is not a record of detections: delete the file, or run '
+                                'without --resume') from error

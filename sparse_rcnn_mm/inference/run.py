@@ -16,9 +16,10 @@ from tqdm import tqdm
 
 from sparse_rcnn_mm.datasets.read_image import read_image
 from sparse_rcnn_mm.errors import UserError
-from sparse_rcnn_mm.terminal import one_line
+from sparse_rcnn_mm.terminal import one_line, say
 from sparse_rcnn_mm.visualization.draw import Mark, class_colors, draw_boxes, enlarged
 
+from .contents import names_digest, stamp
 from .detector import Detector, ImageDetections
 from .outputs import Outputs, Shard
 from .sources import Frame, Source, frames_of
@@ -90,11 +91,14 @@ class Pipeline:
     def run(self, sources: Sequence[Source]) -> Report:
         """Process all frames. If the user interrupts, the run ends as if there were no more frames."""
         start = time.perf_counter()
+        if self.outputs.done:
+            say(f'{len(self.outputs.done)} of {len(sources)} inputs were done before')
+            sources = [source for source in sources if source.name not in self.outputs.done]
         total = sum(source.length for source in sources)
         unknown = any(not source.length for source in sources)
         bar = tqdm(total=None if unknown else total, unit='image', disable=None, smoothing=0.1)
         readers = max(2, min(8, torch.get_num_threads() // 2))
-        frames = ahead((frame for frame in frames_of(sources) if not self.outputs.is_done(frame)), QUEUE)
+        frames = ahead(frames_of(sources), QUEUE)
         loaded = in_order(self._load, frames, readers, QUEUE + self.batch_size)
         with bar, ThreadPoolExecutor(1) as writer:
             waiting: deque[Future] = deque()
@@ -119,10 +123,14 @@ class Pipeline:
             if frame.error is None:
                 image = read_image(frame.source.path) if frame.image is None else frame.image
                 inputs = self.detector.prepare(image)
-                frame = replace(frame, image=image)
+                frame = replace(frame, image=image, content=frame.content or self._stamp(frame))
         except UserError as error:
             frame = replace(frame, error=str(error))
         return _Loaded(frame, inputs, time.perf_counter() - start)
+
+    @staticmethod
+    def _stamp(frame: Frame) -> str:
+        return stamp(frame.source.path) if frame.source.kind == 'image' else ''
 
     def _detect(self, batch: list[_Loaded], writer: ThreadPoolExecutor, waiting: deque[Future]) -> None:
         self.report.read += sum(one.seconds for one in batch)
@@ -143,9 +151,9 @@ class Pipeline:
         start = time.perf_counter()
         assert frame.image is not None
         kept = detections.keep(self.score_thr, self.classes)
-        self.outputs.add(frame, frame.image.shape[:2], kept)
         if self.outputs.pictures:
             self.outputs.pictures.add(frame, draw_detections(frame.image, kept, self._colors))
+        self.outputs.add(frame, frame.image.shape[:2], kept)  # last: what is recorded is there
         self.report.images += 1
         self.report.detections += len(kept)
         self.report.draw += time.perf_counter() - start
@@ -160,15 +168,19 @@ def draw_detections(image: np.ndarray, detections: ImageDetections, colors: Sequ
 
 
 def process(detector: Detector, sources: Sequence[Source], out_dir: Path, pictures: bool = True,
-            formats: Sequence[str] = ('coco', 'csv'), resume: bool = False, shard: Shard = (1, 1),
+            formats: Sequence[str] = ('coco', 'csv'), resume: bool = False, shard: Shard = (1, 1), model: str = '',
             **settings: Any) -> Report:
     """Run a detector on sources and write the results to a folder.
 
     `formats`, `resume` and `shard` are explained at `Outputs`, the other settings at `Pipeline`. A shard processes
-    every n-th source.
+    every n-th source. `model` identifies the model, so that a run is not resumed with another one.
     """
-    with Outputs(out_dir, detector, pictures, formats, resume, shard) as outputs:
-        return Pipeline(detector, outputs, **settings).run(sources[shard[0] - 1::shard[1]])
+    about = {'model': model, 'classes': list(detector.classes), 'only': settings.get('classes'),
+             'score_thr': settings.get('score_thr', 0.3),
+             'inputs': names_digest(source.name for source in sources)}
+    part = sources[shard[0] - 1::shard[1]]
+    with Outputs(out_dir, detector, part, about, pictures, formats, resume, shard) as outputs:
+        return Pipeline(detector, outputs, **settings).run(part)
 
 
 def ahead(items: Iterator[T], depth: int) -> Iterator[T]:

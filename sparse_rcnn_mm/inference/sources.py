@@ -15,29 +15,34 @@ from sparse_rcnn_mm.datasets.scan import names_of, scan
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.terminal import say
 
-VIDEO_SUFFIXES = {'.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv', '.flv', '.ts', '.gifv'}
+from .contents import stamp
+from .names import VIDEO_SUFFIXES, below_common_folder, picture_names
+
 DEFAULT_FPS = 25.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Source:
     """One file or camera.
 
     Attributes:
-        path: the file, or the number of a camera.
-        name: the path of its picture, relative to the output folder.
+        path: as opened; a camera's is its number.
+        name: its path below the folder that was given, or below the common folder of several that were; the name of
+            its detections.
+        picture: where its picture goes, relative to the output folder.
         kind: 'image', 'video' or 'camera'.
         length: the number of frames, 0 if unknown.
         fps: frames per second.
     """
     path: str
     name: str
+    picture: str
     kind: str = 'image'
     length: int = 1
     fps: float = DEFAULT_FPS
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Frame:
     """One image on its way to the detector.
 
@@ -46,11 +51,15 @@ class Frame:
         index: its number in the video or from the camera, from 0; None for an image file.
         image: (H, W, 3) uint8 RGB; None for an image file, which is read later.
         error: the reason why there is no image.
+        content: stamp of the file.
+        last: whether the video ends with this frame.
     """
     source: Source
     index: int | None = None
     image: np.ndarray | None = None
     error: str | None = None
+    content: str = ''
+    last: bool = False
 
 
 def find_sources(inputs: Sequence[str], out_dir: str | os.PathLike | None = None) -> list[Source]:
@@ -63,40 +72,65 @@ def find_sources(inputs: Sequence[str], out_dir: str | os.PathLike | None = None
         UserError: an input matches nothing.
     """
     out = Path(out_dir).resolve() if out_dir is not None else None
-    sources: dict[str, Source] = {}
-    names: set[str] = set()
+    folders = _Folders()
+    found: dict[str, tuple[str, str]] = {}
     for text in inputs:
-        found = _expand(text, out)
-        if not found:
+        pairs = _expand(text, out, folders)
+        if not pairs:
             raise UserError(f'{text} names no image, folder with images, video or camera number')
-        for path, name in found:
-            if (real := os.path.realpath(path)) not in sources:
-                sources[real] = _source(path, _unused(_picture_name(name), names))
-    return list(sources.values())
+        for path, base in pairs:
+            found.setdefault(folders.real(path), (path, base))
+    names = _names(list(found.values()))
+    return [_source(path, name, picture)
+            for (path, _), name, picture in zip(found.values(), names, picture_names(names), strict=True)]
 
 
-def _expand(text: str, out: Path | None) -> list[tuple[str, str]]:
-    """The (path, name) pairs that one input stands for: a file, a folder, a pattern or a camera."""
+def _names(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """The name of each pair of a path and the folder it was found from, empty for a camera."""
+    bases = {os.path.abspath(base) for _, base in pairs if base}
+    if len(bases) > 1:
+        below = iter(below_common_folder([path for path, base in pairs if base]))
+        return [next(below) if base else f'camera{path}.mp4' for path, base in pairs]
+    return [Path(os.path.relpath(path, base)).as_posix() if base else f'camera{path}.mp4' for path, base in pairs]
+
+
+class _Folders:
+    """Paths without links, at one look a folder."""
+
+    def __init__(self) -> None:
+        self._real: dict[str, str] = {}
+
+    def real(self, path: str) -> str:
+        if os.path.islink(path):
+            return os.path.realpath(path)
+        folder, name = os.path.split(path)
+        if folder not in self._real:
+            self._real[folder] = os.path.realpath(folder)
+        return os.path.join(self._real[folder], name)
+
+
+def _expand(text: str, out: Path | None, folders: _Folders) -> list[tuple[str, str]]:
+    """(path, the folder from which it is named) of everything that one input names; a camera has no folder."""
     path = Path(text).expanduser()
     if path.is_dir():
-        return _in_folder(path, out)
+        return _in_folder(path, out, folders)
     if path.is_file():
-        return [(str(path), path.name)]
+        return [(str(path), str(path.parent))]
     if text.isdecimal():
-        return [(text, f'camera{text}.mp4')]
+        return [(text, '')]
     matches = sorted(glob.glob(str(path), recursive=True))
-    return [pair for match in matches for pair in _expand(match, out) if os.path.isdir(match) or _is_media(Path(match))]
+    return [pair for match in matches for pair in _expand(match, out, folders)
+            if os.path.isdir(match) or _is_media(Path(match))]
 
 
-def _in_folder(folder: Path, out: Path | None) -> list[tuple[str, str]]:
+def _in_folder(folder: Path, out: Path | None, folders: _Folders) -> list[tuple[str, str]]:
     found = scan(folder)
-    files = [file for file in found.files if not (out and file.resolve().is_relative_to(out))]
+    files = [file for file in found.files if not (out and Path(folders.real(str(file))).is_relative_to(out))]
     others = [file for file in files if not _is_media(file)]
     lines = [f'not read: {names_of(others, found.root)} (neither images nor videos)'] if others else []
     if lines + found.skipped_lines:
         say(*lines, *found.skipped_lines)
-    names = [os.path.relpath(file, found.root) for file in files if _is_media(file)]
-    return [(str(folder / name), name) for name in names]
+    return [(str(folder / file.relative_to(found.root)), str(folder)) for file in files if _is_media(file)]
 
 
 def _is_media(file: Path) -> bool:
@@ -104,38 +138,19 @@ def _is_media(file: Path) -> bool:
     return not hidden and file.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES and file.is_file()
 
 
-def _picture_name(name: str) -> str:
-    """The name of a picture. The old suffix is kept if needed, so that clip.avi and clip.mp4 do not collide."""
-    stem, suffix = os.path.splitext(name)
-    if suffix.lower() in VIDEO_SUFFIXES:
-        return f'{stem}.mp4' if suffix.lower() == '.mp4' else f'{name}.mp4'
-    return name if suffix.lower() in ('.jpg', '.jpeg', '.png', '.mp4') else f'{name}.jpg'
-
-
-def _unused(name: str, names: set[str]) -> str:
-    """`name`, with a number if it is already in use."""
-    stem, suffix = os.path.splitext(name)
-    number = 2
-    while name in names:
-        name = f'{stem}_{number}{suffix}'
-        number += 1
-    names.add(name)
-    return name
-
-
-def _source(path: str, name: str) -> Source:
+def _source(path: str, name: str, picture: str) -> Source:
     if path.isdecimal() and not Path(path).exists():
-        return Source(path, name, 'camera', 0)
-    if Path(path).suffix.lower() not in VIDEO_SUFFIXES:
-        return Source(path, name)
+        return Source(path, name, picture, 'camera', 0)
+    if os.path.splitext(path)[1].lower() not in VIDEO_SUFFIXES:
+        return Source(path, name, picture)
     capture = cv2.VideoCapture(path)
     length, fps = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), capture.get(cv2.CAP_PROP_FPS)
     capture.release()
-    return Source(path, name, 'video', max(length, 0), fps if fps > 0 else DEFAULT_FPS)
+    return Source(path, name, picture, 'video', max(length, 0), fps if fps > 0 else DEFAULT_FPS)
 
 
 def frames_of(sources: Sequence[Source]) -> Iterator[Frame]:
-    """Yield the frames of all sources, one in memory at a time. Unreadable ones become a frame with an `error`."""
+    """Yield the frames of all sources, two in memory at a time. Unreadable ones become a frame with an `error`."""
     for source in sources:
         if source.kind == 'image':
             yield Frame(source)
@@ -145,18 +160,20 @@ def frames_of(sources: Sequence[Source]) -> Iterator[Frame]:
 
 def _video_frames(source: Source) -> Iterator[Frame]:
     capture = cv2.VideoCapture(int(source.path) if source.kind == 'camera' else source.path)
+    content = stamp(source.path) if source.kind == 'video' else ''
     count = 0
     try:
-        while True:
-            found, image = capture.read()
-            if not found:
-                break
-            yield Frame(source, count, image[..., ::-1])
+        found, image = capture.read()
+        while found:
+            found, following = capture.read()
+            broken = not found and source.length - count - 1 > source.fps  # the stated length may be off by some frames
+            yield Frame(source, count, image[..., ::-1], content=content, last=not found and not broken)
             count += 1
+            image = following
     finally:
         capture.release()
     if not count:
         yield Frame(source, error=f'cannot read {source.kind} {source.path}: it is missing, corrupt, or needs a codec '
                     'that OpenCV lacks')
-    elif source.length - count > source.fps:  # the stated length may be slightly wrong
-        yield Frame(source, error=f'video {source.path} ended early, after {count} of {source.length} frames')
+    elif broken:
+        yield Frame(source, error=f'video {source.path} broke off after {count} of {source.length} frames')

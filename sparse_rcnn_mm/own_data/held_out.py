@@ -1,27 +1,13 @@
 """Remembers the images held out for validation by their content, so that a moved or renamed folder is no problem."""
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from sparse_rcnn_mm.datasets.image_files import digest
+
 from .raw_data import RawData
-
-_PART = 2 ** 16  # the hash covers the file size and this many bytes at the beginning and at the end
-
-
-def digest(path: Path) -> str:
-    """A hash of an image file's content as 16 hexadecimal digits; empty if the file cannot be read."""
-    try:
-        with path.open('rb') as file:
-            start = file.read(_PART)
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(size - _PART, 0))
-            return hashlib.sha256(b'%d ' % size + start + file.read()).hexdigest()[:16]
-    except OSError:
-        return ''
 
 
 def held_out_lines(root: Path, file_names: Sequence[str]) -> list[str]:

@@ -59,6 +59,31 @@ def test_train_resume_and_test(tool: Tool, small: list[str], tmp_path: Path) -> 
     assert Image.open(pictures[0]).height == 192
 
 
+def test_every_image_of_a_test_keeps_its_picture(tool: Tool, small: list[str], digits: Path, tmp_path: Path) -> None:
+    """Images of one name in two folders, one whose picture would be of the name of another, and one of 16 bits."""
+    content = json.loads((digits / 'val.json').read_text())
+    names = ['deep/a/0.png', 'deep/b/0.png', 'deep/b/0.tif.jpg', 'deep/b/0.tif']
+    for number, (image, name) in enumerate(zip(content['images'], names, strict=False)):
+        (tmp_path / 'data' / name).parent.mkdir(parents=True, exist_ok=True)
+        gray = Image.new('L', (40 + number, 40), 100)
+        (Image.fromarray(np.full((40, 43), 25700, np.uint16)) if name.endswith('.tif') else gray).save(
+            tmp_path / 'data' / name)
+        image.update(file_name=name, width=40 + number, height=40)
+    content['images'] = content['images'][:4]
+    content['annotations'] = [one for one in content['annotations'] if one['image_id'] <= 4]
+    (tmp_path / 'data/val.json').write_text(json.dumps(content))
+    assert tool('train', DIGITS_CONFIG, '--work-dir', 'run', *small, 'train_cfg.max_iters=2') == 0
+    assert tool('test', DIGITS_CONFIG, 'run/iter_2.pth', '--show-dir', 'shown', *small,
+                'test_dataloader.dataset.data_root=data', 'test_dataloader.dataset.data_prefix.img=',
+                'test_dataloader.dataset.ann_file=val.json', 'test_evaluator.ann_file=data/val.json') == 0
+    pictures = {path.relative_to(tmp_path / 'shown').as_posix(): Image.open(path)
+                for path in (tmp_path / 'shown').rglob('*.*') if path.suffix != '.txt'}
+    # ground truth at the left, detections at the right
+    assert {name: picture.width for name, picture in pictures.items()} == {
+        'a/0.png': 80, 'b/0.png': 82, 'b/0.tif.jpg': 84, 'b/0.tif_2.jpg': 86}
+    assert abs(np.bincount(np.asarray(pictures['b/0.tif_2.jpg']).ravel()).argmax() - 100) <= 2
+
+
 def test_mixed_precision_and_batch_scaling(tool: Tool, small: list[str], tmp_path: Path) -> None:
     """bfloat16 training follows float32, at the learning rate scaled from batch 16 to 4."""
     options = [*small, 'param_scheduler=None', 'optim_wrapper.optimizer.lr=1e-4']

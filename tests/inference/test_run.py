@@ -43,7 +43,7 @@ def test_files_hold_what_the_detector_found(detector: Detector, folder: Path, tm
     rows = list(csv.DictReader((out / 'detections.csv').open()))
     for image in coco.imgs.values():
         assert (image['height'], image['width']) == (200, 260)
-        expected = detector(image['file_name']).keep(0.2)
+        expected = detector(image['path']).keep(0.2)
         anns = coco.imgToAnns[image['id']]
         boxes = np.array([ann['bbox'] for ann in anns])
         boxes[:, 2:] += boxes[:, :2]

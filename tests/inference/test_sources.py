@@ -38,7 +38,7 @@ def test_folders_patterns_and_files_name_each_image_once(tree: Path) -> None:
     everything = ['0.png', '1.png', '2.png', '3.png', '4.png', 'sub/0.png']
     assert [source.name for source in find_sources([str(tree)])] == everything
     assert [source.name for source in find_sources([f'{tree}/[12].*'])] == ['1.png', '2.png']
-    assert [source.name for source in find_sources([f'{tree}/**/0.png'])] == ['0.png', '0_2.png']
+    assert [source.name for source in find_sources([f'{tree}/**/0.png'])] == ['0.png', 'sub/0.png']
     assert [source.name for source in find_sources([f'{tree}/3.png', str(tree), f'{tree}/*'])] == [
         '3.png', '0.png', '1.png', '2.png', '4.png', 'sub/0.png']
 
@@ -57,7 +57,7 @@ def test_inputs_as_users_have_them(tmp_path: Path, capsys: pytest.CaptureFixture
     mark(folder / 'results')
     Image.new('RGB', (5, 5)).save(folder / 'results/plain.JPG')
     sources = find_sources([str(folder), str(tmp_path / 'infer_in_linked')])
-    assert [source.name for source in sources] == [
+    assert [source.picture for source in sources] == [
         'a.bmp.jpg', 'a.webp.jpg', 'alpha.png', 'anim.gif.jpg', 'clip.avi.mp4', 'clip.mp4', 'cmyk.jpg', 'photo.jpe.jpg',
         'plain.JPG', 'thin.png', 'wrongext.jpg', 'zero.jpg', 'day2/0.jpg', 'day2/1.jpg']
     assert capsys.readouterr().out.splitlines() == [
@@ -84,8 +84,9 @@ def test_video_frames_come_in_order_and_in_rgb(tmp_path: Path) -> None:
     images = [np.full((48, 64, 3), (40 * index, 128, 250), np.uint8) for index in range(5)]
     write_video(tmp_path / 'clip.avi', images)
     (source,) = find_sources([str(tmp_path / 'clip.avi')])
-    assert (source.kind, source.length, source.fps, source.name) == ('video', 5, 10, 'clip.avi.mp4')
+    assert (source.kind, source.length, source.fps, source.name) == ('video', 5, 10, 'clip.avi')
     frames = list(frames_of([source]))
+    assert [frame.last for frame in frames] == [False, False, False, False, True]
     assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
     for frame, image in zip(frames, images, strict=True):
         assert frame.image is not None

@@ -29,7 +29,7 @@ def test_each_node_is_the_child_of_mmdets(name: str) -> None:
 @pytest.mark.parametrize(('node', 'name'), [
     ('MODELS', 'ResNet'), ('MODELS', 'FPN'), ('MODELS', 'DetDataPreprocessor'), ('DATASETS', 'LVISV1Dataset'),
     ('TRANSFORMS', 'RandomFlip'), ('METRICS', 'VOCMetric'),
-    ('HOOKS', 'DetVisualizationHook'), ('HOOKS', 'IterTimerHook'), ('VISUALIZERS', 'DetLocalVisualizer'),
+    ('HOOKS', 'TrackVisualizationHook'), ('HOOKS', 'IterTimerHook'), ('VISUALIZERS', 'DetLocalVisualizer'),
     ('OPTIMIZERS', 'AdamW'), ('PARAM_SCHEDULERS', 'MultiStepLR'), ('DATA_SAMPLERS', 'InfiniteSampler')])
 def test_what_we_do_not_define_falls_back(node: str, name: str) -> None:
     found = getattr(registry, node).get(name)

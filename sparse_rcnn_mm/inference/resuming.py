@@ -1,0 +1,68 @@
+"""What an earlier run wrote and this one need not do again."""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sparse_rcnn_mm.errors import UserError
+
+from .contents import is_same
+from .records import Record, read_about, read_records
+from .sources import Source
+
+_INSTEAD = 'run without --resume, or with another --out-dir'
+_SAID = {'score_thr': '--score-thr', 'only': '--classes', 'classes': 'a model with the classes',
+         'model': 'another --model'}
+
+
+def done_before(path: Path, about: Mapping[str, Any], sources: Sequence[Source],
+                is_written: Callable[[Source], bool]) -> set[str]:
+    """The names of the sources that the records in `path` have whole.
+
+    A video that was cut off is not, nor is a source whose picture is missing.
+
+    Args:
+        path: the file of records of the earlier run.
+        about: what this run is about.
+        sources: of this run.
+        is_written: whether the picture of a source is there.
+
+    Raises:
+        UserError: the earlier run was another: of other inputs, with other settings, or no run at all.
+    """
+    earlier = read_about(path)
+    if earlier is None:
+        return set()
+    _compare(path, earlier, about)
+    by_name = {source.name: source for source in sources}
+    recorded: dict[str, bool] = {}
+    for record in read_records([path]):
+        if record.name not in recorded:
+            _check(record, by_name.get(record.name), path)
+        recorded[record.name] = recorded.get(record.name, False) or record.frame is None or record.last
+    return {name for name, whole in recorded.items() if whole and is_written(by_name[name])}
+
+
+def _compare(path: Path, earlier: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    for key, value in about.items():
+        if key == 'inputs' or earlier.get(key) == value:  # there may be more inputs than there were
+            continue
+        was, now = ('' if key == 'model' else f' {_shown(settings.get(key))}' for settings in (earlier, about))
+        instead_of = f'{_SAID[key]}{was}, not{now}' if was != now else _SAID[key]
+        raise UserError(f'{path} was written with {instead_of}: {_INSTEAD}')
+
+
+def _shown(value: Any) -> str:
+    return 'all' if value is None else ', '.join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _check(record: Record, source: Source | None, path: Path) -> None:
+    if source is None:
+        raise UserError(f'{path} holds detections on {record.name} ({record.path}), which is not among the inputs now: '
+                        f'{_INSTEAD}')
+    if source.kind == 'camera':
+        raise UserError(f'what camera {source.path} saw does not come again: {_INSTEAD}')
+    if not is_same(source.path, record.content):
+        raise UserError(f'{path} holds detections on another {record.name} ({record.path}) than {source.path} is now: '
+                        f'{_INSTEAD}')
