@@ -11,6 +11,9 @@ from sparse_rcnn_mm.inference import Detector, exported_detector, is_exported
 from sparse_rcnn_mm.inference.formats import FORMATS
 from sparse_rcnn_mm.inference.run import process
 from sparse_rcnn_mm.inference.sources import find_sources
+from sparse_rcnn_mm.inference.tta import check_not_exported
+
+from .tta_arguments import add_tta_arguments
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -32,6 +35,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
                         help='of convolutions and matrix products (default: %(default)s)')
     parser.add_argument('--compile', action='store_true',
                         help='compile the network; the first images of each size take minutes')
+    add_tta_arguments(parser)
     parser.add_argument('--no-pictures', action='store_true', help='write the files of --formats only')
     parser.add_argument('--formats', nargs='+', choices=sorted(FORMATS), default=['coco', 'csv'],
                         help='files to write (default: coco csv)')
@@ -52,7 +56,8 @@ def open_detector(args: argparse.Namespace) -> Detector:
     """Of the checkpoint or the exported file."""
     if not is_exported(args.model):
         return Detector.from_checkpoint(args.model, args.config, args.device, precision=args.precision,
-                                        compile=args.compile)
+                                        compile=args.compile, tta=args.tta)
+    check_not_exported(args.model, args.tta)
     if args.config or args.device or args.compile or args.precision != 'fp32':
         raise UserError(f'{args.model} is an exported file, for which there is no --config, --device, --precision or '
                         '--compile')

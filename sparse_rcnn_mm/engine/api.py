@@ -11,6 +11,7 @@ import torch
 from mmengine.config import Config
 
 from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.inference import TTA
 from sparse_rcnn_mm.own_data.config import set_training_data
 from sparse_rcnn_mm.own_outputs import mark
 
@@ -75,8 +76,8 @@ def train(config: PathLike, data: PathLike | None = None, *, load_from: PathLike
 
 def evaluate(checkpoint: PathLike, data: PathLike | None = None, *, config: PathLike | None = None,
              work_dir: PathLike | None = None, cfg_options: Mapping[str, Any] | None = None, precision: str = 'fp32',
-             compile: bool = False, out: PathLike | None = None, show_dir: PathLike | None = None,
-             launcher: str = 'none') -> dict[str, float]:
+             compile: bool = False, tta: bool | str | TTA = False, out: PathLike | None = None,
+             show_dir: PathLike | None = None, launcher: str = 'none') -> dict[str, float]:
     """The COCO metric of a checkpoint.
 
     Args:
@@ -86,6 +87,7 @@ def evaluate(checkpoint: PathLike, data: PathLike | None = None, *, config: Path
         work_dir: folder for logs; default the checkpoint's.
         cfg_options: settings of the config to change.
         precision, compile: of the network: fp32, bf16 or fp16; with torch.compile.
+        tta: test-time augmentation: True, 'official' or a `TTA`; see `Detector.from_checkpoint`.
         out: write all predictions to this pickle file.
         show_dir: draw the detections of every image into this folder.
         launcher: how several processes were started.
@@ -104,7 +106,7 @@ def evaluate(checkpoint: PathLike, data: PathLike | None = None, *, config: Path
         raise UserError(f'--out {out} must end in .pkl')
     cfg = testing_config(_arguments(checkpoint=os.fspath(checkpoint), config=config, work_dir=work_dir,
                                     cfg_options=cfg_options, launcher=launcher, data=data and os.fspath(data)),
-                         precision=precision, compile=compile)
+                         tta, precision=precision, compile=compile)
     if show_dir:
         folder = Path(show_dir).expanduser().absolute()  # the hook puts a relative one below the work dir
         mark(folder)
