@@ -47,6 +47,11 @@ class FastForm(nn.Module):
         """The data preprocessor of the detector."""
         return self.module.data_preprocessor
 
+    @property
+    def postprocessor(self) -> nn.Module:
+        """That of the detector."""
+        return self.module.postprocessor
+
     @contextmanager
     def settings(self) -> Iterator[None]:
         """The context in which the detector must run: inference settings, autocast and compiler options."""
@@ -61,8 +66,8 @@ class FastForm(nn.Module):
 
         return config.patch(freezing=True)  # has no effect as an option of `compile`
 
-    forward, predict, detect, run_stages, test_step, val_step = map(_inside, (
-        'forward', 'predict', 'detect', 'run_stages', 'test_step', 'val_step'))
+    forward, predict, detect, refine, run_stages, test_step, val_step = map(_inside, (
+        'forward', 'predict', 'detect', 'refine', 'run_stages', 'test_step', 'val_step'))
 
 
 @torch.no_grad()

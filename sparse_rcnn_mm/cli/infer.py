@@ -12,9 +12,11 @@ from sparse_rcnn_mm.inference import Detector, exported_detector, is_exported
 from sparse_rcnn_mm.inference.formats import FORMATS
 from sparse_rcnn_mm.inference.run import process
 from sparse_rcnn_mm.inference.sources import find_sources
+from sparse_rcnn_mm.inference.tta import check_not_exported
 from sparse_rcnn_mm.terminal import show
 
 from .parser import Parser
+from .tta_arguments import add_tta_arguments
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -37,6 +39,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
                         help='precision of convolutions and matrix products (default: %(default)s)')
     parser.add_argument('--compile', action='store_true',
                         help='use torch.compile; the first images of each size take minutes')
+    add_tta_arguments(parser)
     parser.add_argument('--no-pictures', action='store_true', help='write only the files of --formats')
     parser.add_argument('--formats', nargs='+', choices=sorted(FORMATS), default=['coco', 'csv'],
                         help='files to write (default: coco csv)')
@@ -57,7 +60,8 @@ def open_detector(args: argparse.Namespace) -> Detector:
     """Open the checkpoint or the exported file."""
     if not is_exported(args.model):
         return Detector.from_checkpoint(args.model, args.config, args.device, precision=args.precision,
-                                        compile=args.compile)
+                                        compile=args.compile, tta=args.tta)
+    check_not_exported(args.model, args.tta)
     if args.config or args.device or args.compile or args.precision != 'fp32':
         raise UserError(f'{args.model} is an exported file, for which there is no --config, --device, --precision or '
                         '--compile')

@@ -9,6 +9,7 @@ from sparse_rcnn_mm.engine import add_common_arguments, evaluate
 
 from .parser import Parser
 from .processes import add_gpus_argument, in_processes
+from .tta_arguments import add_tta_arguments
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -27,6 +28,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
                         help='precision of convolutions and matrix products (default: %(default)s)')
     parser.add_argument('--compile', action='store_true',
                         help='use torch.compile: the first images take minutes, the others are faster')
+    add_tta_arguments(parser)
     return parser.parse_intermixed_args(argv)
 
 

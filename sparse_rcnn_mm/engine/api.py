@@ -11,6 +11,7 @@ import torch
 from mmengine.config import Config
 
 from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.inference import TTA
 from sparse_rcnn_mm.own_data.config import set_training_data
 from sparse_rcnn_mm.own_outputs import mark
 
@@ -75,8 +76,8 @@ def train(config: PathLike, data: PathLike | None = None, *, load_from: PathLike
 
 def evaluate(checkpoint: PathLike, data: PathLike | None = None, *, config: PathLike | None = None,
              work_dir: PathLike | None = None, cfg_options: Mapping[str, Any] | None = None, precision: str = 'fp32',
-             compile: bool = False, out: PathLike | None = None, show_dir: PathLike | None = None,
-             launcher: str = 'none') -> dict[str, float]:
+             compile: bool = False, tta: bool | str | TTA = False, out: PathLike | None = None,
+             show_dir: PathLike | None = None, launcher: str = 'none') -> dict[str, float]:
     """Compute the COCO metric of a checkpoint.
 
     Args:
@@ -87,6 +88,7 @@ def evaluate(checkpoint: PathLike, data: PathLike | None = None, *, config: Path
         cfg_options: settings of the config to change.
         precision: fp32, bf16 or fp16.
         compile: use torch.compile.
+        tta: test-time augmentation: True, 'official' or a `TTA`; see `Detector.from_checkpoint`.
         out: write all predictions to this pickle file.
         show_dir: draw the detections of every image into this folder.
         launcher: how several processes were started.
@@ -105,7 +107,7 @@ def evaluate(checkpoint: PathLike, data: PathLike | None = None, *, config: Path
         raise UserError(f'--out {out} must end in .pkl')
     cfg = testing_config(_arguments(checkpoint=os.fspath(checkpoint), config=config, work_dir=work_dir,
                                     cfg_options=cfg_options, launcher=launcher, data=data and os.fspath(data)),
-                         precision=precision, compile=compile)
+                         tta, precision=precision, compile=compile)
     if show_dir:
         folder = Path(show_dir).expanduser().absolute()  # the hook resolves relative paths against the work dir
         mark(folder)

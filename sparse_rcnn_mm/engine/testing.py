@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 from contextlib import nullcontext
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from mmengine.config import Config
@@ -17,22 +18,31 @@ from sparse_rcnn_mm.checkpoints import (
     registered_only,
     unwrapped,
 )
-from sparse_rcnn_mm.inference import exported_metadata, is_exported
+from sparse_rcnn_mm.inference import TTA, exported_metadata, is_exported
 from sparse_rcnn_mm.inference.detector import try_out
+from sparse_rcnn_mm.inference.tta import check_not_exported
 from sparse_rcnn_mm.models import SparseRCNN
 from sparse_rcnn_mm.own_data.config import set_test_data
-from sparse_rcnn_mm.registry import DATASETS, SCOPE
+from sparse_rcnn_mm.registry import DATASETS, SCOPE, innermost_dataset
 
 from .config import load_config, load_test_config
 from .runner import Runner
 
 
-def testing_config(args: argparse.Namespace, **fast_form: Any) -> Config:
+def testing_config(args: argparse.Namespace, tta: bool | str | TTA = False, **fast_form: Any) -> Config:  # noqa: PT028
     """Build the config to test `args.checkpoint`: from `args.config` or the checkpoint, on `args.data` if given.
 
     The checkpoint may be an exported file.
 
     Hooks that only training needs are replaced by `FastFormHook` with the settings `fast_form`.
+
+    Args:
+        args: the arguments of the command.
+        tta: test-time augmentation, as `TTA.of` takes it.
+        fast_form: the settings of `FastFormHook`.
+
+    Raises:
+        UserError: the arguments do not fit together.
     """
     exported = is_exported(args.checkpoint)
     metadata = (exported_metadata(args.checkpoint) if exported else
@@ -42,10 +52,16 @@ def testing_config(args: argparse.Namespace, **fast_form: Any) -> Config:
     if args.data:
         set_test_data(cfg, args.data, metadata)
     if exported:
+        check_not_exported(args.checkpoint, tta)
         cfg.model = dict(type='ExportedModel', path=args.checkpoint)
         cfg.custom_hooks = []
         return cfg
     cfg.load_from = args.checkpoint
+    if tta:
+        dataset = innermost_dataset(cfg.test_dataloader.dataset)
+        augmentation = TTA.of(tta, dataset.pipeline)
+        dataset.pipeline = augmentation.pipeline(dataset.pipeline)
+        fast_form['tta'] = asdict(augmentation)
     cfg.custom_hooks = [dict(type='FastFormHook', **fast_form)]
     return cfg
 

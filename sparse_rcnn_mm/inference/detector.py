@@ -26,6 +26,7 @@ from sparse_rcnn_mm.registry import DATASETS, MODELS, SCOPE, TRANSFORMS
 
 from . import conversions
 from .backend import Backend, TorchBackend
+from .tta import TTA, AugmentedBackend
 
 # Steps of a test pipeline that read files. `read_image` replaces them.
 _READERS = ('LoadRGBImage', 'LoadImageFromFile', 'LoadAnnotations')
@@ -88,7 +89,7 @@ class Detector:
     @classmethod
     def from_checkpoint(cls, checkpoint: str | os.PathLike, config: str | os.PathLike | Config | None = None,
                         device: str | None = None, fast: bool = True, precision: str = 'fp32',
-                        compile: bool = False) -> Detector:
+                        compile: bool = False, tta: bool | str | TTA = False) -> Detector:
         """Build a detector from a checkpoint.
 
         Args:
@@ -98,6 +99,9 @@ class Detector:
             fast: use the fast form of the model. It gives the same detections, but no class scores of the earlier
                 stages.
             precision, compile: arguments of `fast_form`.
+            tta: test-time augmentation: detect in 13 sizes of the image and their mirror images, and merge the
+                detections by soft voting. True resizes the image to each size, 'official' resizes an already resized
+                image, as the authors do, and a `TTA` has sizes of its own.
 
         Raises:
             UserError: the file is missing, unsafe, for another model, or has no config.
@@ -108,11 +112,15 @@ class Detector:
         described = _described(metadata) if config is None else _read_config(config)
         with building(checkpoint) if config is None else nullcontext():
             model = _build(described.model, checkpoint)
-            detector = cls(TorchBackend(model), described.pipeline, **_class_settings(metadata, described, model))
+            augmentation = TTA.of(tta, described.pipeline) if tta else None
+            pipeline = described.pipeline if augmentation is None else augmentation.pipeline(described.pipeline)
+            detector = cls(TorchBackend(model), pipeline, **_class_settings(metadata, described, model))
             try_out(model, detector.prepare(np.zeros((48, 64, 3), np.uint8)))
         load_contents(model, contents, checkpoint)
         model = model.to(_device(device)).eval()
-        detector.backend = TorchBackend(fast_form(model, precision, compile) if fast else model)
+        network = fast_form(model, precision, compile) if fast else model
+        detector.backend = (TorchBackend(network) if augmentation is None else
+                            AugmentedBackend(network, augmentation))
         return detector
 
     def __call__(self, images: ImageLike | Sequence[ImageLike], batch_size: int = 1) -> Any:

@@ -34,6 +34,7 @@ class PictureWriter:
         self._video_path = folder
 
     def add(self, frame: Frame, picture: Image.Image) -> None:
+        """Write a picture, or append it to the video of its source."""
         path = self._folder / frame.source.picture
         path.parent.mkdir(parents=True, exist_ok=True)
         if frame.index is not None:
@@ -124,7 +125,7 @@ class Outputs:
             self.records.complete()
         self.records.__exit__(kind, error, traceback)
         paths = [self._records_path(number) for number in range(1, self.shard[1] + 1)]
-        if len(paths) == 1 or all(map(is_complete, paths)) and self._are_of_one_run(paths):
+        if len(paths) == 1 or (all(map(is_complete, paths)) and self._are_of_one_run(paths)):
             for name in self.formats:
                 ending, write = FORMATS[name]
                 write(self.folder / f'detections{ending}', partial(read_records, paths), self.detector.classes,

@@ -28,6 +28,7 @@ class DetVisualizationHook(MMDetVisualizationHook):
 
     def after_test_iter(self, runner: Any, batch_idx: int, data_batch: dict,
                         outputs: Sequence[DetDataSample]) -> None:
+        """Draw the detections of a batch."""
         if not self.draw:
             return
         for sample in outputs:

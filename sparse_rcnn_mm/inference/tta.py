@@ -1,0 +1,202 @@
+"""Test-time augmentation as the authors do it: one image in many sizes and mirrored, merged by soft voting.
+
+Source: `SparseRCNNWithTTA` of the official code with the settings of its config. Everything is computed in float32, in
+the order of that code.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparse_rcnn_mm.acceleration.prediction import FastForm
+from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.models import SparseRCNN
+from sparse_rcnn_mm.models.structures import Detections
+from sparse_rcnn_mm.runtime.preprocessing import resize, resized_shape
+
+from .backend import Found
+from .box_voting import Candidates, soft_vote
+
+# The short side for which the authors chose their sizes.
+OFFICIAL_SHORT_SIDE = 800
+# Steps of a test pipeline that leave pixels as they are.
+_OTHER_STEPS = ('LoadRGBImage', 'LoadImageFromFile', 'LoadAnnotations', 'PackDetInputs')
+
+Pipeline = Sequence[Mapping[str, Any]]
+Size = tuple[int, int]  # height, width
+
+
+@dataclass(frozen=True)
+class TTA:
+    """In which sizes an image is looked at, and what is kept of each.
+
+    Attributes:
+        short_sides: pixels of the short side; each size is looked at twice, the second time mirrored.
+        max_long_side: a size is smaller where its long side would exceed this.
+        box_sides: for each size the range of boxes that are kept: those of an area above the square of the first number
+            and below that of the second, in pixels of the resized image.
+        iou_thr, least_score: of `soft_vote`.
+        resize_first: resize to the size of the test pipeline first, and that picture to each size, as the authors do;
+            else the original picture is resized to each size directly.
+    """
+    short_sides: Sequence[int] = (400, 500, 600, 640, 700, 900, 1000, 1100, 1200, 1300, 1400, 1800, 800)
+    max_long_side: int | None = 4000
+    box_sides: Sequence[tuple[float, float]] = (
+        *[(96, 10000)] * 2, *[(64, 10000)] * 3, *[(0, 10000)] * 2, *[(0, 256)] * 2, *[(0, 192)] * 2, (0, 96),
+        (0, 10000))
+    iou_thr: float = 0.65
+    least_score: float = 0.05
+    resize_first: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.short_sides or len(self.short_sides) != len(self.box_sides):
+            raise UserError(f'test-time augmentation has {len(self.short_sides)} short_sides and {len(self.box_sides)} '
+                            'box_sides: give one range of boxes for each size')
+        if min(self.short_sides) < 1:
+            raise UserError(f'test-time augmentation has a short side of {min(self.short_sides)} pixels')
+
+    @classmethod
+    def of(cls, choice: bool | str | TTA, pipeline: Pipeline) -> TTA:
+        """What a choice means for a detector with this test pipeline.
+
+        Args:
+            choice: True for the authors' sizes; 'official' for these with `resize_first`; or a TTA,
+                which stays as it is. The authors' sizes and ranges belong to tests with a short side of 800 pixels;
+                where the pipeline has another, they are scaled like it.
+
+        Raises:
+            UserError: it is none of these, or the pipeline does more than to read, resize and pack.
+        """
+        side = short_side_of(pipeline)
+        if isinstance(choice, TTA):
+            return choice
+        if choice not in (True, 'official'):
+            raise UserError(f"tta is True, 'official' or a TTA, not {choice!r}")
+        tta = cls(resize_first=choice == 'official')
+        return tta.scaled((side or OFFICIAL_SHORT_SIDE) / OFFICIAL_SHORT_SIDE)
+
+    def scaled(self, factor: float) -> TTA:
+        """The same with all lengths multiplied."""
+        if factor == 1:
+            return self
+        return replace(self, short_sides=tuple(max(round(side * factor), 1) for side in self.short_sides),
+                       max_long_side=self.max_long_side and max(round(self.max_long_side * factor), 1),
+                       box_sides=tuple((low * factor, high * factor) for low, high in self.box_sides))
+
+    def pipeline(self, pipeline: Pipeline) -> list[Mapping[str, Any]]:
+        """A test pipeline without its resizing, unless that comes first."""
+        return [step for step in pipeline if self.resize_first or not _resizes(step)]
+
+    def sizes(self, image: Size) -> list[Size]:
+        """(height, width) of the image in each size."""
+        return [resized_shape(*image, side, self.max_long_side) for side in self.short_sides]
+
+
+def _name(step: Mapping[str, Any]) -> str:
+    kind = step['type']
+    return kind.split('.')[-1] if isinstance(kind, str) else kind.__name__
+
+
+def _resizes(step: Mapping[str, Any]) -> bool:
+    return _name(step) in ('ResizeShortSide', 'Resize')
+
+
+def short_side_of(pipeline: Pipeline) -> int | None:
+    """The short side to which a test pipeline resizes; None where it does not resize.
+
+    Raises:
+        UserError: it does something else with the pixels.
+    """
+    side = None
+    for step in pipeline:
+        if _name(step) == 'ResizeShortSide' and isinstance(step['short_sides'], int):
+            side = step['short_sides']
+        elif _name(step) == 'ResizeShortSide' and len(step['short_sides']) == 1:
+            side, = step['short_sides']
+        elif _name(step) == 'Resize' and step.get('keep_ratio') and isinstance(step.get('scale'), Sequence):
+            side = min(step['scale'])
+        elif _name(step) not in _OTHER_STEPS:
+            raise UserError(f'test-time augmentation does not know what to make of {_name(step)} in the test pipeline: '
+                            'it may read, resize to one size (ResizeShortSide, or Resize with keep_ratio) and pack')
+    return side
+
+
+class AugmentedBackend:
+    """A network that looks at each image in all sizes; a `Backend`.
+
+    Args:
+        model: a detector or its fast form, on its device and in evaluation mode.
+        tta: the sizes.
+    """
+
+    def __init__(self, model: SparseRCNN | FastForm, tta: TTA) -> None:
+        self.model, self.tta = model, tta
+
+    @torch.inference_mode()
+    def __call__(self, inputs: Sequence[dict[str, Any]]) -> list[Found]:
+        """Detect on images, one after the other; each comes in the size that `TTA.pipeline` leaves it."""
+        return [self._detect(one['inputs'], one['data_samples'].ori_shape[:2]) for one in inputs]
+
+    def _detect(self, image: Tensor, original: Size) -> Found:
+        pixels = image.permute(1, 2, 0).cpu().numpy()
+        now = pixels.shape[:2]
+
+        def resized(size: Size) -> Tensor:
+            view = pixels if size == now else resize(pixels, *size)
+            return torch.from_numpy(view).permute(2, 0, 1).contiguous()
+
+        sizes = self.tta.sizes(now)
+        with ThreadPoolExecutor(1) as pool:  # resizes while the network runs
+            found = [self.look(view) for view in pool.map(resized, sizes)]
+        kept = [kept_boxes(one, place, size, [now, original], limits)
+                for one, size, limits in zip(found, sizes, self.tta.box_sides, strict=True) for place in (0, 1)]
+        together = Candidates(*(torch.cat(parts) for parts in zip(*kept, strict=True)))
+        voted = soft_vote(together, self.tta.iou_thr, self.tta.least_score)
+        boxes, scores, labels = (part[:found[0].scores.shape[1]] for part in voted)  # as many as in one pass
+        height, width = original
+        boxes = torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
+        return Found(boxes.numpy(), scores.numpy(), labels.numpy())
+
+    def look(self, view: Tensor) -> Detections:
+        """What one pass finds in an image (3, H, W) uint8 and in its mirror image, in their pixels, unclipped."""
+        height, width = view.shape[1:]
+        batch = self.model.data_preprocessor({'inputs': [view, view.flip(2)], 'data_samples': None})['inputs']
+        whwh = batch.new_tensor([[[width, height, width, height]]] * 2)
+        found = self.model.postprocessor(self.model.refine(batch, whwh)[1][-1])
+        return found._replace(boxes=found.boxes.float(), scores=found.scores.float())
+
+
+def kept_boxes(found: Detections, place: int, size: Size, targets: Sequence[Size],
+               limits: tuple[float, float]) -> Candidates:
+    """The boxes of one image of a pass that have a size within `limits`, in pixels of the original image.
+
+    Args:
+        place: 0 for the image, 1 for its mirror image.
+        size: of the image in the pass.
+        targets: the sizes that the image had before, the last one first.
+    """
+    boxes, scores, labels = found.boxes[place], found.scores[place], found.labels[place]
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    low, high = limits
+    kept = (area > low * low) & (area < high * high)
+    boxes = boxes[kept]
+    if place:
+        boxes = torch.stack([size[1] - boxes[:, 2], boxes[:, 1], size[1] - boxes[:, 0], boxes[:, 3]], dim=1)
+    for target in targets:
+        if target != size:
+            x_scale, y_scale = target[1] / size[1], target[0] / size[0]
+            boxes = boxes * boxes.new_tensor([x_scale, y_scale, x_scale, y_scale])
+        size = target
+    return Candidates(boxes, scores[kept], labels[kept])
+
+
+def check_not_exported(path: str, tta: bool | str | TTA) -> None:
+    """Raise `UserError` for test-time augmentation of an exported file."""
+    if tta:
+        raise UserError(f'{path} is an exported file, which clips boxes to the image, and voting needs them unclipped: '
+                        'use test-time augmentation (--tta) with the checkpoint')
