@@ -1,4 +1,5 @@
-"""The COCO metric, and the analysis of the detections behind it (tools/analyze.py)."""
+"""The COCO metric, that of CrowdHuman, and the analysis of the detections behind it (tools/analyze.py)."""
 from .coco_metric import CocoMetric, FasterCocoMetric
+from .crowdhuman_metric import CrowdHumanMetric
 
-__all__ = ['CocoMetric', 'FasterCocoMetric']
+__all__ = ['CocoMetric', 'CrowdHumanMetric', 'FasterCocoMetric']
