@@ -110,6 +110,19 @@ def test_what_the_leaf_configs_differ_in(name: str) -> None:
         assert (crop.min_side, crop.max_side) == (384, 600)
 
 
+def test_crowdhuman_differs_where_its_yaml_does() -> None:
+    """`sparsercnn.crowdhuman.res50.500pro.50e.yaml` at 92e4075."""
+    cfg = load('sparse_rcnn_r50_500pro_crowdhuman')
+    different = {
+        'MODEL.SparseRCNN.NUM_CLASSES': 1, 'INPUT.MIN_SIZE_TRAIN': [640, 672, 704, 736, 768, 800],
+        'INPUT.MAX_SIZE_TRAIN': 1500}
+    assert {key: ours(cfg) for key, official, ours in COMMON if ours(cfg) != official} == different
+    assert cfg.model.rpn_head.num_proposals == 500
+    assert (cfg.train_cfg.max_iters, cfg.param_scheduler[1].milestones) == (46_875, [37_500])
+    assert (cfg.train_cfg.val_interval, cfg.default_hooks.checkpoint.interval) == (5_000, 5_000)
+    assert not [t for t in cfg.train_dataloader.dataset.pipeline if t.type == 'RandomApply']
+
+
 @pytest.mark.filterwarnings('ignore:Detected call of .scheduler.step')
 @pytest.mark.parametrize('name', ['sparse_rcnn_r50_3x', 'sparse_rcnn_r50_1x'])
 def test_learning_rate_of_every_iteration(name: str) -> None:

@@ -34,6 +34,8 @@ COMMANDS = {
     'doctor': Command('doctor', 'check the installation, and show the commands that fix it', needs_stack=False),
     'download': Command('download', 'fetch trained weights by name; without a name, list them'),
     'download coco': Command('download_coco', 'fetch COCO 2017', needs_stack=False),
+    'crowd convert': Command('crowd_convert', "CrowdHuman's odgt files as COCO JSON, as the authors convert them"),
+    'crowd score': Command('crowd_score', 'AP, mMR, recall and JI of a file of detections in crowds'),
     'digits': Command('digits', 'make the small data set of the quick start'),
 }
 EXAMPLES = """\

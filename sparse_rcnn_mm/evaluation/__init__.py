@@ -1,4 +1,5 @@
-"""The COCO metric, and the analysis of the detections behind it (`sparse-rcnn analyze`)."""
+"""The COCO metric, that of CrowdHuman, and the analysis of detections behind `sparse-rcnn analyze`."""
 from .coco_metric import CocoMetric, FasterCocoMetric
+from .crowdhuman_metric import CrowdHumanMetric
 
-__all__ = ['CocoMetric', 'FasterCocoMetric']
+__all__ = ['CocoMetric', 'CrowdHumanMetric', 'FasterCocoMetric']

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from sparse_rcnn_mm.datasets.scan import Scan
 from sparse_rcnn_mm.errors import UserError
 
-from . import coco_form, lvis_form, open_images_form, voc_form, yolo_form
+from . import coco_form, crowdhuman_form, lvis_form, open_images_form, voc_form, yolo_form
 from .other_forms import other_form
 from .raw_data import RawData, relative
 
@@ -42,6 +42,8 @@ FORMS = (
     Form(open_images_form.NAME, open_images_form.recognize, open_images_form.read,
          '`*.csv` with `ImageID`, `LabelName`, `XMin`, ...; names in `class-descriptions*.csv`',
          'words in the names of files: `validation-annotations-bbox.csv`'),
+    Form(crowdhuman_form.NAME, crowdhuman_form.recognize, crowdhuman_form.read, '`*.odgt`',
+         'words in the names of files: `annotation_val.odgt`'),
 )
 
 

@@ -11,7 +11,7 @@ from sparse_rcnn_mm.datasets.scan import Scan
 from sparse_rcnn_mm.errors import UserError
 
 from .locate import Images
-from .raw_data import Box, Fault, RawData, Record, Split, coco_of, relative, split_of
+from .raw_data import Box, Fault, RawData, Record, Split, coco_of, one_file_a_split, relative
 from .text import name_fault, read_bytes, read_text
 
 NAME = 'Open Images CSV'
@@ -27,13 +27,7 @@ def recognize(scan: Scan) -> list[Path]:
 def read(scan: Scan, paths: list[Path]) -> RawData:
     """Read a data set with one CSV file per split."""
     data = RawData(scan.root, NAME, {})
-    by_split: dict[str, Path] = {}
-    for path in paths:
-        name = split_of(Path(relative(path, scan.root)))
-        if name in by_split:
-            raise UserError(f'{relative(by_split[name], scan.root)} and {relative(path, scan.root)} in {scan.root} '
-                            f'could both hold the {name or "only"} split: remove one, or name them by their split')
-        by_split[name] = path
+    by_split = one_file_a_split(paths, scan.root)
     words = _class_names(scan, data)
     images = Images(scan)
     records = {name: _records(path, name, images, words, data) for name, path in by_split.items()}

@@ -77,6 +77,22 @@ def split_of(path: Path) -> str:
     return UNSPLIT
 
 
+def one_file_a_split(paths: list[Path], root: Path) -> dict[str, Path]:
+    """The file of every split, by the words in its name.
+
+    Raises:
+        UserError: two could hold the same split.
+    """
+    by_split: dict[str, Path] = {}
+    for path in paths:
+        name = split_of(Path(relative(path, root)))
+        if name in by_split:
+            raise UserError(f'{relative(by_split[name], root)} and {relative(path, root)} in {root} could both hold '
+                            f'the {name or "only"} split: remove one, or name them by their split')
+        by_split[name] = path
+    return by_split
+
+
 def counted(number: int, noun: str) -> str:
     """Join a number and a noun in singular or plural: '1 box', '2 boxes'."""
     plural = f'{noun}es' if noun.endswith(('x', 's')) else f'{noun}s'

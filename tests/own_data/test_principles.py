@@ -41,7 +41,8 @@ def names_of(root: Path, split: str = 'train') -> list[str]:
 
 def test_the_table_of_forms_in_the_documentation() -> None:
     assert form_table() in (ROOT / 'docs/own_data.md').read_text()
-    assert [form.name for form in FORMS] == ['COCO JSON', 'LVIS JSON', 'Pascal VOC XML', 'YOLO txt', 'Open Images CSV']
+    assert [form.name for form in FORMS] == ['COCO JSON', 'LVIS JSON', 'Pascal VOC XML', 'YOLO txt', 'Open Images CSV',
+                                             'CrowdHuman odgt']
 
 
 def test_lvis_and_open_images_are_recognized(tmp_path: Path) -> None:
