@@ -1,8 +1,8 @@
-"""AdaMixer on the quick start's digits, with that one's backbone, schedule and number of stages and queries.
+"""AdaMixer on the digits of the quick start, with the same backbone, schedule and numbers of stages and queries.
 
-    python tools/make_digits.py && python tools/train.py configs/adamixer_r18_digits.py
+    sparse-rcnn digits && sparse-rcnn train adamixer_r18_digits
 
-The learning rate is the quick start's (ours): AdaMixer's own belongs to long schedules.
+The learning rate is that of the quick start: AdaMixer's own is for long schedules.
 """
 _base_ = './sparse_rcnn_r18_digits.py'
 

@@ -1,6 +1,6 @@
-"""DDQ R-CNN on the quick start's digits, with that one's backbone and schedule: 2 stages and 30 distinct queries.
+"""DDQ R-CNN on the digits of the quick start, with the same backbone and schedule: 2 stages, 30 distinct queries.
 
-    python tools/make_digits.py && python tools/train.py configs/ddq_rcnn_r18_digits.py
+    sparse-rcnn digits && sparse-rcnn train ddq_rcnn_r18_digits
 """
 _base_ = './sparse_rcnn_r18_digits.py'
 

@@ -1,6 +1,6 @@
 """DDQ R-CNN, R50, one class and 500 distinct queries, for crowds.
 
-    python tools/train.py configs/ddq_rcnn_r50_crowdhuman.py --data FOLDER
+    sparse-rcnn train ddq_rcnn_r50_crowdhuman --data FOLDER
 
 Source: the paper, which publishes 93.5 AP, 40.4 mMR and 98.6 recall on CrowdHuman. Its repository has no config for it:
 500 queries are our choice, and everything else is `ddq_rcnn_r50_3x.py`. Not trained here.

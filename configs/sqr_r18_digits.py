@@ -1,6 +1,6 @@
-"""Sparse R-CNN on the quick start's digits, trained with selective query recollection.
+"""Sparse R-CNN on the digits of the quick start, trained with selective query recollection.
 
-    python tools/make_digits.py && python tools/train.py configs/sqr_r18_digits.py
+    sparse-rcnn digits && sparse-rcnn train sqr_r18_digits
 """
 _base_ = './sparse_rcnn_r18_digits.py'
 

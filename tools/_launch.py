@@ -1,4 +1,4 @@
-"""torchrun for dist_train.sh and dist_test.sh, which ends in one sentence where torchrun prints forty lines."""
+"""Starts torchrun for dist_train.sh and dist_test.sh, with one-sentence errors instead of torchrun's forty lines."""
 from __future__ import annotations
 
 import logging

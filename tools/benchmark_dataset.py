@@ -1,4 +1,4 @@
-"""Time and memory of reading a COCO annotation file, beside mmdet's own data set: one fresh process for each number."""
+"""Measures time and memory of reading a COCO annotation file, also for mmdet's data set, each in a fresh process."""
 from __future__ import annotations
 
 import argparse
@@ -52,7 +52,7 @@ def measured(file: Path, role: str, kind: str) -> dict[str, float]:
     """Seconds, and MiB above what the imported libraries take: the peak, and what no other process shares."""
     if not role.startswith('worker'):
         return measure(lambda: build(file, kind))
-    # As a data loader does it: a forked worker has the data set, a spawned one gets it by pickle.
+    # Like a data loader: a forked worker inherits the data set, a spawned one unpickles it.
     dataset, method = build(file, kind), role.split()[-1].removesuffix('ed')
     context: Any = multiprocessing.get_context(method)
     result = context.Queue()

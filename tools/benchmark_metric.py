@@ -1,4 +1,4 @@
-"""Seconds of the COCO metric by pycocotools and by faster-coco-eval on random detections, and how far they differ."""
+"""Compares the COCO metric by pycocotools and by faster-coco-eval on random detections: seconds, and differences."""
 from __future__ import annotations
 
 import argparse

@@ -1,8 +1,7 @@
 """Train the family on the digits: python tools/compare_family.py [--seeds 0 1 2] prints AP by detector and iteration.
 
-Every training is the same but for the model and the seed: data in the same order, schedule, learning rate. What is
-done already in the work dir is read, not trained again. On two cores a training takes some 15 to 30 minutes, and all 18
-about six hours.
+All trainings use the same order of data, schedule and learning rate; only the model and the seed differ. Finished
+trainings in the work dir are not repeated. On two cores a training takes 15 to 30 minutes, and all 18 about six hours.
 """
 from __future__ import annotations
 

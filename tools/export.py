@@ -1,4 +1,4 @@
-"""Export a checkpoint, with a proof: python tools/export.py CHECKPOINT writes CHECKPOINT.onnx beside it."""
+"""Export a checkpoint and verify the result: python tools/export.py CHECKPOINT writes CHECKPOINT.onnx beside it."""
 import sys
 
 from sparse_rcnn_mm.cli.export import main

@@ -1,4 +1,4 @@
-"""Look at a data set before training: python tools/inspect_dataset.py FOLDER_OR_CONFIG; status 1 if it has errors."""
+"""Check a data set before training: python tools/inspect_dataset.py FOLDER_OR_CONFIG; status 1 if it has errors."""
 import sys
 
 from sparse_rcnn_mm.cli.inspect_dataset import main

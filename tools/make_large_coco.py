@@ -1,4 +1,4 @@
-"""Make a COCO annotation file of any size, to measure how large files are read: random images, boxes and polygons."""
+"""Make a COCO annotation file of any size, with random images, boxes and polygons, to measure reading."""
 from __future__ import annotations
 
 import argparse

@@ -14,7 +14,7 @@ visualizer = dict(type='DetLocalVisualizer', vis_backends=[dict(type='LocalVisBa
 env_cfg = dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
                dist_cfg=dict(backend='nccl'))
 log_level = 'INFO'
-# Train with the fast form of the model: the same numbers in less time and memory
+# Train with the fast form of the model: the same results in less time and memory
 fast_training = True
 load_from = None
 resume = False

@@ -1,4 +1,4 @@
-"""The quick start's data: scattered handwritten digits in their original size, without augmentation."""
+"""The data of the quick start: scattered handwritten digits in their original size, without augmentation."""
 # Often changed
 data_root = 'data/digits/'
 batch_size = 4

@@ -1,4 +1,4 @@
-"""AdaMixer (arXiv 2203.16507) with the numbers of MCG-NJU/AdaMixer's configs."""
+"""AdaMixer (arXiv 2203.16507) with the settings of MCG-NJU/AdaMixer's configs."""
 _base_ = './sparse_rcnn_r50.py'
 
 # Often changed
@@ -7,9 +7,9 @@ num_proposals = 100
 # Sometimes changed
 num_stages = 6
 channels = 256
-groups = 4  # of channels, each with points of its own
-in_points = 32  # sampled points of a group
-out_points = 128  # points of a group after mixing
+groups = 4  # groups of channels, each with its own points
+in_points = 32  # sampled points per group
+out_points = 128  # points per group after mixing
 strides = [4, 8, 16, 32]
 
 model = dict(

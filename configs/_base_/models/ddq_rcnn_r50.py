@@ -1,15 +1,15 @@
-"""DDQ R-CNN (arXiv 2303.12776) with the numbers of the configs of jshilong/DDQ (R-CNN branch, de9331e)."""
+"""DDQ R-CNN (arXiv 2303.12776) with the settings in the configs of jshilong/DDQ (R-CNN branch, de9331e)."""
 _base_ = './sparse_rcnn_r50.py'
 
 # Often changed
 num_classes = 80
-num_proposals = 300  # distinct ones at most
+num_proposals = 300  # the maximum number of distinct proposals
 # Sometimes changed
 num_stages = 2
 channels = 256
 strides = [4, 8, 16, 32, 64, 128]
-dense_strides = strides[1:]  # the finest level is for the stages only
-matches = 8  # of a ground truth, for the auxiliary dense predictions
+dense_strides = strides[1:]  # only the stages use the finest level
+matches = 8  # matches per ground truth of the auxiliary dense predictions
 
 criterion = _base_.model.criterion
 match_costs = criterion.assigner.match_costs

@@ -1,4 +1,4 @@
-"""mmdet's 1x schedule: 12 epochs of COCO's 117,266 images with objects, 16 a step."""
+"""mmdet's 1x schedule: 12 epochs of COCO's 117,266 images with objects, 16 per step."""
 _base_ = './schedule_3x.py'
 
 epoch = 7_330  # iterations

@@ -1,4 +1,4 @@
-"""mmdet's 3x schedule: 36 epochs of COCO's 117,266 images with objects, 16 a step."""
+"""mmdet's 3x schedule: 36 epochs of COCO's 117,266 images with objects, 16 per step."""
 _base_ = './schedule_12e.py'
 
 epoch = 7_330  # iterations
