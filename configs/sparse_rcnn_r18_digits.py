@@ -26,5 +26,6 @@ train_cfg = dict(max_iters=max_iters, val_interval=500)
 optim_wrapper = dict(optimizer=dict(lr=lr))
 # up to the optimizer's learning rate and down again, over all iterations
 param_scheduler = [dict(type='OneCycleLR', pct_start=0.2, by_epoch=False)]
+auto_scale_lr = dict(base_batch_size=4)
 randomness = dict(seed=0)
 default_hooks = dict(checkpoint=dict(interval=500))

@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / 'sparse_rcnn_mm'
 # From the top. Rooms on one line do not import each other. Every module of the package is in one of them.
 FLOORS = [
     {'cli'},
+    {'diagnosis'},
     {'benchmark', 'evaluation'},
     {'engine'},
     {'own_data'},

@@ -31,11 +31,12 @@ COMMANDS = {
     'convert': Command('convert', 'convert checkpoints of the official code, and back'),
     'benchmark': Command('benchmark', 'measure time, FLOPs and memory of a detector, part by part'),
     'export': Command('export', 'export a checkpoint to ONNX or OpenVINO, and compare it with PyTorch'),
-    'doctor': Command('doctor', 'check the installation, and show the commands that fix it', needs_stack=False),
+    'doctor': Command('doctor', 'find what is wrong with the installation, or with a training that learns nothing',
+                      needs_stack=False),
     'download': Command('download', 'fetch trained weights by name; without a name, list them'),
     'download coco': Command('download_coco', 'fetch COCO 2017', needs_stack=False),
-    'crowd convert': Command('crowd_convert', "CrowdHuman's odgt files as COCO JSON, as the authors convert them"),
-    'crowd score': Command('crowd_score', 'AP, mMR, recall and JI of a file of detections in crowds'),
+    'crowd convert': Command('crowd_convert', "convert CrowdHuman's odgt files to COCO JSON as the authors do"),
+    'crowd score': Command('crowd_score', 'compute AP, mMR, recall and JI of a file of detections'),
     'digits': Command('digits', 'make the small data set of the quick start'),
 }
 EXAMPLES = """\
@@ -85,8 +86,24 @@ def _find(argv: Sequence[str], import_package: Callable[[], None]) -> tuple[str,
         raise UserError(f"there is no command '{argv[0]}'{did_you_mean(argv[0], COMMANDS)}: "
                         'sparse-rcnn --help lists them')
     if COMMANDS[name].needs_stack:
-        try:
-            import_package()
-        except ImportError as error:
-            raise UserError(f'{str(error).rstrip(".")}; sparse-rcnn doctor checks the whole installation') from error
+        need_stack(import_package)
     return name, import_module(f'sparse_rcnn_mm.cli.{COMMANDS[name].module}').main
+
+
+def need_stack(import_package: Callable[[], None]) -> None:
+    """Import the package, which needs torch and the mm packages.
+
+    Raises:
+        UserError: one of them is missing, or too old or new.
+    """
+    try:
+        import_package()
+    except ImportError as error:
+        raise UserError(f'{str(error).rstrip(".")}; sparse-rcnn doctor checks the whole installation') from error
+
+
+def run_package() -> None:
+    """Run the package's `__init__`, where only its modules were imported so far."""
+    package = sys.modules['sparse_rcnn_mm']
+    if not hasattr(package, '__all__') and package.__spec__ and package.__spec__.loader:
+        package.__spec__.loader.exec_module(package)

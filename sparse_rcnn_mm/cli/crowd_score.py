@@ -12,10 +12,14 @@ import numpy as np
 from sparse_rcnn_mm.evaluation.crowd_files import CrowdTruth, read_results, read_truth
 from sparse_rcnn_mm.evaluation.crowdhuman_metric import crowd_metrics, said
 from sparse_rcnn_mm.evaluation.records import by_image, read_predictions
+from sparse_rcnn_mm.terminal import show
+
+from .parser import Parser
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Parse the arguments of the command."""
+    parser = Parser(description=__doc__)
     parser.add_argument('results', metavar='RESULTS', type=Path, help='COCO results (.json), which test_evaluator.'
                         'outfile_prefix=PREFIX writes, or the file of `sparse-rcnn test --out` (.pkl)')
     parser.add_argument('annotations', metavar='ANNOTATIONS.json', help='COCO annotations of one category; its crowd '
@@ -33,13 +37,14 @@ def detections(path: Path, truth: CrowdTruth) -> dict[int, tuple[np.ndarray, np.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return the exit status."""
     args = parse_args(argv)
     truth = read_truth(args.annotations, 'give the COCO JSON of the images that were tested')
     images = truth.with_detections(detections(args.results, truth))
     metrics = crowd_metrics(images)
     for name, value in metrics.items():
-        print(f'{name:8}{value!r}')
-    print(said(images, metrics))
+        show(f'{name:8}{value!r}')
+    show(said(images, metrics))
     if args.out:
         args.out.write_text(json.dumps({name: value if math.isfinite(value) else None  # JSON has no nan
                                         for name, value in metrics.items()}))

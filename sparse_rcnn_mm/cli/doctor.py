@@ -1,6 +1,10 @@
-"""sparse-rcnn doctor: checks what is installed and what is missing. Works without torch and the mm packages."""
+"""sparse-rcnn doctor: checks the installation; with data or a training, finds out why it is not learned.
+
+Checking the installation works without torch and the mm packages.
+"""
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import shutil
@@ -9,10 +13,11 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import metadata
+from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
 
+from sparse_rcnn_mm.cli.commands import need_stack, run_package
 from sparse_rcnn_mm.terminal import show
 from sparse_rcnn_mm.versions import INSTALL, SUPPORTED, __version__, fits, installed_version
 
@@ -57,10 +62,38 @@ class Finding:
         return f'{mark:7}{self.name:16}{self.value}' + (f'\n{"":23}-> {self.mend}' if self.mend else '')
 
 
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the arguments of the command."""
+    parser = Parser(
+        description='Without arguments: check the installation and this machine. With data, or a training that went '
+        'wrong: learn a few of its images, follow every link from the labels to AP, and say what is wrong. Exit status '
+        '1 if something is.')
+    parser.add_argument('target', nargs='?', metavar='WORK_DIR_OR_CONFIG', help='the work dir of a training, or a '
+                        'config that names its data')
+    parser.add_argument('--data', metavar='FOLDER', help='your own data, as in sparse-rcnn train')
+    parser.add_argument('--config', default='sparse_rcnn_r50_finetune', help='the config that they are to be trained '
+                        'with (default: %(default)s)')
+    parser.add_argument('--load-from', metavar='CHECKPOINT', help='the weights that training starts from; those that '
+                        'know such objects also tell whether the labels are right')
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='as in sparse-rcnn train')
+    parser.add_argument('--images', type=int, default=8, help='that are learned (default: %(default)s)')
+    parser.add_argument('--iterations', type=int, default=600, help='of learning them, at most (default: %(default)s)')
+    parser.add_argument('--minutes', type=float, default=5., help='for learning them, at most (default: %(default)s)')
+    parser.add_argument('--gpus', type=int, default=1, help='of the training that is examined, for its learning rate')
+    parser.add_argument('--out', metavar='FOLDER', help='for doctor.html and doctor.json; default '
+                        'work_dirs/doctor_NAME, or doctor in the work dir')
+    args = parser.parse_args(argv)
+    if args.target and args.data:
+        parser.error('give a work dir or config, or --data with --config, not both')
+    return args
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return the exit status."""
-    Parser(description='Check the installation and this machine; exit status 1 if something that is '
-           'needed is broken.').parse_args(argv)
+    args = parse_args(argv)
+    if args.target or args.data:
+        need_stack(run_package)
+        return import_module('sparse_rcnn_mm.cli.diagnose').diagnose(args)
     broken = 0
     for title, findings in (('packages', packages()), ('optional', optional()), ('machine', machine())):
         show(f'{title}:')

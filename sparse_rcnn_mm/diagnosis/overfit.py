@@ -1,0 +1,91 @@
+"""Learn a few images, which any detector can unless something is wrong; and if not, try other learning rates."""
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
+from torch import Tensor
+
+from sparse_rcnn_mm.errors import NotFinite
+from sparse_rcnn_mm.registry import SCOPE
+
+from .images import FewImages
+from .measurements import Overfit, Probe
+from .precision import ap_of, detect
+
+LEARNED = 0.9  # AP50
+_EVERY = 30  # iterations between evaluations
+_WARMUP = 10  # iterations; that of the config would take longer than all of this
+FACTORS = (0.01, 0.1, 1., 10., 100.)
+_PROBE = 30  # iterations of a probe
+_MEAN = 5  # iterations whose losses are averaged
+
+
+def train(model: Any, cfg: Config, images: FewImages, factor: float = 1.) -> Iterator[float]:
+    """Train by the config's optimizer on the images without end, and give the loss of every iteration.
+
+    Raises:
+        NotFinite: a loss, a gradient or a prediction is not finite.
+    """
+    with DefaultScope.overwrite_default_scope(SCOPE):
+        wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    wrapper.initialize_count_status(model, 0, 1 << 30)
+    rates = [group['lr'] * factor for group in wrapper.optimizer.param_groups]
+    model.train()
+    for number, batch in enumerate(images.endless(), start=1):
+        for group, rate in zip(wrapper.optimizer.param_groups, rates, strict=True):
+            group['lr'] = rate * min(number / _WARMUP, 1)
+        yield float(model.train_step(batch, optim_wrapper=wrapper)['loss'].detach())
+
+
+def overfit(model: Any, cfg: Config, images: FewImages, iterations: int, seconds: float,
+            say: Callable[[str], None]) -> Overfit:
+    """Train until the images are learned, or as long as it may take."""
+    done = Overfit(len(images.chosen), [], [], 0., 'iterations')
+    start = time.monotonic()
+    try:
+        for number, loss in enumerate(train(model, cfg, images), start=1):
+            done.losses.append(loss)
+            done.seconds = time.monotonic() - start
+            late = done.seconds > seconds
+            if late or number % _EVERY == 0 or number == iterations:
+                done.ap.append((number, *ap_of(detect(model, images))))
+                say(f'  iteration {number}: loss {np.mean(done.losses[-_MEAN:]):.2f}, AP50 {done.ap[-1][2]:.2f}')
+                if done.ap[-1][2] >= LEARNED or late or number == iterations:
+                    done.limit = 'learned' if done.ap[-1][2] >= LEARNED else 'time' if late else 'iterations'
+                    break
+    except NotFinite as error:
+        done.limit, done.broken = 'broken', str(error)
+    return done
+
+
+def probe(model: Any, cfg: Config, images: FewImages, start: Mapping[str, Tensor], seconds: float,
+          say: Callable[[str], None]) -> list[Probe]:
+    """Short trainings from the weights `start` at several learning rates; none if there is no time for all of them.
+
+    The first, at the config's own rate, tells how long they take. The model is left at `start`.
+    """
+    probes: list[Probe] = []
+    began = time.monotonic()
+    for factor in sorted(FACTORS, key=lambda one: abs(np.log(one))):
+        model.load_state_dict(start)
+        losses: list[float] = []
+        try:
+            for loss in islice(train(model, cfg, images, factor), _PROBE):
+                losses.append(loss)
+                if time.monotonic() - began > seconds / len(FACTORS) * (len(probes) + 1) * 2:
+                    model.load_state_dict(start)
+                    return []
+            last = float(np.mean(losses[-_MEAN:]))
+        except NotFinite:
+            last = float('nan')
+        probes.append(Probe(factor, float(np.mean(losses[:_MEAN])) if losses else float('nan'), last))
+        say(f'  learning rate x {factor:g}: loss {probes[-1].first:.2f} to {last:.2f} in {_PROBE} iterations')
+    model.load_state_dict(start)
+    return sorted(probes, key=lambda one: one.factor)

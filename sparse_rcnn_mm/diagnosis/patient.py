@@ -1,0 +1,87 @@
+"""What is examined: a config and its data, as training would use them."""
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from sparse_rcnn_mm.engine import accumulate, load_config
+from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.own_data.config import set_training_data
+from sparse_rcnn_mm.own_data.raw_data import RawData
+from sparse_rcnn_mm.own_data.reading import read_data
+from sparse_rcnn_mm.own_data.report import data_of
+from sparse_rcnn_mm.own_outputs import mark
+
+
+@dataclass
+class Patient:
+    """A training that is to be examined.
+
+    Attributes:
+        name: of the data, for messages.
+        config: its path or name.
+        cfg: where the data are set already, unless `data` is given.
+        data: a folder of own data, which `prepare` sets.
+        work_dir: of an earlier training; None for none.
+    """
+    name: str
+    config: str
+    cfg: Config
+    data: str = ''
+    work_dir: Path | None = None
+
+    @classmethod
+    def of_data(cls, data: str, config: str, out: str | None, options: Mapping[str, Any]) -> Patient:
+        """A folder of own data, to be trained with a config."""
+        name = Path(data).resolve().stem
+        return cls(name, config, _config(config, out or f'work_dirs/doctor_{name}', options), data)
+
+    @classmethod
+    def of_target(cls, target: str, out: str | None, options: Mapping[str, Any]) -> Patient:
+        """A config with data of its own, or the work dir of an earlier training."""
+        if not Path(target).is_dir():
+            name = Path(target).stem
+            return cls(name, target, _config(target, out or f'work_dirs/doctor_{name}', options))
+        configs = sorted(Path(target).glob('*.py'), key=lambda path: path.stat().st_mtime)
+        if not configs:
+            raise UserError(f'{target} is not the work dir of a training, as it holds no config: give one, or your '
+                            'data by --data FOLDER')
+        name = Path(target).resolve().name
+        return cls(name, str(configs[-1]), _config(str(configs[-1]), out or str(Path(target, 'doctor')), options),
+                   work_dir=Path(target))
+
+    @property
+    def folder(self) -> Path:
+        """Where the page goes."""
+        return Path(self.cfg.work_dir)
+
+    @property
+    def load_from(self) -> str:
+        """The checkpoint that the config starts from; '' for none."""
+        return os.fspath(self.cfg.get('load_from') or '')
+
+    def raw(self) -> RawData:
+        """The data as they lie on the disk."""
+        return read_data(self.data) if self.data else data_of(self.cfg)
+
+    def prepare(self, load_from: str | None) -> None:
+        """Make the config what training would make of it."""
+        mark(self.folder)
+        if self.data:
+            set_training_data(self.cfg, self.data)
+        if load_from:
+            self.cfg.load_from = load_from
+        if self.load_from:
+            self.cfg.model.backbone.init_cfg = None  # the checkpoint has the backbone as well
+        accumulate(self.cfg)
+
+
+def _config(config: str, work_dir: str, options: Mapping[str, Any]) -> Config:
+    return load_config(argparse.Namespace(config=config, work_dir=work_dir, cfg_options=dict(options),
+                                          launcher='none'))
