@@ -8,6 +8,7 @@ from mmdet.structures import SampleList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.registry import MODELS
 
 from ..sparse_rcnn import SparseRCNN, collect_ground_truth, sizes_of_images
@@ -29,6 +30,9 @@ class QueryInst(SparseRCNN):
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
         """The losses of `criterion`."""
         proposals, stages = self.run_stages(batch_inputs, batch_data_samples)
+        if not all('masks' in sample.gt_instances for sample in batch_data_samples):
+            raise UserError('QueryInst learns from masks, but the training pipeline loads none: add '
+                            "dict(type='LoadMasks') after LoadAnnotations in train_dataloader.dataset.pipeline")
         bitmaps = [np.asarray(sample.gt_instances.masks.masks) for sample in batch_data_samples]
         height, width = batch_inputs.shape[2:]
         gt = MaskedGroundTruth(*collect_ground_truth(batch_inputs, batch_data_samples), bitmaps, (height, width))
