@@ -39,7 +39,8 @@ def _child(parent: Registry, *locations: str) -> Registry:
 
 
 # Detectors that build on Sparse R-CNN.
-FAMILY = ('sparse_rcnn_mm.models.adamixer', 'sparse_rcnn_mm.models.sqr', 'sparse_rcnn_mm.models.ddq')
+FAMILY = ('sparse_rcnn_mm.models.adamixer', 'sparse_rcnn_mm.models.sqr', 'sparse_rcnn_mm.models.ddq',
+          'sparse_rcnn_mm.models.queryinst')
 
 RUNNERS = _child(mmdet.RUNNERS)
 RUNNER_CONSTRUCTORS = _child(mmdet.RUNNER_CONSTRUCTORS)

@@ -16,9 +16,10 @@ from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.registry import DATASETS
 from sparse_rcnn_mm.terminal import shell_word
 
-from .coco_columns import CocoColumns
+from .coco_columns import WITHOUT_MASK, CocoColumns
 from .coco_json import full_path
 from .column_cache import read_columns
+from .masks import LoadMasks
 
 with contextlib.redirect_stdout(io.StringIO()):  # onedl-mmdetection prints a notice
     from mmdet.datasets import CocoDataset as MMDetCocoDataset
@@ -31,7 +32,8 @@ class CocoDataset(MMDetCocoDataset):
     Dropped are crowd boxes, boxes marked as `ignore`, and boxes whose polygons all have fewer than three points.
     Everything else is kept: thin boxes and boxes that reach beyond the image (the pipeline clips them and drops empty
     ones), and images without boxes, unless `filter_cfg` has `filter_empty_gt=True` or a `min_size`.
-    Masks are not loaded. Labels follow the order of `metainfo.classes`, whatever the order in the file.
+    Masks are kept if the pipeline has `LoadMasks`, and boxes without a mask are dropped then. Labels follow the order
+    of `metainfo.classes`, whatever the order in the file.
 
     Files are checked when the data set is built, so that mistakes raise a `UserError` before training starts. The
     annotations are in the columns of `read_columns`, which all processes share; `get_data_info` builds the dict of one
@@ -63,9 +65,12 @@ class CocoDataset(MMDetCocoDataset):
         if self.proposal_file is not None:
             raise UserError(f'proposal_file of the data set is not supported, since proposals are learned: remove '
                             f'{self.proposal_file} from the config')
-        self._columns = read_columns(self.ann_file, self.test_mode, self.HOW_TO_GET, self.backend_args)
+        self.with_masks = any(isinstance(step, LoadMasks) for step in self.pipeline.transforms)
+        self._columns = read_columns(self.ann_file, self.test_mode, self.HOW_TO_GET, self.backend_args, self.with_masks)
         self._match_classes(self._columns.header['categories'])
         self._check_images(self._columns.header['first_image'])
+        if self.with_masks:
+            self._check_masks()
         self._chosen = self._filtered()
         self._fully_initialized = True
         if self._indices is not None:
@@ -89,7 +94,8 @@ class CocoDataset(MMDetCocoDataset):
     def _labels(self, rows: slice) -> np.ndarray:
         """The labels of these annotations; -1 for dropped ones."""
         labels = self._label_of[self._columns.categories[rows]]
-        return np.where(self._columns.flags[rows] == 0, labels, -1)
+        dropped = self._columns.flags[rows] & (255 if self.with_masks else ~WITHOUT_MASK & 255)
+        return np.where(dropped == 0, labels, -1)
 
     @force_full_init
     def __len__(self) -> int:
@@ -103,14 +109,18 @@ class CocoDataset(MMDetCocoDataset):
         labels = self._labels(rows)
         boxes = columns.boxes[rows][labels >= 0]
         boxes[:, 2:] += boxes[:, :2]
+        instances = [{'bbox': box, 'bbox_label': label, 'ignore_flag': 0}
+                     for box, label in zip(boxes.tolist(), labels[labels >= 0].tolist(), strict=True)]
+        if self.with_masks:
+            for instance, row in zip(instances, (rows.start + np.flatnonzero(labels >= 0)).tolist(), strict=True):
+                instance.update(mask=columns.segmentation(row), annotation_id=int(columns.annotation_ids[row]))
         width, height = columns.sizes[image].tolist()
         return {
             'img_path': osp.join(self._image_folder, columns.name(image)),
             'img_id': int(columns.image_ids[image]),
             'height': height,
             'width': width,
-            'instances': [{'bbox': box, 'bbox_label': label, 'ignore_flag': 0}
-                          for box, label in zip(boxes.tolist(), labels[labels >= 0].tolist(), strict=True)],
+            'instances': instances,
             'sample_idx': idx if idx >= 0 else len(self) + idx,
         }
 
@@ -179,6 +189,17 @@ class CocoDataset(MMDetCocoDataset):
         self._label_of = np.array([self.cat2label.get(category['id'], -1) for category in categories])
         # saved in checkpoints with the class names, so that predictions can be written with the ids of the file
         self._metainfo['cat_ids'] = tuple(self.cat_ids)
+
+    def _check_masks(self) -> None:
+        """Say how many boxes have no mask."""
+        missing = int((self._columns.flags & WITHOUT_MASK > 0).sum())
+        path, count = full_path(self.ann_file), len(self._columns.flags)
+        if missing == count and not self.test_mode:
+            raise UserError(f'{path} has no masks: no annotation has a segmentation. Train a model without masks, or '
+                            'add the segmentations')
+        if missing:
+            MMLogger.get_current_instance().warning(
+                f'{path}: {missing} of {count} annotations have no segmentation and are left out')
 
     def _check_images(self, first: str) -> None:
         folder = full_path(self._image_folder)

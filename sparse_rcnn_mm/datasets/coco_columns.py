@@ -1,6 +1,7 @@
 """A COCO annotation file as arrays: what training and evaluation need, without a Python dict per annotation."""
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ from sparse_rcnn_mm.errors import UserError
 
 from .array_file import open_arrays
 
-CROWD, IGNORED, INVALID = 1, 2, 4
+CROWD, IGNORED, INVALID, WITHOUT_MASK = 1, 2, 4, 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +32,10 @@ class CocoColumns:
         categories: (A,) int32 index into the file's list of categories.
         areas: (A,) float64, NaN if the file has none.
         annotation_ids: (A,) int64.
-        flags: (A,) uint8, the sum of CROWD, IGNORED and INVALID (all polygons have fewer than three points).
+        segmentations, segmentation_ends: the JSON text of all segmentations, one after the other, and where each one
+            ends; of no length unless masks were asked for.
+        flags: (A,) uint8, the sum of CROWD, IGNORED, INVALID (all polygons have fewer than three points) and
+            WITHOUT_MASK (no segmentation at all).
         header: `categories`, a list of `id` and `name`; `first_image`, the name of the first image in the file;
             `for_metric`, whether all annotations have what the COCO metric needs; `annotated`, whether the file has a
             list of annotations at all.
@@ -46,6 +50,8 @@ class CocoColumns:
     categories: np.ndarray
     areas: np.ndarray
     annotation_ids: np.ndarray
+    segmentations: np.ndarray
+    segmentation_ends: np.ndarray
     flags: np.ndarray
     header: dict[str, Any]
     file: Path | None = None
@@ -71,6 +77,11 @@ class CocoColumns:
         """The file name of an image."""
         start = self.name_ends[image - 1] if image else 0
         return self.names[start:self.name_ends[image]].tobytes().decode('utf-8', 'surrogatepass')
+
+    def segmentation(self, row: int) -> Any:
+        """What the file has as `segmentation` of an annotation."""
+        start = self.segmentation_ends[row - 1] if row else 0
+        return json.loads(self.segmentations[start:self.segmentation_ends[row]].tobytes())
 
     def annotations(self, image: int) -> slice:
         """The rows of an image's annotations."""

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from .coco_columns import CROWD, IGNORED, INVALID, CocoColumns
+from .coco_columns import CROWD, IGNORED, INVALID, WITHOUT_MASK, CocoColumns
 from .coco_json import entry_faults
 
 _SLICE = 20_000  # entries
@@ -45,7 +45,7 @@ class _File(msgspec.Struct):
     annotations: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
 
 
-def decode_columns(text: Any) -> CocoColumns:
+def decode_columns(text: Any, masks: bool = False) -> CocoColumns:
     """Parse a regular COCO file to columns. `text` is bytes or a memory map.
 
     Raises:
@@ -54,18 +54,18 @@ def decode_columns(text: Any) -> CocoColumns:
     file = msgspec.json.decode(text, type=_File)
     images = [image for part in _slices(file.images, list[_Image]) for image in part]
     raws = file.annotations or []
-    columns = _arranged(images, file.categories, len(raws), _slices(raws, list[_Annotation]))
+    columns = _arranged(images, file.categories, len(raws), _slices(raws, list[_Annotation]), masks)
     columns.header['annotated'] = file.annotations is not msgspec.UNSET
     return columns
 
 
-def columns_of(coco: dict) -> CocoColumns:
+def columns_of(coco: dict, masks: bool = False) -> CocoColumns:
     """Convert the result of `read_coco_json` to columns."""
     images = [_Image(int(image['id']), image['file_name'], image['width'], image['height'])
               for image in coco['images']]
     categories = [_Category(int(category['id']), category['name']) for category in coco['categories']]
     columns = _arranged(images, categories, len(coco['annotations']),
-                        iter([[_annotation(entry) for entry in coco['annotations']]]))
+                        iter([[_annotation(entry) for entry in coco['annotations']]]), masks)
     columns.header.update(for_metric=next(entry_faults(coco, True), None) is None, annotated=bool(coco['annotations']))
     return columns
 
@@ -88,7 +88,7 @@ def _slices(entries: list[Any], kind: Any) -> Iterator[list[Any]]:
 
 
 def _arranged(images: list[_Image], categories: list[_Category], count: int,
-              slices: Iterator[list[_Annotation]]) -> CocoColumns:
+              slices: Iterator[list[_Annotation]], masks: bool) -> CocoColumns:
     """Check what types cannot express, and sort the images by name and the annotations by image."""
     header = {'first_image': images[0].file_name if images else '', 'annotated': True,
               'categories': [{'id': category.id, 'name': category.name} for category in categories]}
@@ -100,7 +100,8 @@ def _arranged(images: list[_Image], categories: list[_Category], count: int,
     _require(len(images) and len(categories) and np.isfinite(sizes).all() and (sizes > 0).all())
     _require(len({category.name for category in categories}) == len(categories))
 
-    found = _file_order(count, slices)
+    texts: list[bytes] = []
+    found = _file_order(count, slices, texts if masks else None)
     image_of = _positions(image_ids[order], found.pop('image_id'))
     found['categories'] = _positions(category_ids, found.pop('category_id')).astype(np.int32)
     boxes, ids = found['boxes'], np.sort(found['annotation_ids'])
@@ -112,15 +113,21 @@ def _arranged(images: list[_Image], categories: list[_Category], count: int,
     header['for_metric'] = bool(found.pop('for_metric').all())
     for name in found:  # one column at a time, to save memory
         found[name] = found[name][by_image]
+    texts = [texts[row] for row in by_image] if masks else []
     names = [image.file_name.encode('utf-8', 'surrogatepass') for image in images]
     return CocoColumns(
         image_ids=image_ids[order], sizes=sizes, names=np.frombuffer(b''.join(names), np.uint8),
         name_ends=np.cumsum([len(name) for name in names], dtype=np.int64), starts=starts, header=header,
+        segmentations=np.frombuffer(b''.join(texts), np.uint8),
+        segmentation_ends=np.cumsum([len(text) for text in texts], dtype=np.int64),
         **found)  # type: ignore[arg-type]
 
 
-def _file_order(count: int, slices: Iterator[list[_Annotation]]) -> dict[str, np.ndarray]:
-    """Fill the columns of `count` annotations slice by slice, in file order."""
+def _file_order(count: int, slices: Iterator[list[_Annotation]], texts: list[bytes] | None) -> dict[str, np.ndarray]:
+    """The columns of `count` annotations in the order of the file, filled slice by slice.
+
+    The JSON text of every segmentation is appended to `texts`, unless that is None.
+    """
     columns: dict[str, np.ndarray] = {
         'annotation_ids': np.empty(count, np.int64), 'image_id': np.empty(count, np.int64),
         'category_id': np.empty(count, np.int64), 'boxes': np.empty((count, 4)), 'areas': np.empty(count),
@@ -135,24 +142,27 @@ def _file_order(count: int, slices: Iterator[list[_Annotation]]) -> dict[str, np
         columns['areas'][rows] = [np.nan if entry.area is None else entry.area for entry in part]
         columns['flags'][rows] = [_flags(entry) for entry in part]
         columns['for_metric'][rows] = [entry.area is not None and entry.iscrowd is not None for entry in part]
+        if texts is not None:
+            texts += [bytes(entry.segmentation) or b'null' for entry in part]
         start += len(part)
     return columns
 
 
 def _flags(entry: _Annotation) -> int:
-    return (CROWD * bool(entry.iscrowd) | IGNORED * bool(entry.ignore) | INVALID * _without_polygon(entry.segmentation))
+    return CROWD * bool(entry.iscrowd) | IGNORED * bool(entry.ignore) | _mask_flag(bytes(entry.segmentation))
 
 
-def _without_polygon(segmentation: msgspec.Raw) -> bool:
-    """Whether there are polygons, but all have fewer than three points or an odd number of coordinates."""
-    text = bytes(segmentation)
+def _mask_flag(text: bytes) -> int:
+    """INVALID if there are polygons and all have fewer than three points, or half a point; else WITHOUT_MASK or 0."""
     if text[:2] == b'[[' and text[2:3] in b'-0123456789':  # usually the first polygon decides: count its commas
         commas = text.count(b',', 2, text.find(b']'))
         if commas >= 5 and commas % 2:
-            return False
-    polygons = msgspec.json.decode(text) if text else None
-    return bool(polygons) and isinstance(polygons, list) and all(
-        isinstance(polygon, list) and (len(polygon) < 6 or len(polygon) % 2 == 1) for polygon in polygons)
+            return 0
+    segmentation = msgspec.json.decode(text) if text else None
+    if not segmentation:
+        return WITHOUT_MASK
+    return INVALID * (isinstance(segmentation, list) and all(
+        isinstance(polygon, list) and (len(polygon) < 6 or len(polygon) % 2 == 1) for polygon in segmentation))
 
 
 def _positions(known: np.ndarray, ids: np.ndarray) -> np.ndarray:

@@ -24,65 +24,65 @@ from .coco_json import full_path, read_coco_json
 SMALL = 2**22  # bytes of JSON; smaller files are parsed again each time
 # File times are coarse: a file changed just before it was read may change again without getting a new time.
 _TICK = 5 * 10**9  # nanoseconds
-_Reader = Callable[[], CocoColumns]
+_Parser = Callable[[Any], CocoColumns]  # from the text of the file
 
 
-def read_columns(path: str, evaluated: bool, missing_hint: str, backend_args: dict | None = None) -> CocoColumns:
+def read_columns(path: str, evaluated: bool, missing_hint: str, backend_args: dict | None = None,
+                 masks: bool = False) -> CocoColumns:
     """Read and check an annotation file. Arguments and errors are those of `read_coco_json`.
 
     A large file is parsed only by the first process that asks, which writes the columns to a cache. All processes map
-    that cache.
+    that cache. With `masks` the columns include segmentations, in a cache of their own, which is much larger.
     """
     path = full_path(path)
     if not fileio.isfile(path, backend_args=backend_args):
         raise UserError(f'annotation file not found: {path}; {missing_hint}')
 
     def patiently() -> CocoColumns:
-        return columns_of(read_coco_json(path, evaluated, missing_hint, backend_args))
+        return columns_of(read_coco_json(path, evaluated, missing_hint, backend_args), masks)
+
+    def parse(text: Any) -> CocoColumns:
+        try:
+            return decode_columns(text, masks)
+        except NotPlain:  # the slow reader accepts more, and reports what is wrong
+            return patiently()
 
     if backend_args is not None or '://' in path:
-        columns = _decoded(fileio.get(path, backend_args=backend_args), patiently)
+        columns = parse(fileio.get(path, backend_args=backend_args))
     elif os.path.getsize(path) < SMALL:
-        columns = _decoded(Path(path).read_bytes(), patiently)
+        columns = parse(Path(path).read_bytes())
     else:
-        columns = _shared(Path(path), patiently)
+        columns = _shared(Path(path), parse, 'masks.columns' if masks else 'columns')
     usable = columns.header['for_metric'] if evaluated else columns.header['annotated']
     return columns if usable else patiently()
 
 
-def _decoded(text: Any, patiently: _Reader) -> CocoColumns:
-    try:
-        return decode_columns(text)
-    except NotPlain:  # the slow reader accepts more, and reports what is wrong
-        return patiently()
-
-
-def _shared(path: Path, patiently: _Reader) -> CocoColumns:
+def _shared(path: Path, parse: _Parser, ending: str) -> CocoColumns:
     """Map the cache of the annotation file. Write it first if it is missing, damaged or outdated."""
-    for place in _places(path):
+    for place in _places(path, ending):
         if (columns := _current(place, path)) is not None:
             return columns
     parsed = None
-    for place in _places(path):
+    for place in _places(path, ending):
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             with _alone(place):
                 if (columns := _current(place, path)) is not None:
                     return columns
-                parsed = parsed or _parsed(path, patiently)
+                parsed = parsed or _parsed(path, parse)
                 return _written(place, *parsed)
         except OSError as error:
             reason = error
     MMLogger.get_current_instance().warning(
         f'{path}: every process parses it separately, because the cache cannot be written: {reason}')
-    return (parsed or _parsed(path, patiently))[0]
+    return (parsed or _parsed(path, parse))[0]
 
 
-def _places(path: Path) -> tuple[Path, Path]:
+def _places(path: Path, ending: str) -> tuple[Path, Path]:
     """The two possible cache files: beside the annotation file, and in the user's cache folder."""
     folder = Path(os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache'), 'sparse_rcnn_mm')
     name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
-    return path.with_name(f'.{path.name}.columns'), folder / f'{name}.{path.name}.columns'
+    return path.with_name(f'.{path.name}.{ending}'), folder / f'{name}.{path.name}.{ending}'
 
 
 @contextmanager
@@ -118,12 +118,12 @@ def _written(place: Path, columns: CocoColumns, source: dict[str, Any]) -> CocoC
     return open_columns(place, check=False) or columns
 
 
-def _parsed(path: Path, patiently: _Reader) -> tuple[CocoColumns, dict[str, Any]]:
+def _parsed(path: Path, parse: _Parser) -> tuple[CocoColumns, dict[str, Any]]:
     """The columns, and the state of the file, which later shows whether they are still current."""
     source: dict[str, Any] = {'read': time.time_ns(), 'state': _state(path)}
     source['sha256'] = _sha256(path)
     with path.open('rb') as file:
-        columns = _decoded(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), patiently)
+        columns = parse(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     if source['state'] != _state(path):
         raise UserError(f'annotation file {path} changed while it was being read: start again')
     return columns, source

@@ -88,6 +88,8 @@ class ResizeShortSide(BaseTransform):
         results['scale_factor'] = (new_width / width, new_height / height)
         if 'gt_bboxes' in results:
             results['gt_bboxes'].rescale_(results['scale_factor'])
+        if 'gt_masks' in results:
+            results['gt_masks'] = results['gt_masks'].resize((new_height, new_width))
         return results
 
     def __repr__(self) -> str:
@@ -122,6 +124,8 @@ class RandomCropRange(BaseTransform):
         results['img_shape'] = (height, width)
         if 'gt_bboxes' in results:
             results['gt_bboxes'].translate_((-left, -top))
+        if 'gt_masks' in results:
+            results['gt_masks'] = results['gt_masks'].crop(np.array([left, top, left + width, top + height]))
         return results
 
     def __repr__(self) -> str:
@@ -144,7 +148,7 @@ class ClipBoxes(BaseTransform):
         boxes.clip_(results['img_shape'])
         keep = ((boxes.widths > self.min_side) & (boxes.heights > self.min_side)).numpy()
         results['gt_bboxes'] = boxes[keep]
-        for key in ('gt_bboxes_labels', 'gt_ignore_flags'):
+        for key in ('gt_bboxes_labels', 'gt_ignore_flags', 'gt_masks'):
             if key in results:
                 results[key] = results[key][keep]
         return results

@@ -166,7 +166,7 @@ def test_a_change_that_hides_is_seen(written: Path, monkeypatch: pytest.MonkeyPa
 def test_a_copy_is_recognized_by_its_content(written: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     first = _read(written)
     os.utime(written, ns=(0, 0))
-    monkeypatch.setattr(column_cache, 'decode_columns', lambda text: pytest.fail('parsed again'))
+    monkeypatch.setattr(column_cache, 'decode_columns', lambda text, masks: pytest.fail('parsed again'))
     assert _read(written) == first
     monkeypatch.setattr(column_cache, '_TICK', -10**12)
     assert _read(written) == first
@@ -213,7 +213,7 @@ def test_where_it_cannot_be_written(tmp_path: Path, large: None, monkeypatch: py
 
     parses: list[int] = []
     decode = column_cache.decode_columns
-    monkeypatch.setattr(column_cache, 'decode_columns', lambda text: parses.append(1) or decode(text))
+    monkeypatch.setattr(column_cache, 'decode_columns', lambda text, masks: parses.append(1) or decode(text, masks))
     monkeypatch.setattr(column_cache, 'write_arrays', refused)
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
     assert read_columns(str(path), False, '').file == next((tmp_path / 'cache/sparse_rcnn_mm').iterdir())
@@ -225,10 +225,10 @@ def test_where_it_cannot_be_written(tmp_path: Path, large: None, monkeypatch: py
 def _count_parses(path: Path, log: Path, out: Any) -> None:
     decode = column_cache.decode_columns
 
-    def counted(text: Any) -> Any:
+    def counted(text: Any, masks: bool) -> Any:
         with log.open('a') as file:
             file.write('x')
-        return decode(text)
+        return decode(text, masks)
 
     column_cache.decode_columns = counted  # type: ignore[assignment]
     out.put(len(_read(path)))

@@ -1,0 +1,85 @@
+"""The training loss with masks: that of Sparse R-CNN, and a dice loss of the matched proposals' masks."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.dist import all_reduce
+from torch import Tensor, nn
+
+from sparse_rcnn_mm.ops import at_least_float32
+from sparse_rcnn_mm.registry import MODELS, Part, build
+
+from ..set_criterion import SetCriterion
+from ..structures import GroundTruth, Proposals
+from .mask_targets import mask_targets
+from .structures import MaskedGroundTruth, MaskedStageOutput
+
+
+@MODELS.register_module()
+class DiceLoss(nn.Module):
+    """Dice loss of V-Net (arXiv 1606.04797, with squares in the denominator): one value per mask.
+
+    Args:
+        loss_weight: factor on the result.
+        eps: added to both sums of squares.
+    """
+
+    def __init__(self, loss_weight: float = 1., eps: float = 1e-5) -> None:
+        super().__init__()
+        self.loss_weight, self.eps = loss_weight, eps
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Logits and targets from 0 to 1, (M, h, w), to (M,)."""
+        p, target = logits.sigmoid().flatten(1), target.flatten(1)
+        squares = p.square().sum(1) + self.eps + target.square().sum(1) + self.eps
+        return self.loss_weight * (1 - 2 * (p * target).sum(1) / squares)
+
+
+@MODELS.register_module()
+class MaskCriterion(SetCriterion):
+    """`SetCriterion` and a mask loss.
+
+    Args:
+        assigner, loss_cls, loss_bbox, loss_iou, normalizer: as of `SetCriterion`.
+        loss_mask: `loss_mask(logits, target) -> (M,)`, config or built; it is summed over the matched proposals of a
+            stage and divided by their number, averaged over processes and at least 1.
+    """
+
+    def __init__(self, *, assigner: Part, loss_cls: Part, loss_bbox: Part, loss_iou: Part, loss_mask: Part,
+                 normalizer: str = 'num_matched') -> None:
+        super().__init__(assigner=assigner, loss_cls=loss_cls, loss_bbox=loss_bbox, loss_iou=loss_iou,
+                         normalizer=normalizer)
+        self.loss_mask = build(MODELS, loss_mask)
+
+    def forward(self, stages: Sequence[MaskedStageOutput], gt: MaskedGroundTruth,  # type: ignore[override]
+                proposals: Proposals) -> dict[str, Tensor]:
+        """The losses of `SetCriterion`, and `s{k}.loss_mask` of every stage k."""
+        plain = GroundTruth(gt.boxes, gt.labels, gt.image, gt.counts, gt.img_whwh)
+        batch = gt.img_whwh.shape[0]
+        logits = at_least_float32(torch.cat([stage.logits.unflatten(0, (-1, batch)) for stage in stages]))
+        boxes = at_least_float32(torch.cat([stage.boxes.unflatten(0, (-1, batch)) for stage in stages]))
+        with torch.autocast(logits.device.type, enabled=False):
+            matched_gt = self.assigner(logits.detach(), boxes.detach(), plain)
+            losses = self.losses(logits, boxes, matched_gt, plain)
+        groups = [stage.logits.shape[0] // batch for stage in stages]
+        split = {name: [part.sum() for part in loss.split(groups)] for name, loss in losses.items()}
+        split['loss_mask'] = self.mask_losses(stages, matched_gt.split(groups), gt)
+        return {f's{stage}.{name}': parts[stage] for stage in range(len(stages)) for name, parts in split.items()}
+
+    def mask_losses(self, stages: Sequence[MaskedStageOutput], matched_gt: Sequence[Tensor],
+                    gt: MaskedGroundTruth) -> list[Tensor]:
+        """The mask loss of each stage, weighted, for matches (G, B, N)."""
+        counts = torch.stack([(matched >= 0).sum() for matched in matched_gt]).float()
+        all_reduce(counts, op='mean')
+        rows = [(matched.flatten() >= 0).nonzero().squeeze(1) for matched in matched_gt]
+        # (G*B*N,) each: the ground truth of its image, and of the batch.
+        which = [matched.flatten()[row] for matched, row in zip(matched_gt, rows, strict=True)]
+        images = [row // stage.boxes.shape[1] % len(gt.counts) for stage, row in zip(stages, rows, strict=True)]
+        start = torch.tensor([0, *gt.counts[:-1]], device=gt.labels.device).cumsum(0)
+        logits = [at_least_float32(stage.masks(row, gt.labels[start[image] + index]))
+                  for stage, row, image, index in zip(stages, rows, images, which, strict=True)]
+        boxes = [stage.boxes.flatten(0, 1)[row] for stage, row in zip(stages, rows, strict=True)]
+        targets = mask_targets(torch.cat(boxes), torch.cat(images), torch.cat(which), logits[0].shape[-1], gt)
+        return [self.loss_mask(masks, target).sum() / count for masks, target, count in zip(
+            logits, targets.to(logits[0]).split([len(row) for row in rows]), counts.clamp(min=1), strict=True)]

@@ -1,0 +1,39 @@
+"""What the parts hand on beside what those of the plain model do."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+
+class MaskedStageOutput(NamedTuple):
+    """What one stage made of what came before."""
+    logits: Tensor  # (B, N, K)
+    boxes: Tensor  # (B, N, 4)
+    queries: Tensor  # (B, N, C)
+    # Rows (M,) long of the B * N proposals, and the class (M,) long of each, to logits (M, 2P, 2P). Masks cost more
+    # than all else of a stage, so only those are computed that somebody asks for.
+    masks: Callable[[Tensor, Tensor], Tensor]
+
+
+class MaskedGroundTruth(NamedTuple):
+    """The ground truths of a batch in one flat list of T, ordered by image."""
+    boxes: Tensor  # (T, 4)
+    labels: Tensor  # (T,) long
+    image: Tensor  # (T,) long
+    counts: list[int]
+    img_whwh: Tensor  # (B, 1, 4)
+    bitmaps: list[np.ndarray]  # of each image (count, H, W) uint8, on the host, in pixels of the resized image
+    padded: tuple[int, int]  # height and width of the batch
+
+
+class MaskedDetections(NamedTuple):
+    """The k detections of each image, best first."""
+    scores: Tensor  # (B, k)
+    labels: Tensor  # (B, k) long
+    boxes: Tensor  # (B, k, 4)
+    proposals: Tensor  # (B, k) long
+    masks: Tensor  # (B, k, 2P, 2P), probabilities
+    mask_boxes: Tensor  # (B, k, 4), what the masks fill: the boxes of the stage, never clipped or scaled
