@@ -120,7 +120,7 @@ def test_a_name_without_a_sum_is_taken_as_it_comes(server: FileServer) -> None:
 
 def test_gone(server: FileServer, cache: Path) -> None:
     server.status = 404
-    with pytest.raises(UserError, match='HTTP Error 404: Not Found.*: the address is wrong, or the file is no longer'):
+    with pytest.raises(UserError, match='HTTP Error 404: Not Found.*: the address is wrong, or the file no longer'):
         fetched(server.url(NAME))
     assert files(cache) == []
 
