@@ -76,9 +76,9 @@ def fetch(url: str, target: Path, size: int | None = None) -> None:
 
 def _advice(reason: str, target: Path) -> str:
     if reason.startswith('HTTP Error 4'):
-        return 'the address is wrong, or the file is no longer there'
+        return 'the address is wrong, or the file no longer exists'
     have = size_of(target)
-    kept = f', it goes on from the {have / 1e6:,.1f} MB that are in {target.parent}' if have else ''
+    kept = f', which resumes after the {have / 1e6:,.1f} MB in {target.parent}' if have else ''
     return f'check the network and run the same command again{kept}'
 
 

@@ -41,10 +41,11 @@ def one_line(text: object) -> str:
 
 
 def shell_word(text: object, otherwise: str) -> str:
-    """The text as one word of a POSIX shell's command line, for a command to be copied from a message.
+    """Quote a text as one word for a POSIX shell, for commands in messages that users copy.
 
     Args:
-        otherwise: what stands in for a text that cannot be shown as it is.
+        text: a path or name.
+        otherwise: the replacement for a text with characters that would be escaped.
     """
     return shlex.quote(str(text)) if one_line(text) == str(text) else otherwise
 

@@ -1,6 +1,6 @@
-"""Write docs/reliability.md: python -m tests.reliability runs the tests behind every promise and notes what happened.
+"""Writes docs/reliability.md: python -m tests.reliability runs the tests of every promise and records the results.
 
-A test may print lines that start with "reliability: ": they are quoted in the table.
+Lines that a test prints with the prefix "reliability: " are quoted in the table.
 """
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from mmengine.config import DictAction
 
 
 class SettingsAction(DictAction):
-    """KEY=VALUE as mmengine reads it, but lists and tuples of Python as they are: names in quotes keep their spaces."""
+    """Parses KEY=VALUE like mmengine, but reads Python lists and tuples literally: quoted names keep their spaces."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
                  option_string: str | None = None) -> None:
@@ -29,7 +29,7 @@ class SettingsAction(DictAction):
 
 
 def _python_list(text: str) -> list | tuple | None:
-    """The list or tuple that a text is in Python, if it is one and not empty."""
+    """Parse a text as a Python list or tuple. None if it is neither, or is empty."""
     if not text.startswith(('(', '[')):
         return None
     try:

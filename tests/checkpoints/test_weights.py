@@ -120,7 +120,7 @@ def test_a_name_without_a_sum_is_taken_as_it_comes(server: FileServer) -> None:
 
 def test_gone(server: FileServer, cache: Path) -> None:
     server.status = 404
-    with pytest.raises(UserError, match='HTTP Error 404: Not Found.*: the address is wrong, or the file is no longer'):
+    with pytest.raises(UserError, match='HTTP Error 404: Not Found.*: the address is wrong, or the file no longer'):
         fetched(server.url(NAME))
     assert files(cache) == []
 
@@ -131,7 +131,7 @@ def test_offline(server: FileServer, cache: Path) -> None:
     server.server_close()
     cache.mkdir(parents=True)
     (cache / f'{NAME}.partial').write_bytes(BODY[:50000])
-    with pytest.raises(UserError, match='check the network and run the same command again, it goes on from') as caught:
+    with pytest.raises(UserError, match='run the same command again, which resumes after') as caught:
         fetched(server.url(NAME))
     assert '\n' not in str(caught.value) and 'refused' in str(caught.value)
     assert (cache / f'{NAME}.partial').read_bytes() == BODY[:50000]

@@ -1,4 +1,4 @@
-"""The training loss on the validation data, beside its metrics."""
+"""Computes the training loss on the validation data."""
 from __future__ import annotations
 
 from collections import defaultdict
@@ -17,10 +17,10 @@ from sparse_rcnn_mm.registry import HOOKS
 
 @HOOKS.register_module()
 class ValidationLossHook(Hook):
-    """Add `val_loss` and its parts (`val_s0.loss_cls`, ...) to the metrics of every validation.
+    """Adds `val_loss` and its parts (`val_s0.loss_cls`, ...) to the metrics of every validation.
 
-    A part is averaged over batches, weighted by their ground truths: what it would be if all validation images were one
-    batch. Images are not augmented and the model is in evaluation mode. Costs a second pass over each batch.
+    A loss is averaged over batches, weighted by their numbers of ground truths, as if all validation images were one
+    batch. Images are not augmented, and the model is in evaluation mode. Each batch needs a second forward pass.
 
     The test pipeline must load annotations after resizing, as all configs here do: boxes are scaled to the resized
     image.
@@ -32,14 +32,14 @@ class ValidationLossHook(Hook):
         """Check that all processes have the same number of batches, since they compute the loss of a batch together.
 
         Raises:
-            UserError: they do not.
+            UserError: the numbers differ.
         """
         self._sums: dict[str, Any] = defaultdict(float)
         self._weight = torch.zeros(())
         batches = torch.tensor([len(runner.val_dataloader), -len(runner.val_dataloader)])
         all_reduce(batches, 'max')
         if batches.sum():
-            raise UserError('the validation loss needs as many batches in every process: set '
+            raise UserError('the validation loss needs equally many batches in all processes: set '
                             'val_dataloader.sampler.round_up=True, or remove ValidationLossHook')
 
     @torch.no_grad()
