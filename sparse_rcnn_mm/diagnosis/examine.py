@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,12 @@ from .edges import by_edges
 from .follow import follow
 from .hypotheses import CHANGES
 from .images import FewImages
-from .measurements import Augmented, Data, Labels, Measurements
+from .measurements import Augmented, Data, Labels, Measurements, Trained
 from .normalization import IMAGENET, measure_inputs, used_by, wanted_by
 from .overfit import overfit, probe
 from .parts import measure_weights, note_moves, snapshot
 from .patient import Patient
-from .precision import detect
+from .precision import ap_of, detect
 from .sample import Labelled, labelled_images
 from .schedule import measure_learning_rate
 
@@ -135,12 +136,14 @@ def _follow_links(done: Examination, patient: Patient, settings: Settings) -> No
     found.augmented = Augmented(len(images.infos), sum(len(info['instances']) for info in images.infos), sum(
         len(sample.gt_instances) for batch in batches for sample in batch['data_samples']))
     say(f'augmentation: {found.augmented.before} boxes before, {found.augmented.after} after')
-    model, report, names = _built(patient)
+    model, report, names = _built(patient, patient.load_from)
     found.weights = measure_weights(model, report, patient.load_from, _pretrained(patient), (names, images.classes))
     say('weights: ' + ', '.join(f'{part.name} {part.loaded}/{part.tensors}' for part in found.weights.parts)
         + ' loaded')
     used = used_by(cfg) or IMAGENET
     found.inputs = measure_inputs(model, batches, used, *wanted_by(cfg, patient.load_from))
+    if patient.work_dir is not None:
+        found.trained = _trained(patient, patient.work_dir, images, settings)
     if all(part.frozen == part.tensors for part in found.weights.parts):
         return
     _learn(done, model, batches, patient, settings)
@@ -160,8 +163,21 @@ def _learn(done: Examination, model: Any, batches: list[dict], patient: Patient,
         found.learning_rate.probes = probe(model, patient.cfg, images, start, settings.minutes * 60, done.say)
 
 
-def _built(patient: Patient) -> tuple[Any, LoadReport | None, tuple[str, ...] | None]:
-    """The model as training starts with it, what was loaded, and the class names of the checkpoint."""
+def _trained(patient: Patient, work_dir: Path, images: FewImages, settings: Settings) -> Trained | None:
+    """How good the weights of the earlier training are, on training and on validation images."""
+    files = sorted(work_dir.glob('*.pth'), key=lambda path: path.stat().st_mtime)
+    if not files:
+        return None
+    model, _, _ = _built(patient, str(files[-1]))
+    try:
+        val = ap_of(detect(model, FewImages(patient.cfg, settings.images, part='val')))
+    except UserError:
+        val = None  # no validation data, or none with boxes
+    return Trained(str(files[-1]), ap_of(detect(model, images)), val)
+
+
+def _built(patient: Patient, load_from: str) -> tuple[Any, LoadReport | None, tuple[str, ...] | None]:
+    """The model with the weights of a checkpoint, what of them was loaded, and their class names."""
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope(SCOPE):
         model: Any = MODELS.build(patient.cfg.model)
@@ -169,10 +185,10 @@ def _built(patient: Patient) -> tuple[Any, LoadReport | None, tuple[str, ...] | 
             raise UserError(f'the doctor examines detectors of this package, not a {type(model).__name__}')
         model.init_weights()
     report = names = None
-    if patient.load_from:
-        contents = read_checkpoint(patient.load_from)
-        report = load_contents(model, contents, patient.load_from, partial=True)
-        names = Metadata.of(contents, patient.load_from).classes
+    if load_from:
+        contents = read_checkpoint(load_from)
+        report = load_contents(model, contents, load_from, partial=True)
+        names = Metadata.of(contents, load_from).classes
     model = model.to('cuda' if torch.cuda.is_available() else 'cpu')
     return (fast_training(model) if patient.cfg.get('fast_training', True) else model), report, names
 

@@ -47,3 +47,10 @@ def moved_words(shift: tuple[int, int]) -> str:
     sides = [f'{abs(pixels)} px {names[pixels < 0]}' for pixels, names in
              zip(shift, (('right', 'left'), ('down', 'up')), strict=True) if pixels]
     return ' and '.join(sides)
+
+
+def put_right(name: str, shift: tuple[int, int], boxes: np.ndarray, width: float, height: float) -> np.ndarray:
+    """The boxes that were meant, by the hypothesis `name`."""
+    if name == SHIFTED:
+        return boxes - np.tile(shift, 2)
+    return CHANGES[name](boxes, width, height)

@@ -188,7 +188,7 @@ class Overfit:
         losses: of every iteration.
         ap: (iteration, AP, AP50) on the chosen images, by the test pipeline.
         seconds: of training, without the evaluations.
-        limit: why it ended: 'learned', 'iterations', 'time' or 'broken'.
+        limit: why it ended: 'learned', 'iterations', 'time', 'stuck' (the loss does not fall) or 'broken'.
         broken: what broke, in a clause.
         before, after: the stages before and after.
     """

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -23,7 +23,9 @@ LEARNED = 0.9  # AP50
 _EVERY = 30  # iterations between evaluations
 _WARMUP = 10  # iterations; that of the config would take longer than all of this
 FACTORS = (0.01, 0.1, 1., 10., 100.)
-_PROBE = 30  # iterations of a probe
+PROBE = 30  # iterations of a probe
+_STUCK = 120  # iterations after which a loss that does not fall is not waited for
+_FALLS = 0.8  # of the loss before the middle, at the end
 _MEAN = 5  # iterations whose losses are averaged
 
 
@@ -57,12 +59,24 @@ def overfit(model: Any, cfg: Config, images: FewImages, iterations: int, seconds
             if late or number % _EVERY == 0 or number == iterations:
                 done.ap.append((number, *ap_of(detect(model, images))))
                 say(f'  iteration {number}: loss {np.mean(done.losses[-_MEAN:]):.2f}, AP50 {done.ap[-1][2]:.2f}')
-                if done.ap[-1][2] >= LEARNED or late or number == iterations:
-                    done.limit = 'learned' if done.ap[-1][2] >= LEARNED else 'time' if late else 'iterations'
+                if done.ap[-1][2] >= LEARNED or late or number == iterations or _stuck(done):
+                    done.limit = ('learned' if done.ap[-1][2] >= LEARNED else 'time' if late else
+                                  'iterations' if number == iterations else 'stuck')
                     break
     except NotFinite as error:
         done.limit, done.broken = 'broken', str(error)
     return done
+
+
+def _stuck(done: Overfit) -> bool:
+    return len(done.losses) >= _STUCK and done.ap[-1][2] < LEARNED / 4 and not falls(done.losses)
+
+
+def falls(losses: Sequence[float]) -> bool:
+    """Whether the last fifth of them is well below the fifth before the middle."""
+    fifth = max(len(losses) // 5, 1)
+    early, late = losses[len(losses) // 2 - fifth:len(losses) // 2], losses[-fifth:]
+    return bool(np.mean(late) < _FALLS * np.mean(early)) if early else False
 
 
 def probe(model: Any, cfg: Config, images: FewImages, start: Mapping[str, Tensor], seconds: float,
@@ -77,7 +91,7 @@ def probe(model: Any, cfg: Config, images: FewImages, start: Mapping[str, Tensor
         model.load_state_dict(start)
         losses: list[float] = []
         try:
-            for loss in islice(train(model, cfg, images, factor), _PROBE):
+            for loss in islice(train(model, cfg, images, factor), PROBE):
                 losses.append(loss)
                 if time.monotonic() - began > seconds / len(FACTORS) * (len(probes) + 1) * 2:
                     model.load_state_dict(start)
@@ -86,6 +100,6 @@ def probe(model: Any, cfg: Config, images: FewImages, start: Mapping[str, Tensor
         except NotFinite:
             last = float('nan')
         probes.append(Probe(factor, float(np.mean(losses[:_MEAN])) if losses else float('nan'), last))
-        say(f'  learning rate x {factor:g}: loss {probes[-1].first:.2f} to {last:.2f} in {_PROBE} iterations')
+        say(f'  learning rate x {factor:g}: loss {probes[-1].first:.2f} to {last:.2f} in {PROBE} iterations')
     model.load_state_dict(start)
     return sorted(probes, key=lambda one: one.factor)

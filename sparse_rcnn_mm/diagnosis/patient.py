@@ -16,7 +16,6 @@ from sparse_rcnn_mm.own_data.config import set_training_data
 from sparse_rcnn_mm.own_data.raw_data import RawData
 from sparse_rcnn_mm.own_data.reading import read_data
 from sparse_rcnn_mm.own_data.report import data_of
-from sparse_rcnn_mm.own_outputs import mark
 
 
 @dataclass
@@ -72,14 +71,14 @@ class Patient:
 
     def prepare(self, load_from: str | None) -> None:
         """Make the config what training would make of it."""
-        mark(self.folder)
         if self.data:
             set_training_data(self.cfg, self.data)
         if load_from:
             self.cfg.load_from = load_from
         if self.load_from:
             self.cfg.model.backbone.init_cfg = None  # the checkpoint has the backbone as well
-        accumulate(self.cfg)
+        if self.work_dir is None:  # the config of a training has the rate of its step already
+            accumulate(self.cfg)
 
 
 def _config(config: str, work_dir: str, options: Mapping[str, Any]) -> Config:

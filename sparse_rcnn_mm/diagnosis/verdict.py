@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 from .hypotheses import AS_THEY_ARE, SHIFTED, WORDS, moved_words
 from .measurements import Hypothesis, Inputs, Labels, LearningRate, Measurements, Normalization, Overfit, Part, Probe
-from .overfit import LEARNED
+from .overfit import LEARNED, PROBE, falls
 
 FAULT, WARNING, NOTE = 'fault', 'warning', 'note'
 _PAPER = 2.5e-5, 16  # learning rate and images a step of the paper's training with AdamW
 _FAR = 4.  # times the learning rate that the batch asks for
 _VERY_FAR = 30.  # times the paper's
-_BETTER = 0.8  # of the loss at the config's rate: what a better rate reaches
+_CLEARLY = 0.9  # of the loss of the long training: what a short one reaches with a far better rate
+_MEAN = 5  # iterations whose losses are averaged
 _FEW = 100  # iterations after which nothing is known yet
 
 
@@ -240,7 +241,7 @@ def _learning_rate(found: Measurements) -> Iterator[Verdict]:
     rate = found.learning_rate
     if rate is None:
         return
-    measured = _probed(rate)
+    measured = _probed(rate, found.overfit)
     if measured is not None:
         yield measured
     elif found.overfit is None or found.overfit.limit != 'learned':
@@ -255,23 +256,22 @@ def _learning_rate(found: Measurements) -> Iterator[Verdict]:
                       'the learning rate is hardly reached', 'shorten it, or train longer')
 
 
-def _probed(rate: LearningRate) -> Verdict | None:
-    """What short trainings at other rates say."""
-    probes = {one.factor: one for one in rate.probes}
-    if 1. not in probes:
+def _probed(rate: LearningRate, done: Overfit | None) -> Verdict | None:
+    """A rate with which a short training gets further than the long one with the config's; None for none."""
+    best = _best(rate.probes)
+    if best is None or done is None or not rate.lr:
         return None
-    best = _best(list(probes.values()))
-    now = probes[1.].last
-    if best is None or best.factor == 1. or not (now != now or best.last < _BETTER * now):
+    broken = bool(done.broken)
+    ended = sum(done.losses[-_MEAN:]) / max(len(done.losses[-_MEAN:]), 1)
+    if best.factor == 1. or not (broken or best.last < _CLEARLY * ended):
         return None
     high = best.factor < 1
     times = 1 / best.factor if high else best.factor
-    if not high and times < _VERY_FAR:
-        return Verdict(NOTE, f'a learning rate {times:g} times as high would learn these images faster')
-    ends = 'breaks' if now != now else f'ends at {now:.1f}'
-    return Verdict(FAULT, f'the learning rate is about {times:g} times too {"large" if high else "small"}: in a short '
-                   f'training the loss {ends} with {rate.lr:g}, and ends at {best.last:.1f} with '
-                   f'{rate.lr * best.factor:g}', f'set optim_wrapper.optimizer.lr to about {rate.lr * best.factor:g}')
+    ends = 'training breaks' if broken else f'the loss is {ended:.1f}'
+    return Verdict(FAULT, f'the learning rate is about {times:g} times too {"large" if high else "small"}: with '
+                   f'{rate.lr:g} {ends} after {_counted(len(done.losses), "iteration")}, and with '
+                   f'{rate.lr * best.factor:g} it is {best.last:.1f} after {PROBE}',
+                   f'set optim_wrapper.optimizer.lr to about {rate.lr * best.factor:g}')
 
 
 def _best(probes: Sequence[Probe]) -> Probe | None:
@@ -328,7 +328,7 @@ def _unlearned(found: Measurements, done: Overfit) -> Iterator[Verdict]:
         yield Verdict(FAULT, f'training breaks after {_counted(len(done.losses), "iteration")}: {done.broken}',
                       'lower the learning rate')
         return
-    if len(done.losses) < _FEW or _falls(done.losses):
+    if len(done.losses) < _FEW or falls(done.losses):
         yield Verdict(WARNING, f'{_counted(len(done.losses), "iteration")} in {done.seconds:.0f} s are too few to '
                       'tell, the loss still falls', 'give more time by --minutes and --iterations, or a GPU')
         return
@@ -343,13 +343,6 @@ def _unlearned(found: Measurements, done: Overfit) -> Iterator[Verdict]:
     else:
         yield Verdict(FAULT, f'{start}: boxes reach {last.reached:.0%} of the ground truths, but the score of the '
                       f'right class is {last.score or 0:.2f} on average')
-
-
-def _falls(losses: Sequence[float]) -> bool:
-    """Whether the last fifth of them is well below the fifth before the middle."""
-    fifth = max(len(losses) // 5, 1)
-    early, late = losses[len(losses) // 2 - fifth:len(losses) // 2], losses[-fifth:]
-    return sum(late) / len(late) < _BETTER * sum(early) / max(len(early), 1)
 
 
 RULES: list[Callable[[Measurements], Iterator[Verdict]]] = [

@@ -1,10 +1,12 @@
 """Writes an analysis as one self-contained HTML page."""
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from sparse_rcnn_mm.evaluation import error_pictures, plots
 
@@ -49,10 +51,14 @@ def write_page(analysis: Analysis, numbers: Mapping[str, Any], path: Path, title
                for heading, figures in plots.draw_plots(analysis).items()}
     sections = {'By class': _class_table(numbers), **plotted, 'Worst images': _pictures(analysis, numbers)}
     body = ''.join(f'<h2>{heading}</h2>{content}' for heading, content in sections.items())
-    path.write_text('<!doctype html><html lang="en"><meta charset="utf-8">'
-                    '<meta name="viewport" content="width=device-width, initial-scale=1">'
-                    f'<title>{escape(title)}</title><style>{_STYLE}</style><h1>{escape(title)}</h1>'
-                    f'{_summary(numbers)}{body}</html>')
+    path.write_text(document(title, f'{_summary(numbers)}{body}'))
+
+
+def document(title: str, body: str) -> str:
+    """A whole page in the style of all pages; `body` is HTML."""
+    return ('<!doctype html><html lang="en"><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f'<title>{escape(title)}</title><style>{_STYLE}</style><h1>{escape(title)}</h1>{body}</html>')
 
 
 def _summary(numbers: Mapping[str, Any]) -> str:
@@ -88,13 +94,22 @@ def _pictures(analysis: Analysis, numbers: Mapping[str, Any]) -> str:
     worst = analysis.worst(len(numbers['worst_images']))
     if not worst:
         return '<p>No errors.</p>'
+    return error_gallery(analysis, worst)
+
+
+def error_gallery(analysis: Analysis, indices: Iterable[int]) -> str:
+    """Pictures of these images with their detections in the color of their kind, as HTML."""
     key = ''.join(f'<span class="key"><i style="background: {color}"></i>{name}</span>'
                   for name, color in plots.COLORS.items())
     figures = []
-    for index in worst:
-        picture = error_pictures.as_data_uri(error_pictures.draw_errors(analysis, index))
+    for index in indices:
         caption = ', '.join(f'{count} {name}' for name, count in analysis.errors_of(index).items())
         name = Path(analysis.records[index].path).name
-        figures.append(f'<figure><img alt="" src="{picture}"><figcaption>{escape(name)}: {caption}</figcaption>'
-                       '</figure>')
+        figures.append(figure(error_pictures.draw_errors(analysis, index), f'{name}: {caption or "no errors"}'))
     return f'<p>{key}</p><div class="pictures">{"".join(figures)}</div>'
+
+
+def figure(picture: Image.Image, caption: str) -> str:
+    """A picture with text below it, as HTML."""
+    return (f'<figure><img alt="" src="{error_pictures.as_data_uri(picture)}"><figcaption>{escape(caption)}'
+            '</figcaption></figure>')
