@@ -4,38 +4,21 @@
     best = sparse_rcnn_mm.train('sparse_rcnn_r50_finetune', 'my_data', load_from='sparse_rcnn_r50_3x')
     metrics = sparse_rcnn_mm.evaluate(best, 'my_data')
 """
-from importlib import import_module
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .versions import __version__, check_versions
+from .lazy import lazy
+from .stack import prepare
+from .versions import __version__
 
 if TYPE_CHECKING:
     from .engine import evaluate as evaluate
     from .engine import train as train
     from .inference import Detector as Detector
 
-# Imported on first use, so that importing the package is fast.
-_LAZY = {'Detector': 'inference', 'evaluate': 'engine', 'train': 'engine'}
 __all__ = ['Detector', '__version__', 'evaluate', 'train']
+__getattr__ = lazy(__name__, {'Detector': 'inference', 'evaluate': 'engine', 'train': 'engine'})
 
-# Without PyTorch, only `sparse_rcnn_mm.runtime` works, which runs exported files.
-if find_spec('torch') is not None:
-    from .mmcv_ops import ensure_mmcv_imports
-
-    check_versions()
-    ensure_mmcv_imports()
-
-    # mmengine must be imported after its version was checked.
-    from .checkpoints import allow_mmengine_checkpoints
-
-    allow_mmengine_checkpoints()
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    return getattr(import_module(f'.{_LAZY[name]}', __name__), name)
+prepare()
 
 
 def __dir__() -> list[str]:

@@ -28,8 +28,14 @@ class _MissingOps(types.ModuleType):
 
 
 def ensure_mmcv_imports() -> None:
-    """Put the placeholder into `sys.modules`, unless mmcv has compiled operations. Call this before importing mmdet."""
-    if _EXTENSION in sys.modules or importlib.util.find_spec(_EXTENSION) is not None:
+    """Put the placeholder into `sys.modules`, unless mmcv has compiled operations. Call this before importing mmdet.
+
+    mmcv itself is not imported for it.
+    """
+    mmcv = importlib.util.find_spec('mmcv')
+    if mmcv is None or _EXTENSION in sys.modules:
+        return
+    if importlib.machinery.PathFinder.find_spec(_EXTENSION, mmcv.submodule_search_locations) is not None:
         return
     placeholder = _MissingOps(_EXTENSION)
     # A spec without a loader tells mmcv's and mmengine's own checks that there are no compiled operations.

@@ -9,14 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import mmdet.registry as mmdet
-from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import Registry
 
 SCOPE = 'sparse_rcnn_mm'
-# Allows `_base_ = 'sparse_rcnn_mm::configs/sparse_rcnn_r50_3x.py'` in any config. It names this module and not the
-# package, because mmengine 0.10.7 looks for a package in site-packages, where `pip install -e` does not put it.
-MODULE2PACKAGE.setdefault(SCOPE, __name__)
-
 
 # A part of a model: its config, or the built module.
 Part = Any
@@ -46,9 +41,9 @@ RUNNERS = _child(mmdet.RUNNERS)
 RUNNER_CONSTRUCTORS = _child(mmdet.RUNNER_CONSTRUCTORS)
 LOOPS = _child(mmdet.LOOPS, 'sparse_rcnn_mm.engine')
 HOOKS = _child(mmdet.HOOKS, 'sparse_rcnn_mm.engine')
-DATASETS = _child(mmdet.DATASETS, 'sparse_rcnn_mm.datasets')
-DATA_SAMPLERS = _child(mmdet.DATA_SAMPLERS, 'sparse_rcnn_mm.datasets')
-TRANSFORMS = _child(mmdet.TRANSFORMS, 'sparse_rcnn_mm.datasets')
+DATASETS = _child(mmdet.DATASETS, 'sparse_rcnn_mm.datasets.coco', 'sparse_rcnn_mm.datasets.digits')
+DATA_SAMPLERS = _child(mmdet.DATA_SAMPLERS, 'sparse_rcnn_mm.datasets.samplers')
+TRANSFORMS = _child(mmdet.TRANSFORMS, 'sparse_rcnn_mm.datasets.transforms', 'sparse_rcnn_mm.datasets.masks')
 MODELS = _child(mmdet.MODELS, 'sparse_rcnn_mm.models', *FAMILY, 'sparse_rcnn_mm.ops.naive_sync_batch_norm')
 MODEL_WRAPPERS = _child(mmdet.MODEL_WRAPPERS)
 WEIGHT_INITIALIZERS = _child(mmdet.WEIGHT_INITIALIZERS)

@@ -61,6 +61,15 @@ def say(*lines: object) -> None:
         show('\n'.join(map(str, lines)))
 
 
+def warn(message: object) -> None:
+    """Log a warning with mmengine, or show it on stderr where mmengine is not in use."""
+    if 'mmengine' in sys.modules:
+        from mmengine.logging import MMLogger
+        MMLogger.get_current_instance().warning(visible(message))
+    else:
+        complain(f'warning: {message}')
+
+
 def complain(sentence: object) -> None:
     """Show one line on stderr."""
     _write(f'{one_line(sentence)}\n', sys.stderr)

@@ -6,8 +6,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from packaging.specifiers import SpecifierSet
-from packaging.version import InvalidVersion
+from .errors import UserError
 
 __version__ = '0.1.0'
 
@@ -19,6 +18,10 @@ SUPPORTED = {
 }
 INSTALL = 'pip install onedl-mmengine==0.10.12 onedl-mmcv==2.3.6 onedl-mmdetection==3.5.1'
 INSTALL_UPSTREAM = 'pip install mmengine==0.10.7 mmcv-lite==2.1.0 mmdet==3.3.0'
+
+
+class VersionError(UserError, ImportError):
+    """PyTorch or an mm package is missing, or has an untested version."""
 
 
 def installed_version(module: str) -> str | None:
@@ -47,7 +50,7 @@ def check_versions() -> None:
     """Check the installed versions of torch, mmengine, mmcv and mmdet.
 
     Raises:
-        ImportError: one is missing or has an untested version. The message names the pip command that fixes it.
+        VersionError: one is missing or has an untested version. The message names the pip command that fixes it.
     """
     found = {module: installed_version(module) for module in SUPPORTED}
     wrong = [
@@ -57,11 +60,15 @@ def check_versions() -> None:
     if not wrong and fits(str(found['mmdet']), '<3.4') and not fits(str(found['mmcv']), '<2.2'):
         wrong = [f'mmcv<2.2 with mmdet {found["mmdet"]} (found {found["mmcv"]})']
     if wrong:
-        raise ImportError(f'sparse_rcnn_mm {__version__} needs {", ".join(wrong)}: {_advice(found)}.')
+        raise VersionError(f'sparse_rcnn_mm {__version__} needs {", ".join(wrong)}: {_advice(found)}; sparse-rcnn '
+                           'doctor checks the whole installation')
 
 
 def fits(version: str, specifier: str) -> bool:
     """Whether a version is in a range such as `>=2.4,<3`. False if it cannot be parsed."""
+    from packaging.specifiers import SpecifierSet  # may be missing where only exported files are used
+    from packaging.version import InvalidVersion
+
     try:
         return SpecifierSet(specifier).contains(version, prereleases=True)
     except InvalidVersion:

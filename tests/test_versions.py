@@ -1,7 +1,6 @@
 """The version gate: what it reads without importing, and what it says."""
 from __future__ import annotations
 
-import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -43,7 +42,7 @@ def test_anything_else_gets_one_sentence(monkeypatch: pytest.MonkeyPatch, change
     message = str(caught.value)
     assert said in message
     assert message.startswith(f'sparse_rcnn_mm {versions.__version__} needs ')
-    assert message.endswith('.') and '\n' not in message
+    assert message.endswith('; sparse-rcnn doctor checks the whole installation') and '\n' not in message
 
 
 def make_package(folder: Path, name: str, version_file: str | None) -> None:
@@ -84,14 +83,3 @@ def test_agrees_with_the_installed_packages() -> None:
 
     for module in (torch, mmengine, mmcv, mmdet):
         assert versions.installed_version(module.__name__) == module.__version__
-
-
-def test_import_stops_at_the_gate_before_mmdet_is_imported(tmp_path: Path) -> None:
-    make_package(tmp_path, 'mmdet', "__version__ = '2.28.2'\n")
-    root = Path(versions.__file__).parents[1]
-    done = subprocess.run([sys.executable, '-c', 'import sparse_rcnn_mm'], cwd=tmp_path, capture_output=True, text=True,
-                          env={'PYTHONPATH': f'{tmp_path}:{root}', 'PATH': ''}, timeout=120)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith('ImportError: sparse_rcnn_mm')
-    assert 'mmdet>=3.3.0,<3.6 (found 2.28.2)' in done.stderr
-    assert 'must not be imported' not in done.stderr

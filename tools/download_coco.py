@@ -3,11 +3,8 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from sparse_rcnn_command import without_stack
-
-without_stack()
-from sparse_rcnn_mm.cli.download_coco import main  # noqa: E402
-from sparse_rcnn_mm.errors import one_sentence  # noqa: E402
+from sparse_rcnn_mm.cli.download_coco import main
+from sparse_rcnn_mm.errors import one_sentence
 
 if __name__ == '__main__':
     with one_sentence():

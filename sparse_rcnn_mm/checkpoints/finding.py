@@ -10,7 +10,7 @@ import torch
 
 from sparse_rcnn_mm.errors import UserError
 
-from .reading import allow_mmengine_checkpoints, read_checkpoint
+from .reading import read_checkpoint
 
 HINT = 'last_checkpoint'
 
@@ -70,7 +70,6 @@ def _hinted(folder: Path) -> Path | None:
 
 def _iteration(path: Path, say: Callable[[str], None]) -> int | None:
     """The iteration of a checkpoint, or None if training cannot resume from it. Reads only its first kilobytes."""
-    allow_mmengine_checkpoints()
     try:
         return _iteration_in(torch.load(path, map_location='cpu', weights_only=True, mmap=True))
     except Exception:  # a damaged pickle can raise anything, and files from before torch 1.6 cannot be mapped

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.optim import OneCycleParamScheduler
-from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
 from sparse_rcnn_mm.errors import UserError
@@ -70,27 +69,7 @@ def _safe_globals() -> list[Any]:
     return [*_METHODS, np.ndarray, np.dtype, *dtypes, *(_under_name(f, path) for path, f in functions.items())]
 
 
-def allow_mmengine_checkpoints() -> None:
-    """Make mmengine read local and downloaded checkpoints with `read_checkpoint`. It is safe to call this twice.
-
-    Upstream mmengine 0.10.7 cannot resume under torch >= 2.6, which rejects its log buffers. onedl-mmengine falls back
-    to unsafe loading of any rejected file. Both loaders are replaced in mmengine's registry of loaders.
-    """
-    if CheckpointLoader._schemes.get('') is load_from_local:
-        return
-    torch.serialization.add_safe_globals(_safe_globals())
-    CheckpointLoader.register_scheme(prefixes='', loader=load_from_local, force=True)
-    CheckpointLoader.register_scheme(prefixes=('http://', 'https://'), loader=load_from_http, force=True)
-
-
-def load_from_local(filename: str, map_location: Any = None) -> dict[str, Any]:
-    """mmengine's interface to `read_checkpoint`."""
-    return read_checkpoint(filename, map_location)
-
-
-def load_from_http(filename: str, map_location: Any = None) -> dict[str, Any]:
-    """mmengine's interface to `read_checkpoint` for an address."""
-    return read_checkpoint(filename, map_location)
+torch.serialization.add_safe_globals(_safe_globals())
 
 
 def read_checkpoint(path: str | os.PathLike, map_location: Any = 'cpu') -> dict[str, Any]:
@@ -102,7 +81,6 @@ def read_checkpoint(path: str | os.PathLike, map_location: Any = 'cpu') -> dict[
         UserError: the file is missing, cannot be fetched, is damaged, or contains more than data.
     """
     path = local_checkpoint(path)
-    allow_mmengine_checkpoints()
     try:
         if path.suffix == '.pkl':
             contents = _to_tensors(load_data_pickle(path.read_bytes(), encoding='latin1'))

@@ -15,10 +15,9 @@ Main = Callable[[Sequence[str]], int]
 
 @dataclass(frozen=True)
 class Command:
-    """A command: its module in this folder, a one-line summary, and whether it needs torch and the mm packages."""
+    """A command: its module in this folder, and a one-line summary."""
     module: str
     summary: str
-    needs_stack: bool = True
 
 
 COMMANDS = {
@@ -31,10 +30,9 @@ COMMANDS = {
     'convert': Command('convert', 'convert checkpoints of the official code, and back'),
     'benchmark': Command('benchmark', 'measure time, FLOPs and memory of a detector, part by part'),
     'export': Command('export', 'export a checkpoint to ONNX or OpenVINO, and compare it with PyTorch'),
-    'doctor': Command('doctor', 'find what is wrong with the installation, or with a training that learns nothing',
-                      needs_stack=False),
+    'doctor': Command('doctor', 'find what is wrong with the installation, or with a training that learns nothing'),
     'download': Command('download', 'fetch trained weights by name; without a name, list them'),
-    'download coco': Command('download_coco', 'fetch COCO 2017', needs_stack=False),
+    'download coco': Command('download_coco', 'fetch COCO 2017'),
     'crowd convert': Command('crowd_convert', "convert CrowdHuman's odgt files to COCO JSON as the authors do"),
     'crowd score': Command('crowd_score', 'compute AP, mMR, recall and JI of a file of detections'),
     'digits': Command('digits', 'make the small data set of the quick start'),
@@ -54,12 +52,11 @@ def usage() -> str:
             'Sparse R-CNN: train it, test it, use it.\n\ncommands:\n' + '\n'.join(lines) + f'\n\n{EXAMPLES}')
 
 
-def run(argv: Sequence[str], import_package: Callable[[], None] = lambda: None) -> int:
+def run(argv: Sequence[str]) -> int:
     """Run a command line and return the exit status.
 
     Args:
         argv: the arguments without the program's name, such as `['train', 'sparse_rcnn_r50_3x']`.
-        import_package: imports the package, if it is not imported yet.
     """
     if not argv or argv[0] in ('-h', '--help', 'help'):
         show(usage().rstrip())
@@ -68,7 +65,7 @@ def run(argv: Sequence[str], import_package: Callable[[], None] = lambda: None) 
         show(f'sparse-rcnn {__version__}')
         return 0
     with one_sentence():
-        name, main = _find(argv, import_package)
+        name, main = _find(argv)
         words = len(name.split())
         sys.argv[:] = [f'sparse-rcnn {name}', *argv[words:]]  # argparse shows the first one in its usage
         try:
@@ -79,31 +76,10 @@ def run(argv: Sequence[str], import_package: Callable[[], None] = lambda: None) 
     raise AssertionError('one_sentence ends the program or passes errors on')
 
 
-def _find(argv: Sequence[str], import_package: Callable[[], None]) -> tuple[str, Main]:
+def _find(argv: Sequence[str]) -> tuple[str, Main]:
     """Find the command that a command line starts with: its name and its main function."""
     name = next((name for name in (' '.join(argv[:2]), argv[0]) if name in COMMANDS), None)
     if name is None:
         raise UserError(f"there is no command '{argv[0]}'{did_you_mean(argv[0], COMMANDS)}: "
                         'sparse-rcnn --help lists them')
-    if COMMANDS[name].needs_stack:
-        need_stack(import_package)
     return name, import_module(f'sparse_rcnn_mm.cli.{COMMANDS[name].module}').main
-
-
-def need_stack(import_package: Callable[[], None]) -> None:
-    """Import the package, which needs torch and the mm packages.
-
-    Raises:
-        UserError: one of them is missing, or too old or new.
-    """
-    try:
-        import_package()
-    except ImportError as error:
-        raise UserError(f'{str(error).rstrip(".")}; sparse-rcnn doctor checks the whole installation') from error
-
-
-def run_package() -> None:
-    """Run the package's `__init__`, where only its modules were imported so far."""
-    package = sys.modules['sparse_rcnn_mm']
-    if not hasattr(package, '__all__') and package.__spec__ and package.__spec__.loader:
-        package.__spec__.loader.exec_module(package)

@@ -17,9 +17,8 @@ from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from sparse_rcnn_mm.cli.commands import need_stack, run_package
 from sparse_rcnn_mm.terminal import show
-from sparse_rcnn_mm.versions import INSTALL, SUPPORTED, __version__, fits, installed_version
+from sparse_rcnn_mm.versions import INSTALL, SUPPORTED, __version__, check_versions, fits, installed_version
 
 from .parser import Parser
 
@@ -92,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return the exit status."""
     args = parse_args(argv)
     if args.target or args.data:
-        need_stack(run_package)
+        check_versions()
         return import_module('sparse_rcnn_mm.cli.diagnose').diagnose(args)
     broken = 0
     for title, findings in (('packages', packages()), ('optional', optional()), ('machine', machine())):

@@ -5,18 +5,21 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from sparse_rcnn_mm.acceleration.prediction import PRECISIONS
 from sparse_rcnn_mm.datasets.image_files import digest
 from sparse_rcnn_mm.errors import UserError, did_you_mean
-from sparse_rcnn_mm.inference import Detector, exported_detector, is_exported
+from sparse_rcnn_mm.inference import ExportedDetector, is_exported
+from sparse_rcnn_mm.inference.detections import ImageDetector
+from sparse_rcnn_mm.inference.exported import check_not_exported
 from sparse_rcnn_mm.inference.formats import FORMATS
 from sparse_rcnn_mm.inference.run import process
 from sparse_rcnn_mm.inference.sources import find_sources
-from sparse_rcnn_mm.inference.tta import check_not_exported
 from sparse_rcnn_mm.terminal import show
 
 from .parser import Parser
 from .tta_arguments import add_tta_arguments
+
+# Those of `acceleration.prediction`, which needs PyTorch.
+PRECISIONS = ('bf16', 'fp16', 'fp32')
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -35,7 +38,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--classes', nargs='+', metavar='NAME', help='keep only these classes')
     parser.add_argument('--batch-size', type=int, default=1, help='images per batch (default: %(default)s)')
     parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: a GPU if there is one)')
-    parser.add_argument('--precision', choices=sorted(PRECISIONS), default='fp32',
+    parser.add_argument('--precision', choices=PRECISIONS, default='fp32',
                         help='precision of convolutions and matrix products (default: %(default)s)')
     parser.add_argument('--compile', action='store_true',
                         help='use torch.compile; the first images of each size take minutes')
@@ -56,16 +59,17 @@ def _shard(text: str) -> tuple[int, int]:
     return int(number), int(total)
 
 
-def open_detector(args: argparse.Namespace) -> Detector:
-    """Open the checkpoint or the exported file."""
+def open_detector(args: argparse.Namespace) -> ImageDetector:
+    """Open the checkpoint, or the exported file, which needs no PyTorch."""
     if not is_exported(args.model):
+        from sparse_rcnn_mm.inference.detector import Detector
         return Detector.from_checkpoint(args.model, args.config, args.device, precision=args.precision,
                                         compile=args.compile, tta=args.tta)
     check_not_exported(args.model, args.tta)
     if args.config or args.device or args.compile or args.precision != 'fp32':
         raise UserError(f'{args.model} is an exported file, for which there is no --config, --device, --precision or '
                         '--compile')
-    return exported_detector(args.model)
+    return ExportedDetector(args.model)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,14 +5,17 @@ is dropped and color profiles are ignored. Grayscale of more than 8 bits is scal
 """
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from mmengine.logging import MMLogger
 from PIL import Image
+
+from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.terminal import warn
 
 # Pillow warns from half of its size limit on, where nothing is wrong yet.
 warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)
@@ -43,6 +46,21 @@ def opened(source: Any) -> Iterator[Image.Image]:
                             'cut it into tiles') from error
     with image:
         yield image
+
+
+def decoded(content: bytes, path: str) -> np.ndarray:
+    """Decode a picture file to (H, W, 3) uint8 in RGB order, upright.
+
+    Raises:
+        UserError: it is too large, damaged or not a picture. `path` names it in the message.
+    """
+    try:
+        with opened(io.BytesIO(content)) as image:
+            return pixels(image)
+    except TooLargeError as error:
+        raise UserError(f'image {path} {error}') from error
+    except Exception as error:  # Pillow's decoders raise more than OSError on broken files
+        raise UserError(f'image {path} is corrupt, or in a format that Pillow cannot read: {error}') from error
 
 
 def pixels(image: Image.Image) -> np.ndarray:
@@ -96,4 +114,4 @@ def _say(kind: str, message: str) -> None:
     """Warn once per process and kind."""
     if kind not in _said:
         _said.add(kind)
-        MMLogger.get_current_instance().warning(message)
+        warn(message)

@@ -6,7 +6,6 @@ All transforms work on mmdet's results dict, with `img` (H, W, 3) uint8 in RGB o
 """
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,7 +16,7 @@ from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.registry import TRANSFORMS
 from sparse_rcnn_mm.runtime.preprocessing import resize, resized_shape
 
-from .decoding import TooLargeError, opened, pixels
+from .decoding import decoded
 
 
 # mmdet's inferencer looks for the second name. In this scope it is the same class: RGB, by Pillow.
@@ -51,13 +50,7 @@ class LoadRGBImage(BaseTransform):
             content = fileio.get(path, backend_args=self.backend_args)
         except OSError as error:
             raise UserError(f'cannot read image {path}: {error.strerror or error}') from error
-        try:
-            with opened(io.BytesIO(content)) as image:
-                return pixels(image)
-        except TooLargeError as error:
-            raise UserError(f'image {path} {error}') from error
-        except Exception as error:  # Pillow's decoders raise more than OSError on broken files
-            raise UserError(f'image {path} is corrupt, or in a format that Pillow cannot read: {error}') from error
+        return decoded(content, path)
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(backend_args={self.backend_args})'

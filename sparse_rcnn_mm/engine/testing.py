@@ -18,14 +18,15 @@ from sparse_rcnn_mm.checkpoints import (
     registered_only,
     unwrapped,
 )
-from sparse_rcnn_mm.inference import TTA, exported_metadata, is_exported
+from sparse_rcnn_mm.inference import TTA, is_exported
 from sparse_rcnn_mm.inference.detector import try_out
-from sparse_rcnn_mm.inference.tta import check_not_exported
+from sparse_rcnn_mm.inference.exported import check_not_exported
 from sparse_rcnn_mm.models import SparseRCNN
 from sparse_rcnn_mm.own_data.config import set_test_data
 from sparse_rcnn_mm.registry import DATASETS, SCOPE, innermost_dataset
 
 from .config import load_config, load_test_config
+from .exported import exported_metadata
 from .runner import Runner
 
 

@@ -1,6 +1,17 @@
-"""Inference: a detector from a checkpoint, run on images, folders and videos."""
-from .detector import Detector, ImageDetections
-from .exported import exported_detector, exported_metadata, is_exported
-from .tta import TTA
+"""Inference: a detector from a checkpoint or an exported file, run on images, folders and videos.
 
-__all__ = ['TTA', 'Detector', 'ImageDetections', 'exported_detector', 'exported_metadata', 'is_exported']
+Exported files need no PyTorch. What does is imported on first use.
+"""
+from typing import TYPE_CHECKING
+
+from sparse_rcnn_mm.lazy import lazy
+
+from .detections import ImageDetections
+from .exported import ExportedDetector, is_exported
+
+if TYPE_CHECKING:
+    from .detector import Detector
+    from .tta import TTA
+
+__all__ = ['TTA', 'Detector', 'ExportedDetector', 'ImageDetections', 'is_exported']
+__getattr__ = lazy(__name__, {'Detector': 'detector', 'TTA': 'tta'})

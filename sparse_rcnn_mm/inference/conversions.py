@@ -9,7 +9,7 @@ import numpy as np
 from sparse_rcnn_mm.errors import UserError
 
 if TYPE_CHECKING:
-    from .detector import ImageDetections
+    from .detections import ImageDetections
 
 
 def to_supervision(detections: ImageDetections) -> Any:

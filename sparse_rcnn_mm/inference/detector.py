@@ -5,7 +5,6 @@ import os
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,73 +12,37 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
-from PIL import Image
 
 from sparse_rcnn_mm.acceleration.prediction import fast_form
 from sparse_rcnn_mm.checkpoints import Metadata, building, load_contents, published_config, read_checkpoint
 from sparse_rcnn_mm.config_files import find_config
 from sparse_rcnn_mm.datasets import LoadRGBImage
-from sparse_rcnn_mm.datasets.read_image import ImageLike, read_image
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.models import SparseRCNN
 from sparse_rcnn_mm.registry import DATASETS, MODELS, SCOPE, TRANSFORMS
 
-from . import conversions
 from .backend import Backend, TorchBackend
+from .detections import ImageDetections, ImageDetector
 from .tta import TTA, AugmentedBackend
 
 # Steps of a test pipeline that read files. `read_image` replaces them.
 _READERS = ('LoadRGBImage', 'LoadImageFromFile', 'LoadAnnotations')
 
 
-@dataclass(frozen=True)
-class ImageDetections:
-    """The n detections of one image, best first.
-
-    Attributes:
-        boxes: (n, 4) float32, x1, y1, x2, y2 in pixels of the original image.
-        scores: (n,) float32, between 0 and 1.
-        labels: (n,) int64, the class index of each detection.
-        names: the class name of each detection.
-    """
-    boxes: np.ndarray
-    scores: np.ndarray
-    labels: np.ndarray
-    names: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    def keep(self, score_thr: float = 0.0, classes: Sequence[str] | None = None) -> ImageDetections:
-        """Return the detections of these classes (default: all) with at least this score."""
-        kept = [i for i, name in enumerate(self.names)
-                if self.scores[i] >= score_thr and (classes is None or name in classes)]
-        return ImageDetections(self.boxes[kept], self.scores[kept], self.labels[kept],
-                               tuple(self.names[i] for i in kept))
-
-    to_supervision = conversions.to_supervision
-    to_coco = conversions.to_coco
-    to_pandas = conversions.to_pandas
-
-
-class Detector:
+class Detector(ImageDetector):
     """Detects objects in images, with the preprocessing of the config's test pipeline.
 
     Args:
         backend: runs the network: a `TorchBackend`, or another function from a list of `prepare` results to a list of
             `Found`.
         pipeline: the config of the test pipeline.
-        classes: the class names.
-        category_ids: the id of each class in the COCO file that the model was trained on. Default: 1, 2, ...
-        palette: an RGB color for each class, if the data set has a palette.
+        classes, category_ids, palette: explained at `ImageDetector`.
     """
 
     def __init__(self, backend: Backend, pipeline: Sequence[Mapping[str, Any]], classes: Sequence[str],
                  category_ids: Sequence[int] | None = None, palette: Sequence[Sequence[int]] | None = None) -> None:
+        super().__init__(classes, category_ids, palette)
         self.backend = backend
-        self.classes = tuple(classes)
-        self.category_ids = tuple(category_ids or range(1, len(classes) + 1))
-        self.palette = palette
         loader = TRANSFORMS.get(pipeline[0]['type'])
         self.bgr = not (isinstance(loader, type) and issubclass(loader, LoadRGBImage))
         with DefaultScope.overwrite_default_scope(SCOPE):
@@ -123,19 +86,6 @@ class Detector:
                             AugmentedBackend(network, augmentation))
         return detector
 
-    def __call__(self, images: ImageLike | Sequence[ImageLike], batch_size: int = 1) -> Any:
-        """Return the ImageDetections of one image, or a list of them for a list of images.
-
-        Raises:
-            UserError: an image cannot be read.
-        """
-        if isinstance(images, (str, os.PathLike, Image.Image, np.ndarray)):
-            return self.detect([self.prepare(read_image(images))])[0]
-        found: list[ImageDetections] = []
-        for start in range(0, len(images), batch_size):
-            found += self.detect([self.prepare(read_image(image)) for image in images[start:start + batch_size]])
-        return found
-
     def prepare(self, image: np.ndarray) -> dict[str, Any]:
         """Preprocess an image (H, W, 3) uint8 in RGB order for the network. Thread-safe."""
         if self.bgr:  # the config loads images with OpenCV and swaps the channels later
@@ -145,9 +95,7 @@ class Detector:
 
     def detect(self, inputs: Sequence[dict[str, Any]]) -> list[ImageDetections]:
         """Run the network on a batch of results of `prepare`."""
-        return [ImageDetections(found.boxes, found.scores, found.labels,
-                                tuple(self.classes[label] for label in found.labels))
-                for found in self.backend(inputs)]
+        return [self.named(*found) for found in self.backend(inputs)]
 
 
 @torch.no_grad()

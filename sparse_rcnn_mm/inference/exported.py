@@ -1,4 +1,4 @@
-"""Detectors from exported files instead of checkpoints."""
+"""Detectors from exported files instead of checkpoints. Works without PyTorch."""
 from __future__ import annotations
 
 import os
@@ -6,26 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sparse_rcnn_mm.checkpoints import Metadata
+import numpy as np
+
+from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.runtime import Engine
 from sparse_rcnn_mm.runtime.detector import detect
 from sparse_rcnn_mm.runtime.engines import PACKAGES
+from sparse_rcnn_mm.runtime.preprocessing import resize, resized_shape
 
-from .backend import Found
-from .detector import Detector
-
-
-class ExportedBackend:
-    """Runs the network with ONNX Runtime or OpenVINO."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-
-    def __call__(self, inputs: Sequence[dict[str, Any]]) -> list[Found]:
-        """Detect objects in a batch."""
-        images = [one['inputs'].cpu().numpy() for one in inputs]
-        originals = [one['data_samples'].ori_shape[:2] for one in inputs]
-        return [Found(*found) for found in detect(self.engine, images, originals)]
+from .detections import ImageDetections, ImageDetector
 
 
 def is_exported(path: str | os.PathLike) -> bool:
@@ -33,24 +22,35 @@ def is_exported(path: str | os.PathLike) -> bool:
     return Path(path).suffix in PACKAGES
 
 
-def exported_detector(path: str | os.PathLike) -> Detector:
-    """Build a `Detector` that runs an exported file.
+def check_not_exported(path: str, tta: object) -> None:
+    """Raise `UserError` for test-time augmentation of an exported file."""
+    if tta:
+        raise UserError(f'{path} is an exported file, which clips boxes to the image, and voting needs them unclipped: '
+                        'use test-time augmentation (--tta) with the checkpoint')
+
+
+class ExportedDetector(ImageDetector):
+    """A detector that runs an exported file.
+
+    Args:
+        path: the file.
 
     Raises:
         UserError: the file is missing or broken, or its engine is not installed.
     """
-    engine = Engine(path)
-    said = engine.metadata
-    rule = said['resize']
-    pipeline: list[dict[str, Any]] = [
-        dict(type='LoadRGBImage'),
-        dict(type='ResizeShortSide', short_sides=rule['short_side'], max_long_side=rule['max_long_side']),
-        dict(type='PackDetInputs')]
-    return Detector(ExportedBackend(engine), pipeline, said['classes'], said['category_ids'], said['palette'])
 
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.engine = Engine(path)
+        said = self.engine.metadata
+        super().__init__(said['classes'], said['category_ids'], said['palette'])
 
-def exported_metadata(path: str | os.PathLike) -> Metadata:
-    """Read the metadata of an exported file in the same form as that of a checkpoint."""
-    said = Engine(path).metadata
-    return Metadata.of({'meta': {'cfg': said['config'], 'dataset_meta': {
-        'classes': said['classes'], 'cat_ids': said['category_ids'], 'palette': said['palette']}}}, path)
+    def prepare(self, image: np.ndarray) -> dict[str, Any]:
+        """Resize an image by the rule in the file."""
+        size = image.shape[:2]
+        resized = resize(image, *resized_shape(*size, **self.engine.metadata['resize']))
+        return {'image': resized.transpose(2, 0, 1), 'original': size}
+
+    def detect(self, inputs: Sequence[dict[str, Any]]) -> list[ImageDetections]:
+        """Run the file on a batch of results of `prepare`."""
+        found = detect(self.engine, [one['image'] for one in inputs], [one['original'] for one in inputs])
+        return [self.named(*one) for one in found]

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -16,11 +15,11 @@ from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.own_outputs import mark
 from sparse_rcnn_mm.terminal import say
 
-from .detector import Detector, ImageDetections
+from .detections import ImageDetections, ImageDetector
 from .formats import FORMATS
 from .records import PART, Record, RecordFile, is_complete, read_about, read_records
 from .resuming import done_before
-from .sources import Frame, Source
+from .sources import Frame, Source, opencv
 
 Shard = tuple[int, int]  # the number of a part of the inputs, from 1, and how many parts there are
 
@@ -30,7 +29,7 @@ class PictureWriter:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._video: cv2.VideoWriter | None = None
+        self._video: Any = None
         self._video_path = folder
 
     def add(self, frame: Frame, picture: Image.Image) -> None:
@@ -49,6 +48,7 @@ class PictureWriter:
     def _add_to_video(self, frame: Frame, path: Path, picture: Image.Image) -> None:
         if self._video is None or self._video_path != path:
             self.close()
+            cv2 = opencv()
             fourcc = cv2.VideoWriter.fourcc(*'mp4v')
             self._video = cv2.VideoWriter(str(_part(path)), fourcc, frame.source.fps, picture.size)
             if not self._video.isOpened():
@@ -89,7 +89,7 @@ class Outputs:
         done: names of the sources that an earlier run did.
     """
 
-    def __init__(self, folder: Path, detector: Detector, sources: Sequence[Source], about: Mapping[str, Any],
+    def __init__(self, folder: Path, detector: ImageDetector, sources: Sequence[Source], about: Mapping[str, Any],
                  pictures: bool, formats: Sequence[str] = ('coco', 'csv'), resume: bool = False,
                  shard: Shard = (1, 1)) -> None:
         self.folder, self.detector, self.about, self.formats, self.shard = folder, detector, about, formats, shard

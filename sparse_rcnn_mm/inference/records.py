@@ -11,7 +11,7 @@ from typing import Any
 
 from sparse_rcnn_mm.errors import UserError
 
-from .detector import ImageDetections
+from .detections import ImageDetections
 from .sources import Frame
 
 _COMPLETE = '"complete"\n'

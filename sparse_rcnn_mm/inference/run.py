@@ -1,7 +1,7 @@
 """Runs a detector on frames. Reading and drawing run in parallel threads."""
 from __future__ import annotations
 
-import sys
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
-from tqdm import tqdm
 
 from sparse_rcnn_mm.datasets.read_image import read_image
 from sparse_rcnn_mm.errors import UserError
-from sparse_rcnn_mm.terminal import one_line, say
+from sparse_rcnn_mm.terminal import say
 from sparse_rcnn_mm.visualization.draw import Mark, class_colors, draw_boxes, enlarged
 
 from .contents import names_digest, stamp
-from .detector import Detector, ImageDetections
+from .detections import ImageDetections, ImageDetector
 from .outputs import Outputs, Shard
+from .progress import complain, progress_bar
 from .sources import Frame, Source, frames_of
 
 T = TypeVar('T')
@@ -78,7 +77,7 @@ class Pipeline:
         batch_size: how many images go through the network together.
     """
 
-    def __init__(self, detector: Detector, outputs: Outputs, score_thr: float = 0.3,
+    def __init__(self, detector: ImageDetector, outputs: Outputs, score_thr: float = 0.3,
                  classes: Sequence[str] | None = None, batch_size: int = 1) -> None:
         self.detector = detector
         self.outputs = outputs
@@ -96,8 +95,8 @@ class Pipeline:
             sources = [source for source in sources if source.name not in self.outputs.done]
         total = sum(source.length for source in sources)
         unknown = any(not source.length for source in sources)
-        bar = tqdm(total=None if unknown else total, unit='image', disable=None, smoothing=0.1)
-        readers = max(2, min(8, torch.get_num_threads() // 2))
+        bar = progress_bar(None if unknown else total)
+        readers = max(2, min(8, _processors() // 2))
         frames = ahead(frames_of(sources), QUEUE)
         loaded = in_order(self._load, frames, readers, QUEUE + self.batch_size)
         with bar, ThreadPoolExecutor(1) as writer:
@@ -109,7 +108,7 @@ class Pipeline:
                     while len(waiting) > QUEUE + self.batch_size:
                         waiting.popleft().result()
             except KeyboardInterrupt:
-                bar.write('stopped by the user', file=sys.stderr)
+                complain('stopped by the user')
                 self.outputs.interrupted = True
             for future in waiting:
                 future.result()
@@ -138,7 +137,7 @@ class Pipeline:
         for one in batch:
             if one.frame.error is not None:
                 self.report.skipped.append(one.frame.error)
-                tqdm.write(one_line(f'skipped: {one.frame.error}'), file=sys.stderr)
+                complain(f'skipped: {one.frame.error}')
         if not good:
             return
         start = time.perf_counter()
@@ -167,7 +166,7 @@ def draw_detections(image: np.ndarray, detections: ImageDetections, colors: Sequ
                                     strict=True)])
 
 
-def process(detector: Detector, sources: Sequence[Source], out_dir: Path, pictures: bool = True,
+def process(detector: ImageDetector, sources: Sequence[Source], out_dir: Path, pictures: bool = True,
             formats: Sequence[str] = ('coco', 'csv'), resume: bool = False, shard: Shard = (1, 1), model: str = '',
             **settings: Any) -> Report:
     """Run a detector on sources and write the results to a folder.
@@ -181,6 +180,11 @@ def process(detector: Detector, sources: Sequence[Source], out_dir: Path, pictur
     part = sources[shard[0] - 1::shard[1]]
     with Outputs(out_dir, detector, part, about, pictures, formats, resume, shard) as outputs:
         return Pipeline(detector, outputs, **settings).run(part)
+
+
+def _processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 def ahead(items: Iterator[T], depth: int) -> Iterator[T]:

@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
 
 from sparse_rcnn_mm.datasets.image_files import SUFFIXES as IMAGE_SUFFIXES
@@ -60,6 +60,19 @@ class Frame:
     error: str | None = None
     content: str = ''
     last: bool = False
+
+
+def opencv() -> Any:
+    """The module cv2, which only videos and cameras need.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import cv2
+    except ImportError as error:
+        raise UserError('videos and cameras need OpenCV: run `pip install opencv-python-headless`') from error
+    return cv2
 
 
 def find_sources(inputs: Sequence[str], out_dir: str | os.PathLike | None = None) -> list[Source]:
@@ -143,6 +156,7 @@ def _source(path: str, name: str, picture: str) -> Source:
         return Source(path, name, picture, 'camera', 0)
     if os.path.splitext(path)[1].lower() not in VIDEO_SUFFIXES:
         return Source(path, name, picture)
+    cv2 = opencv()
     capture = cv2.VideoCapture(path)
     length, fps = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), capture.get(cv2.CAP_PROP_FPS)
     capture.release()
@@ -159,7 +173,7 @@ def frames_of(sources: Sequence[Source]) -> Iterator[Frame]:
 
 
 def _video_frames(source: Source) -> Iterator[Frame]:
-    capture = cv2.VideoCapture(int(source.path) if source.kind == 'camera' else source.path)
+    capture = opencv().VideoCapture(int(source.path) if source.kind == 'camera' else source.path)
     content = stamp(source.path) if source.kind == 'video' else ''
     count = 0
     try:

@@ -193,10 +193,3 @@ def kept_boxes(found: Detections, place: int, size: Size, targets: Sequence[Size
             boxes = boxes * boxes.new_tensor([x_scale, y_scale, x_scale, y_scale])
         size = target
     return Candidates(boxes, scores[kept], labels[kept])
-
-
-def check_not_exported(path: str, tta: bool | str | TTA) -> None:
-    """Raise `UserError` for test-time augmentation of an exported file."""
-    if tta:
-        raise UserError(f'{path} is an exported file, which clips boxes to the image, and voting needs them unclipped: '
-                        'use test-time augmentation (--tta) with the checkpoint')

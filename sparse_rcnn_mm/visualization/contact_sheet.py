@@ -2,12 +2,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw
-from torch.utils.data import Dataset
 
 from .draw import Mark, class_colors, draw_boxes, label_font
+
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset
 
 _GAP = 6
 _CAPTION = 16

@@ -115,4 +115,4 @@ def ink_on(color: Color) -> Color:
 @functools.lru_cache(maxsize=16)
 def label_font(size: int) -> ImageFont.FreeTypeFont:
     """The font of labels and captions."""
-    return ImageFont.truetype(FONT, size)
+    return ImageFont.truetype(FONT, size) if FONT else ImageFont.load_default(size)  # type: ignore[return-value]

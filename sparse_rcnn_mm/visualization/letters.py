@@ -5,13 +5,14 @@ import functools
 import unicodedata
 from pathlib import Path
 
-import matplotlib
-from matplotlib.ft2font import FT2Font
-
 from sparse_rcnn_mm.terminal import one_line, say
 
-# Comes with matplotlib; has Latin, Greek, Cyrillic and Arabic letters.
-FONT = Path(matplotlib.get_data_path(), 'fonts', 'ttf', 'DejaVuSans.ttf')
+try:
+    import matplotlib
+except ImportError:  # where only exported files are used; Pillow's own font has Latin letters
+    FONT = None
+else:  # it comes with DejaVu, which has Latin, Greek, Cyrillic and Arabic letters
+    FONT = Path(matplotlib.get_data_path(), 'fonts', 'ttf', 'DejaVuSans.ttf')
 _LONGEST = 60  # characters
 _END = 12  # of them kept at the end, where a label has its score
 _said: set[str] = set()
@@ -28,7 +29,8 @@ def drawable(text: str) -> str:
     lacking = [letter for letter in line if ord(letter) not in _letters() and unicodedata.category(letter) != 'Cf']
     if lacking and not _said:
         _said.add(lacking[0])
-        say(f'pictures: the font {FONT.stem} lacks letters of some names, such as {lacking[0]} '
+        font = FONT.stem if FONT else 'of Pillow'
+        say(f'pictures: the font {font} lacks letters of some names, such as {lacking[0]} '
             f'({unicodedata.name(lacking[0], "a letter without a name")}); a box is drawn for each')
     return line
 
@@ -41,4 +43,7 @@ def in_plots(text: str) -> str:
 
 @functools.cache
 def _letters() -> frozenset[int]:
+    if FONT is None:
+        return frozenset(range(0x20, 0x180))
+    from matplotlib.ft2font import FT2Font
     return frozenset(FT2Font(str(FONT)).get_charmap())

@@ -4,7 +4,6 @@ from __future__ import annotations
 import io
 import struct
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,12 +22,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     messages: list[str] = []
     monkeypatch.setattr(decoding, '_said', set())
 
-    class Logger:
-        @staticmethod
-        def get_current_instance() -> Any:
-            return type('', (), {'warning': staticmethod(messages.append)})
-
-    monkeypatch.setattr(decoding, 'MMLogger', Logger)
+    monkeypatch.setattr(decoding, 'warn', messages.append)
     return messages
 
 

@@ -68,22 +68,57 @@ print(found.boxes.tolist())
 """
 
 
-def test_works_in_an_environment_without_torch(exported: Path, tmp_path: Path,
-                                               colored: Callable[..., np.ndarray]) -> None:
-    """One that holds four packages and what they need, and nothing else."""
-    site = tmp_path / 'site'
+@pytest.fixture(scope='module')
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs Python in an environment that holds numpy, Pillow, ONNX Runtime and what these need, and nothing else."""
+    site = tmp_path_factory.mktemp('bare') / 'site'
     site.mkdir()
-    (site / 'sparse_rcnn_mm').symlink_to(ROOT / 'sparse_rcnn_mm')
     (packages,) = {Path(np.__file__).parents[1]}
-    for name in ('numpy', 'numpy.libs', 'PIL', 'pillow.libs', 'onnxruntime', 'onnxruntime.libs', 'packaging',
-                 'flatbuffers', 'google'):
-        if (packages / name).exists():
-            (site / name).symlink_to(packages / name)
+    for path in (ROOT / 'sparse_rcnn_mm', ROOT / 'sparse_rcnn_command.py', *(packages / name for name in (
+            'numpy', 'numpy.libs', 'PIL', 'pillow.libs', 'onnxruntime', 'onnxruntime.libs', 'flatbuffers', 'google'))):
+        if path.exists():
+            (site / path.name).symlink_to(path)
+
+    def run(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, '-S', *arguments], capture_output=True, text=True, timeout=120, cwd=cwd,
+                              env={'PYTHONPATH': str(site), 'PATH': ''})
+
+    return run
+
+
+def test_works_in_an_environment_without_torch(exported: Path, tmp_path: Path, bare: Callable,
+                                               colored: Callable[..., np.ndarray]) -> None:
     Image.fromarray(colored(1)).save(tmp_path / 'x.png')
-    done = subprocess.run([sys.executable, '-S', '-c', DETECT, exported, tmp_path / 'x.png'], capture_output=True,
-                          text=True, timeout=120, cwd=tmp_path, env={'PYTHONPATH': str(site), 'PATH': ''})
+    done = bare('-c', DETECT, exported, 'x.png', cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(json.loads(done.stdout), RuntimeDetector(exported)(colored(1))[0].boxes, atol=1e-4)
-    without = subprocess.run([sys.executable, '-S', '-c', 'import torch'], env={'PYTHONPATH': str(site), 'PATH': ''},
-                             capture_output=True, text=True, timeout=60)
-    assert "No module named 'torch'" in without.stderr
+    assert "No module named 'torch'" in bare('-c', 'import torch', cwd=tmp_path).stderr
+
+
+def test_the_command_writes_the_same_files_without_torch(exported: Path, tmp_path: Path, folder: Path, bare: Callable,
+                                                         tool: Callable[..., int]) -> None:
+    (folder / 'broken.jpg').write_bytes(b'x')
+    options = [str(folder), '--model', str(exported), '--score-thr', '0.1', '--formats', 'coco', 'csv', 'yolo']
+    done = bare('-m', 'sparse_rcnn_command', 'infer', *options, '--out-dir', 'bare', cwd=tmp_path)
+    assert done.returncode == 1 and '5 images, ' in done.stdout, done.stderr
+    assert done.stderr.startswith('skipped: image ') and 'broken.jpg is corrupt' in done.stderr
+    assert tool('infer', *options, '--out-dir', 'full') == 1
+    names = sorted(str(path.relative_to(tmp_path / 'full')) for path in (tmp_path / 'full').rglob('*'))
+    assert names == sorted(str(path.relative_to(tmp_path / 'bare')) for path in (tmp_path / 'bare').rglob('*'))
+    assert {'0.png', 'detections.json', 'detections.csv'} <= set(names)
+    for name in ('detections.json', 'detections.csv', 'detections.jsonl'):
+        assert (tmp_path / 'full' / name).read_bytes() == (tmp_path / 'bare' / name).read_bytes()
+
+
+@pytest.mark.parametrize(('arguments', 'said'), [
+    (['infer', 'x.png', '--model', 'x.pth'], 'needs torch>=2.4 (found none), mmengine>='),
+    (['train', 'sparse_rcnn_r50_3x'], 'needs torch>=2.4 (found none), mmengine>='),
+    (['infer', 'x.mp4', '--model', 'x.onnx'], 'videos and cameras need OpenCV: run `pip install opencv-python-'),
+])
+def test_what_is_missing_there_is_one_sentence(arguments: list[str], said: str, tmp_path: Path, bare: Callable,
+                                               colored: Callable[..., np.ndarray]) -> None:
+    Image.fromarray(colored(1)).save(tmp_path / 'x.png')
+    (tmp_path / 'x.mp4').touch()
+    done = bare('-m', 'sparse_rcnn_command', *arguments, cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr.startswith('error: ') and said in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,110 @@
+"""When PyTorch and the mm packages come in: late, so that what does not need them works without them.
+
+`import sparse_rcnn_mm` imports none of them. It puts a placeholder for mmcv's compiled operations in place, and in
+front of Python's finders one that finds nothing, but sees what is about to be imported. Before a module of this package
+that needs the stack, it checks the versions. After mmengine, it connects this package with it. Registering classes
+needs no such help: mmengine imports `sparse_rcnn_mm.registry` itself, as soon as a config names the scope.
+"""
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+from .mmcv_ops import ensure_mmcv_imports
+from .versions import check_versions
+
+PACKAGE = 'sparse_rcnn_mm'
+# Modules that are imported without the stack. All others need it.
+LIGHT = {
+    'cli', 'cli.commands', 'cli.doctor', 'cli.download_coco', 'cli.infer', 'cli.parser', 'cli.tta_arguments',
+    'config_files', 'datasets', 'datasets.decoding', 'datasets.image_files', 'datasets.read_image', 'datasets.scan',
+    'downloads', 'errors', 'inference', 'inference.contents', 'inference.conversions', 'inference.detections',
+    'inference.exported', 'inference.formats', 'inference.names', 'inference.outputs', 'inference.progress',
+    'inference.records', 'inference.resuming', 'inference.run', 'inference.sources', 'lazy', 'mmcv_ops',
+    'own_outputs', 'runtime', 'runtime.detector', 'runtime.engines', 'runtime.preprocessing', 'stack', 'terminal',
+    'versions', 'visualization', 'visualization.contact_sheet', 'visualization.draw', 'visualization.letters',
+    'visualization.stages'}
+
+
+class _Watcher(MetaPathFinder):
+    """Sees the names of modules before they are imported."""
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None = None,
+                  target: ModuleType | None = None) -> ModuleSpec | None:
+        package, _, module = fullname.partition('.')
+        if package == PACKAGE and module and module not in LIGHT:
+            check_versions()
+        if fullname != 'mmengine':
+            return None
+        others = (finder.find_spec(fullname, path, target) for finder in sys.meta_path if finder is not self)
+        spec = next((spec for spec in others if spec is not None), None)
+        if spec is not None and spec.loader is not None:
+            _call_after(spec.loader, _connect_or_warn)
+        return spec
+
+
+_WATCHER = _Watcher()
+
+
+def prepare() -> None:
+    """What `import sparse_rcnn_mm` does.
+
+    Raises:
+        VersionError: mmengine is in use already, and a package is missing or has an untested version.
+    """
+    ensure_mmcv_imports()
+    if 'mmengine' in sys.modules:
+        connect()
+    else:
+        sys.meta_path.insert(0, _WATCHER)
+
+
+def connect() -> None:
+    """Let mmengine read checkpoints safely and find the configs of this package.
+
+    Raises:
+        VersionError: a package is missing or has an untested version.
+    """
+    check_versions()
+    from mmengine.config.utils import MODULE2PACKAGE
+    from mmengine.runner import CheckpointLoader
+
+    # Allows `_base_ = 'sparse_rcnn_mm::configs/sparse_rcnn_r50_3x.py'` in any config. It names a module and not the
+    # package, because mmengine 0.10.7 looks for a package in site-packages, where `pip install -e` does not put it.
+    MODULE2PACKAGE.setdefault(PACKAGE, f'{PACKAGE}.registry')
+    # Upstream mmengine 0.10.7 cannot resume under torch >= 2.6, because its log buffers are not admitted;
+    # onedl-mmengine falls back to unsafe loading of any file that is not.
+    CheckpointLoader.register_scheme(prefixes=('', 'http://', 'https://'), loader=load_from_file, force=True)
+    if _WATCHER in sys.meta_path:
+        sys.meta_path.remove(_WATCHER)
+
+
+def _connect_or_warn() -> None:
+    """`connect`; but what imported mmengine may have nothing to do with this package."""
+    try:
+        connect()
+    except ImportError as error:
+        warnings.warn(str(error), stacklevel=2)
+
+
+def load_from_file(filename: str, map_location: Any = None) -> dict[str, Any]:
+    """mmengine's interface to `checkpoints.read_checkpoint`, whose room is imported when it is needed."""
+    return import_module(f'{PACKAGE}.checkpoints').read_checkpoint(filename, map_location)
+
+
+def _call_after(loader: Any, then: Any) -> None:
+    """Let a loader call `then` after the next module that it executes."""
+    execute = loader.exec_module
+
+    def execute_and_call(module: ModuleType) -> None:
+        loader.exec_module = execute
+        execute(module)
+        then()
+
+    loader.exec_module = execute_and_call
