@@ -31,7 +31,7 @@ from .divergence import LossTerms, learning_rate_options
 from .hooks.checkpoint import EMAHook
 from .optim_wrappers import AmpOptimWrapper
 from .restarts import note_launch, was_restarted
-from .resuming import check_one_cycle, contents_to_save, find_start, resume_training
+from .resuming import complete_one_cycle, contents_to_save, find_start, resume_training
 from .stopping import Stopped, StopSignals
 
 # Said by mmdet at every start, for every box at an edge and with `with_cp`; a user can do nothing about any.
@@ -205,12 +205,20 @@ class Runner(MMEngineRunner):
         return loader
 
     def build_param_scheduler(self, scheduler: Any) -> Any:
-        """mmengine's method, where a one-cycle schedule leads up to the optimizer's learning rate if it names none."""
+        """mmengine's method, where a one-cycle schedule leads up to the optimizer's learning rate if it names none.
+
+        Raises:
+            UserError: the settings of a schedule make no sense, or it is over before the training.
+        """
         for settings in scheduler if isinstance(scheduler, list) else [scheduler]:
             if isinstance(settings, dict) and str(settings.get('type')).startswith('OneCycle'):
                 settings.setdefault('eta_max', self.optim_wrapper.param_groups[0]['lr'])
-                check_one_cycle(settings, self.max_iters)
-        return super().build_param_scheduler(scheduler)
+                complete_one_cycle(settings, self.max_epochs if settings.get('by_epoch', True) else self.max_iters,
+                                   len(self.train_dataloader))
+        try:
+            return super().build_param_scheduler(scheduler)
+        except (ValueError, AssertionError) as error:
+            raise UserError(f'param_scheduler of the config cannot be used: {error}') from error
 
     def load_or_resume(self) -> None:
         if self._start is not None:
