@@ -215,9 +215,24 @@ def _step(schedulers: list[_ParamScheduler], by_epoch: bool) -> None:
             scheduler.step()
 
 
-def check_one_cycle(settings: dict[str, Any], max_iters: int) -> None:
-    """Refuse a one-cycle schedule that is shorter than the training, since it would raise at its end."""
-    steps, needed = settings.get('total_steps'), settings.get('end', max_iters) - settings.get('begin', 0)
-    if steps is not None and not settings.get('by_epoch', True) and steps < needed:
-        raise UserError(f'the one-cycle schedule has total_steps={steps}, but training has {needed} iterations: '
+def complete_one_cycle(settings: dict[str, Any], length: int, epoch_length: int) -> None:
+    """Check and complete the settings of a one-cycle schedule.
+
+    Args:
+        settings: changed in place.
+        length: iterations of the training, or epochs if the schedule counts those.
+        epoch_length: iterations of an epoch.
+
+    Raises:
+        UserError: it is shorter than the training, so it would raise at its end.
+    """
+    steps, needed = settings.get('total_steps'), settings.get('end', length) - settings.get('begin', 0)
+    if steps is not None and steps < needed:
+        unit = 'epochs' if settings.get('by_epoch', True) else 'iterations'
+        raise UserError(f'the one-cycle schedule has total_steps={steps}, but training has {needed} {unit}: '
                         'remove total_steps to use that number')
+    share = settings.get('pct_start', 0.3)
+    in_built = (steps or needed) * (epoch_length if settings.get('convert_to_iter_based') else 1)
+    if isinstance(share, float) and share * in_built == 1:
+        # A rise of a single step has length 0, and mmengine (like PyTorch) divides by it: start at the top.
+        settings['pct_start'] = share * (1 - 1e-9)

@@ -31,7 +31,7 @@ from .divergence import LossTerms, learning_rate_options
 from .hooks.checkpoint import EMAHook
 from .optim_wrappers import AmpOptimWrapper
 from .restarts import note_launch, was_restarted
-from .resuming import check_one_cycle, contents_to_save, find_start, resume_training
+from .resuming import complete_one_cycle, contents_to_save, find_start, resume_training
 from .stopping import Stopped, StopSignals
 
 # Warnings that a user can do nothing about: at every start, for `with_cp`, and for boxes at the image border.
@@ -207,12 +207,20 @@ class Runner(MMEngineRunner):
         return loader
 
     def build_param_scheduler(self, scheduler: Any) -> Any:
-        """Like mmengine's, but a one-cycle schedule without a maximum uses the optimizer's learning rate."""
+        """Like mmengine's, but a one-cycle schedule without a maximum uses the optimizer's learning rate.
+
+        Raises:
+            UserError: the settings of a schedule are invalid, or it is shorter than the training.
+        """
         for settings in scheduler if isinstance(scheduler, list) else [scheduler]:
             if isinstance(settings, dict) and str(settings.get('type')).startswith('OneCycle'):
                 settings.setdefault('eta_max', self.optim_wrapper.param_groups[0]['lr'])
-                check_one_cycle(settings, self.max_iters)
-        return super().build_param_scheduler(scheduler)
+                complete_one_cycle(settings, self.max_epochs if settings.get('by_epoch', True) else self.max_iters,
+                                   len(self.train_dataloader))
+        try:
+            return super().build_param_scheduler(scheduler)
+        except (ValueError, AssertionError) as error:
+            raise UserError(f'param_scheduler of the config cannot be used: {error}') from error
 
     def load_or_resume(self) -> None:
         """Load or resume the checkpoint that the config names."""
