@@ -24,7 +24,7 @@ def diagnose(args: argparse.Namespace) -> int:
     args.cfg_options = options_of(args.cfg_options)
     patient = (Patient.of_data(args.data, args.config, args.out, args.cfg_options) if args.data else
                Patient.of_target(args.target, args.out, args.cfg_options))
-    MMLogger.get_instance('doctor', log_level='ERROR')  # mmengine lists every weight that it initializes
+    MMLogger.get_instance('doctor').setLevel('ERROR')  # mmengine lists every weight that it initializes
     settings = Settings(args.load_from, args.images, args.iterations, args.minutes, args.gpus)
     mark(patient.folder)
     done = examine(patient, settings, show)

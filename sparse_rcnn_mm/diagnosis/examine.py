@@ -34,6 +34,7 @@ from .patient import Patient
 from .precision import ap_of, detect
 from .sample import Labelled, labelled_images
 from .schedule import measure_learning_rate
+from .verdict import FAULT, causes
 
 _LOOKED_AT = 60  # images whose labels are compared with something
 
@@ -159,7 +160,7 @@ def _learn(done: Examination, model: Any, batches: list[dict], patient: Patient,
     found.overfit.before, found.overfit.after = before, follow(model, batches)
     note_moves(found.weights.parts, model, start)
     done.detections = detect(model, images)
-    if found.overfit.limit != 'learned':
+    if found.overfit.limit != 'learned' and not any(one.kind == FAULT for one in causes(found)):
         found.learning_rate.probes = probe(model, patient.cfg, images, start, settings.minutes * 60, done.say)
 
 

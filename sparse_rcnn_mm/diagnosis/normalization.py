@@ -71,7 +71,6 @@ def _of_checkpoint(path: str) -> Normalization | None:
         return None  # it does not say: the measured distances are what is left
 
 
-@torch.no_grad()
 def measure_inputs(model: Any, batches: Sequence[dict], used: Normalization, wanted: Normalization | None,
                    by: str) -> Inputs:
     """The statistics of the normalized pixels, without the padding; those of the first batch norm if it has some."""
@@ -86,6 +85,7 @@ def measure_inputs(model: Any, batches: Sequence[dict], used: Normalization, wan
                   _distances(model.backbone, normalized, sizes, used))
 
 
+@torch.no_grad()
 def _distances(backbone: nn.Module, images: list[Tensor], sizes: list[tuple[int, int]],
                used: Normalization) -> dict[str, float]:
     """Of the input of the first batch norm from its running statistics, for the config's normalization and others."""

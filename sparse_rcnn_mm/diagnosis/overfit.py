@@ -1,4 +1,4 @@
-"""Learn a few images, which any detector can unless something is wrong; and if not, try other learning rates."""
+"""Learn a few images, which any detector can unless something is wrong; and short trainings at other rates."""
 from __future__ import annotations
 
 import time

@@ -36,10 +36,15 @@ class Verdict:
 
 def verdicts(found: Measurements) -> list[Verdict]:
     """Everything that is worth saying, causes before effects; faults first."""
-    said = [one for rule in RULES for one in rule(found)]
+    said = causes(found)
     if found.overfit and not any(one.kind == FAULT for one in said):
         said += _unlearned(found, found.overfit)
     return sorted(said, key=lambda one: (FAULT, WARNING, NOTE).index(one.kind))
+
+
+def causes(found: Measurements) -> list[Verdict]:
+    """What the links say, without whether the images were learned."""
+    return [one for rule in RULES for one in rule(found)]
 
 
 def conclusion(found: Measurements) -> str:

@@ -33,7 +33,7 @@ def test_accumulated_gradients() -> None:
     accumulate(cfg)
     found = measure_learning_rate(cfg, 160)
     assert (found.lr, found.images, found.base_images) == (2.5e-5, 16, 16)
-    assert (found.warmup, found.iterations, found.epochs) == (100, 8000, 100)
+    assert (found.warmup, found.iterations, found.epochs) == (100, 4000, 100)
 
 
 def test_the_digits_are_for_their_own_batch() -> None:
