@@ -1,6 +1,8 @@
 """What `sparse-rcnn` can do, and how it starts it. Imports nothing heavy, so that --help is there at once."""
 from __future__ import annotations
 
+import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,6 +10,9 @@ from importlib import import_module
 
 from sparse_rcnn_mm.errors import UserError, did_you_mean, one_sentence
 from sparse_rcnn_mm.versions import __version__
+
+# A path from a home folder on, as a word, behind `--option=` or behind `key=`; shells expand the first only.
+_HOME = re.compile(r'(?P<name>[\w.-]+=)?(?P<quote>["\']?)(?P<path>~[\w.-]*(?:[/\\].*)?)', re.DOTALL)
 
 Main = Callable[[Sequence[str]], int]
 
@@ -50,6 +55,14 @@ def usage() -> str:
             'Sparse R-CNN: train it, test it, use it.\n\ncommands:\n' + '\n'.join(lines) + f'\n\n{EXAMPLES}')
 
 
+def expand_home(argument: str) -> str:
+    """An argument with its home folder written out, as in `--data=~/photos` and `data_root=~/photos`."""
+    match = _HOME.fullmatch(argument)
+    if not match:
+        return argument
+    return f'{match["name"] or ""}{match["quote"]}{os.path.expanduser(match["path"])}'
+
+
 def run(argv: Sequence[str], import_package: Callable[[], None] = lambda: None) -> int:
     """Run a command line without the program's name; returns the exit status.
 
@@ -66,9 +79,10 @@ def run(argv: Sequence[str], import_package: Callable[[], None] = lambda: None) 
     with one_sentence():
         name, main = _find(argv, import_package)
         words = len(name.split())
-        sys.argv[:] = [f'sparse-rcnn {name}', *argv[words:]]  # argparse says the first in its usage
+        arguments = [expand_home(argument) for argument in argv[words:]]
+        sys.argv[:] = [f'sparse-rcnn {name}', *arguments]  # argparse says the first in its usage
         try:
-            return main(argv[words:]) or 0
+            return main(arguments) or 0
         except KeyboardInterrupt:
             print('\nstopped', file=sys.stderr)
             return 130
