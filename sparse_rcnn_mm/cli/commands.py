@@ -1,6 +1,8 @@
 """The list of commands, and how they are started. Imports nothing heavy, so that --help is fast."""
 from __future__ import annotations
 
+import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,6 +11,9 @@ from importlib import import_module
 from sparse_rcnn_mm.errors import UserError, did_you_mean, one_sentence
 from sparse_rcnn_mm.terminal import show
 from sparse_rcnn_mm.versions import __version__
+
+# A path that starts at a home folder, alone or after `--option=` or `key=`. Shells expand only the first.
+_HOME = re.compile(r'(?P<name>[\w.-]+=)?(?P<quote>["\']?)(?P<path>~[\w.-]*(?:[/\\].*)?)', re.DOTALL)
 
 Main = Callable[[Sequence[str]], int]
 
@@ -52,6 +57,14 @@ def usage() -> str:
             'Sparse R-CNN: train it, test it, use it.\n\ncommands:\n' + '\n'.join(lines) + f'\n\n{EXAMPLES}')
 
 
+def expand_home(argument: str) -> str:
+    """Replace `~` in an argument by the home folder, also in `--data=~/photos` and `data_root=~/photos`."""
+    match = _HOME.fullmatch(argument)
+    if not match:
+        return argument
+    return f'{match["name"] or ""}{match["quote"]}{os.path.expanduser(match["path"])}'
+
+
 def run(argv: Sequence[str]) -> int:
     """Run a command line and return the exit status.
 
@@ -67,9 +80,10 @@ def run(argv: Sequence[str]) -> int:
     with one_sentence():
         name, main = _find(argv)
         words = len(name.split())
-        sys.argv[:] = [f'sparse-rcnn {name}', *argv[words:]]  # argparse shows the first one in its usage
+        arguments = [expand_home(argument) for argument in argv[words:]]
+        sys.argv[:] = [f'sparse-rcnn {name}', *arguments]  # argparse shows the first one in its usage
         try:
-            return main(argv[words:]) or 0
+            return main(arguments) or 0
         except KeyboardInterrupt:
             show('\nstopped', sys.stderr)
             return 130

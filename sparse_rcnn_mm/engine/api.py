@@ -119,7 +119,8 @@ def evaluate(checkpoint: PathLike, data: PathLike | None = None, *, config: Path
 
 def _arguments(cfg_options: Mapping[str, Any] | None, work_dir: PathLike | None, **others: Any) -> argparse.Namespace:
     """The command-line arguments that `load_config` takes."""
-    return argparse.Namespace(cfg_options=dict(cfg_options or {}), work_dir=work_dir and os.fspath(work_dir), **others)
+    return argparse.Namespace(cfg_options=dict(cfg_options or {}),
+                              work_dir=work_dir and os.path.expanduser(work_dir), **others)
 
 
 def _set_start(cfg: Config, load_from: PathLike | None, resume: PathLike | bool | None) -> None:
@@ -129,7 +130,7 @@ def _set_start(cfg: Config, load_from: PathLike | None, resume: PathLike | bool 
         cfg.model.backbone.init_cfg = None  # do not download: the checkpoint contains the backbone
     if resume:
         cfg.resume = True
-        cfg.load_from = None if resume is True or resume == 'auto' else os.fspath(resume)
+        cfg.load_from = None if resume is True or resume == 'auto' else os.path.expanduser(resume)
 
 
 def _to_use(runner: Runner) -> Path | None:

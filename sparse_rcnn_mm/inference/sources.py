@@ -19,6 +19,7 @@ from .contents import stamp
 from .names import VIDEO_SUFFIXES, below_common_folder, picture_names
 
 DEFAULT_FPS = 25.0
+_SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,8 @@ def _names(pairs: Sequence[tuple[str, str]]) -> list[str]:
     if len(bases) > 1:
         below = iter(below_common_folder([path for path, base in pairs if base]))
         return [next(below) if base else f'camera{path}.mp4' for path, base in pairs]
-    return [Path(os.path.relpath(path, base)).as_posix() if base else f'camera{path}.mp4' for path, base in pairs]
+    return [path[len(os.path.join(base, '')):].replace(os.sep, '/') if base else f'camera{path}.mp4'
+            for path, base in pairs]
 
 
 class _Folders:
@@ -133,22 +135,26 @@ def _expand(text: str, out: Path | None, folders: _Folders) -> list[tuple[str, s
         return [(text, '')]
     matches = sorted(glob.glob(str(path), recursive=True))
     return [pair for match in matches for pair in _expand(match, out, folders)
-            if os.path.isdir(match) or _is_media(Path(match))]
+            if os.path.isdir(match) or _is_media(os.path.basename(match))]
 
 
 def _in_folder(folder: Path, out: Path | None, folders: _Folders) -> list[tuple[str, str]]:
     found = scan(folder)
-    files = [file for file in found.files if not (out and Path(folders.real(str(file))).is_relative_to(out))]
-    others = [file for file in files if not _is_media(file)]
-    lines = [f'not read: {names_of(others, found.root)} (neither images nor videos)'] if others else []
-    if lines + found.skipped_lines:
-        say(*lines, *found.skipped_lines)
-    return [(str(folder / file.relative_to(found.root)), str(folder)) for file in files if _is_media(file)]
+    inside = os.path.join(out, '') if out else None
+    files = [file for file in found.files if not (inside and folders.real(str(file)).startswith(inside))]
+    media = [file for file in files if _is_media(file.name)]
+    if len(media) < len(files):
+        others = [file for file in files if not _is_media(file.name)]
+        say(f'not read: {names_of(others, found.root)} (neither images nor videos)')
+    if found.skipped_lines:
+        say(*found.skipped_lines)
+    start = len(str(found.root)) + 1
+    return [(os.path.join(folder, str(file)[start:]), str(folder)) for file in media]
 
 
-def _is_media(file: Path) -> bool:
-    hidden = file.name.startswith('.')  # macOS puts hidden files beside images
-    return not hidden and file.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES and file.is_file()
+def _is_media(name: str) -> bool:
+    hidden = name.startswith('.')  # macOS puts hidden files beside images
+    return not hidden and os.path.splitext(name)[1].lower() in _SUFFIXES
 
 
 def _source(path: str, name: str, picture: str) -> Source:

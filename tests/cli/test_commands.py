@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from sparse_rcnn_mm.cli import processes
-from sparse_rcnn_mm.cli.commands import COMMANDS, run, usage
+from sparse_rcnn_mm.cli.commands import COMMANDS, expand_home, run, usage
 from sparse_rcnn_mm.config_files import config_names, find_config
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.versions import __version__
@@ -48,6 +48,25 @@ def error_of(capsys: pytest.CaptureFixture, *argv: str) -> str:
 def test_help_and_version_import_nothing_heavy(option: str, said: str) -> None:
     done = in_new_process('-c', WITHOUT_STACK.format(option=option))
     assert (done.stdout, done.stderr) == (said, '')
+
+
+@pytest.mark.parametrize(('argument', 'expanded'), [
+    ('~/x', '/home/me/x'), ('~', '/home/me'), ('--data=~/my photos', '--data=/home/me/my photos'),
+    ('train_dataloader.dataset.data_root=~/x', 'train_dataloader.dataset.data_root=/home/me/x'),
+    ('key="~/x"', 'key="/home/me/x"'), ('--work-dir=~no_such_user/x', '--work-dir=~no_such_user/x'),
+    ('x~', 'x~'), ('a=b=~/x', 'a=b=~/x'), ('./~/x', './~/x'), ('key=[~/x]', 'key=[~/x]')])
+def test_home_folders_are_written_out(argument: str, expanded: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('HOME', '/home/me')
+    assert expand_home(argument) == expanded
+
+
+def test_options_take_home_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                   capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setenv('HOME', str(tmp_path))
+    monkeypatch.setattr(sys, 'argv', [])
+    assert f'there is no folder {tmp_path}/gone' in error_of(capsys, 'inspect', '~/gone')
+    assert f'no config file {tmp_path}/x.py' in error_of(capsys, 'train', '~/x.py')
+    assert f'{tmp_path}/x.pth' in error_of(capsys, 'infer', str(ROOT / 'README.md'), '--model=~/x.pth')
 
 
 @pytest.mark.parametrize('name', COMMANDS)
