@@ -5,9 +5,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import Config
-
-from sparse_rcnn_mm.config_files import config_names, find_config
+from sparse_rcnn_mm.config_files import config_names
+from sparse_rcnn_mm.engine import load_config
+from sparse_rcnn_mm.engine.settings import SettingsAction
 from sparse_rcnn_mm.own_data.forms import form_names
 from sparse_rcnn_mm.own_data.inspection import inspect_data
 from sparse_rcnn_mm.own_data.overview import ModelSettings, overview
@@ -29,6 +29,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
                         help=f'a folder with {form_names()}, one of their files, or a config')
     parser.add_argument('--config', default=CONFIG,
                         help='the config to train with (default: %(default)s)')
+    parser.add_argument('--cfg-options', nargs='+', action=SettingsAction, default={}, metavar='KEY=VALUE',
+                        help='change settings of the config, as in training, e.g. augmentation=mosaic')
     parser.add_argument('--decode', action='store_true',
                         help='decode every image: also finds damage in the middle of files, but takes minutes')
     parser.add_argument('--pictures', type=int, default=12, help='training pictures to draw (default: 12)')
@@ -40,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return the exit status."""
     args = parse_args(argv)
     of_config = args.data.endswith('.py') or (args.data in config_names() and not Path(args.data).exists())
-    cfg = Config.fromfile(find_config(args.data if of_config else args.config))
+    cfg = load_config(argparse.Namespace(config=args.data if of_config else args.config, work_dir=None,
+                                         cfg_options=args.cfg_options, launcher='none'))
     raw = data_of(cfg) if of_config else read_data(args.data)
     settings = ModelSettings.of(cfg)
     out = Path(args.out or f'work_dirs/inspect_{Path(args.data).resolve().stem}')

@@ -148,3 +148,13 @@ class ClipBoxes(BaseTransform):
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(min_side={self.min_side})'
+
+
+@TRANSFORMS.register_module()
+class RoundPixels(BaseTransform):
+    """Make an image uint8 again after transforms that compute in float32, as Pillow's resizing needs it."""
+
+    def transform(self, results: dict) -> dict:
+        """Clip and round `img`."""
+        results['img'] = results['img'].clip(0, 255).round().astype(np.uint8)
+        return results

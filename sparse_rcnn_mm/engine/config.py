@@ -16,12 +16,14 @@ from sparse_rcnn_mm.checkpoints import Metadata
 from sparse_rcnn_mm.config_files import find_config
 from sparse_rcnn_mm.errors import UserError
 
+from .augmentation import augment
 from .runner import Runner
 from .settings import SettingsAction, settings_like
 
 # The top-level settings that the Runner and the commands read. Other names are variables of the config itself.
 _TOP_LEVEL = {*inspect.signature(Runner.__init__).parameters, 'load_partial', 'custom_imports', 'sync_bn',
-              'find_unused_parameters', 'model_wrapper_cfg', 'compile', 'accumulate_to', 'fast_training'}
+              'find_unused_parameters', 'model_wrapper_cfg', 'compile', 'accumulate_to', 'fast_training',
+              'augmentation'}
 _RUNTIME = 'sparse_rcnn_mm::configs/_base_/default_runtime.py'
 _UNREADABLE = (SyntaxError, NameError, KeyError, FileNotFoundError, TypeError, IndexError)
 
@@ -48,6 +50,7 @@ def load_config(args: argparse.Namespace) -> Config:
     except _UNREADABLE as error:
         raise UserError(f'the config {args.config} cannot be read: {error}') from error
     _apply(cfg, args, args.config)
+    augment(cfg)
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', path.stem))
     return cfg
 

@@ -51,9 +51,11 @@ class ModelSettings:
 
 
 def _resize(dataset: Mapping[str, Any]) -> Mapping[str, Any]:
+    steps = list(dataset.get('pipeline', []))
     while 'dataset' in dataset:
         dataset = dataset['dataset']
-    return next((step for step in dataset.get('pipeline', []) if step['type'] == 'ResizeShortSide'), {})
+        steps += dataset.get('pipeline', [])
+    return next((step for step in steps if step['type'] == 'ResizeShortSide'), {})
 
 
 def _sides(resize: Mapping[str, Any]) -> Sequence[int]:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -171,6 +172,24 @@ def test_a_mirrored_image_gives_mirrored_detections(small_checkpoint: Path, colo
     for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True):
         apart = np.abs(back - box).max(axis=1) + 1e4 * np.abs(mirrored.scores - score)
         assert apart.min() < 0.2 and mirrored.labels[apart.argmin()] == label
+
+
+def test_test_and_detector_agree_on_both_ways(small_checkpoint: Path, digits: Path, tmp_path: Path,
+                                              colored: Callable[..., np.ndarray],
+                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = {'test_dataloader.dataset.indices': 1, 'test_dataloader.dataset.data_root': f'{digits}/',
+               'test_evaluator.0.ann_file': f'{digits}/val.json', 'test_dataloader.num_workers': 0}
+    found = {}
+    for choice in (True, 'official'):
+        sparse_rcnn_mm.evaluate(small_checkpoint, tta=choice, cfg_options=options, work_dir='w', out=f'{choice}.pkl')
+        detector = Detector.from_checkpoint(small_checkpoint, device='cpu', tta=choice)
+        for one in pickle.loads(Path(f'{choice}.pkl').read_bytes()):
+            expected = detector(one['img_path'])
+            np.testing.assert_array_equal(one['pred_instances']['scores'].numpy(), expected.scores)
+            np.testing.assert_array_equal(one['pred_instances']['bboxes'].numpy(), expected.boxes)
+        found[choice] = detector(colored(1)).scores  # of another size than the test's
+    assert not np.array_equal(found[True], found['official'])
 
 
 def test_infer_with_tta(tool: Callable[..., int], small_checkpoint: Path, folder: Path, tmp_path: Path) -> None:
