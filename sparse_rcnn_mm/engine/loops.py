@@ -11,11 +11,13 @@ from mmengine.runner import loops
 from torch import nn
 from torch.utils.data import DataLoader
 
+from sparse_rcnn_mm.checkpoints import unwrapped
 from sparse_rcnn_mm.errors import NotFinite
 from sparse_rcnn_mm.registry import LOOPS
 
 from .data_stream import SeededBatches, seeded_loader
 from .divergence import explain
+from .ground_truth import check_ground_truth
 
 
 class _TrainLoop:
@@ -74,6 +76,8 @@ class _TrainLoop:
 
     def _train_step(self, step: Any, *args: Any) -> None:
         """`step(*args)`, of which the last is the batch."""
+        head = getattr(unwrapped(self.runner.model), 'roi_head', None)
+        check_ground_truth(args[-1], getattr(head, 'num_classes', None))
         try:
             step(*args)
         except NotFinite as error:
