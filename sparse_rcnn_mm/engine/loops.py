@@ -11,11 +11,13 @@ from mmengine.runner import loops
 from torch import nn
 from torch.utils.data import DataLoader
 
+from sparse_rcnn_mm.checkpoints import unwrapped
 from sparse_rcnn_mm.errors import NotFinite
 from sparse_rcnn_mm.registry import LOOPS
 
 from .data_stream import SeededBatches, seeded_loader
 from .divergence import explain
+from .ground_truth import check_ground_truth
 
 
 class _TrainLoop:
@@ -73,7 +75,9 @@ class _TrainLoop:
         raise NotImplementedError
 
     def _train_step(self, step: Any, *args: Any) -> None:
-        """Call `step(*args)`; the last argument is the batch."""
+        """Check the ground truth, then call `step(*args)`; the last argument is the batch."""
+        head = getattr(unwrapped(self.runner.model), 'roi_head', None)
+        check_ground_truth(args[-1], getattr(head, 'num_classes', None))
         try:
             step(*args)
         except NotFinite as error:

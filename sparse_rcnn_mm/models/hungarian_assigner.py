@@ -40,7 +40,7 @@ class HungarianAssigner:
             `matched_gt` (S, B, N) long: the ground truth of its image that each proposal is matched to, or -1.
 
         Raises:
-            NotFinite: a prediction is not finite.
+            NotFinite: a prediction or a ground truth is not finite.
         """
         pairs = Pairs(logits=logits[:, gt.image, :, gt.labels],
                       boxes=boxes.transpose(0, 1)[gt.image], gt_boxes=gt.boxes[:, None, None],
@@ -50,10 +50,9 @@ class HungarianAssigner:
         host = torch.cat([on_device.flatten(), finite[None].to(on_device.dtype)]).cpu().numpy()
         costs = host[:-1].reshape(on_device.shape)  # (T, S, N)
         if not host[-1]:
-            raise NotFinite(_not_finite(logits, boxes), predictions=True)
+            raise _not_finite(logits, boxes)
         matched_gt = np.full(logits.shape[:3], -1, dtype=np.int64)
-        ends = np.cumsum(gt.counts)
-        for image, (count, end) in enumerate(zip(gt.counts, ends, strict=True)):
+        for image, (count, end) in enumerate(zip(gt.counts, np.cumsum(gt.counts), strict=True)):
             for stage in range(len(logits)):
                 matched_gt[stage, image] = self.match(costs[end - count:end, stage])
         return torch.from_numpy(matched_gt).to(logits.device)
@@ -67,8 +66,10 @@ class HungarianAssigner:
         return matched_gt
 
 
-def _not_finite(logits: Tensor, boxes: Tensor) -> str:
-    """Which predictions (S, B, N, ...) are not finite, in words."""
-    bad = ~(logits.isfinite().all(-1) & boxes.isfinite().all(-1))
-    stage, image = (int(bad.any(-1).nonzero()[0, dim]) for dim in (0, 1))
-    return f'the predictions are not finite (from stage {stage + 1} on, first in image {image + 1} of the batch)'
+def _not_finite(logits: Tensor, boxes: Tensor) -> NotFinite:
+    """The error that says which predictions (S, B, N, ...) are not finite, or that ground truths are to blame."""
+    bad = (~(logits.isfinite().all(-1) & boxes.isfinite().all(-1))).nonzero().tolist()
+    if not bad:
+        return NotFinite('the costs of ground-truth boxes are not finite')
+    return NotFinite(f'the predictions are not finite (from stage {bad[0][0] + 1} on, first in image {bad[0][1] + 1} '
+                     'of the batch)', predictions=True)

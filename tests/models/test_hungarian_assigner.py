@@ -134,6 +134,16 @@ def test_predictions_that_are_not_finite_stop_training(what: str, value: float) 
         build()(logits, boxes, gt)
 
 
+@pytest.mark.parametrize('value', [math.nan, math.inf, 1e20])
+def test_a_ground_truth_that_is_not_finite_is_no_fault_of_the_predictions(value: float) -> None:
+    gt = random_gt([2, 1])
+    gt.boxes[1, 2] = value
+    gt.boxes[1, 3] = value
+    with pytest.raises(NotFinite, match='^the costs of ground-truth boxes are not finite$') as caught:
+        build()(*predictions(2, 2, 5), gt)
+    assert not caught.value.predictions
+
+
 def test_arguments_are_those_of_mmdet() -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'match_cost'"):
         HungarianAssigner(match_cost=[])
