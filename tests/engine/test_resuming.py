@@ -42,6 +42,25 @@ def test_a_damaged_last_checkpoint(tool: Tool, small: list[str], trained: Path, 
     assert differences(trained / 'iter_4.pth', work / 'iter_4.pth') == []
 
 
+def test_a_renamed_and_a_copied_work_dir_go_on_by_themselves(
+        tool: Tool, small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """With all that is in them, such as paths of the old folder; everything is written into the new one."""
+    first, renamed, copied = (tmp_path / name for name in ('first', 'renamed', 'copied'))
+    assert tool('train', DIGITS_CONFIG, '--work-dir', 'first', *small, 'train_cfg.max_iters=2') == 0
+    first.rename(renamed)
+    assert tool('train', DIGITS_CONFIG, '--work-dir', 'renamed', '--resume', *small, 'train_cfg.max_iters=3',
+                'default_hooks.checkpoint.interval=1') == 0
+    assert 'training goes on after iteration 2' in ''.join(capsys.readouterr())
+    before = {path: path.stat().st_mtime_ns for path in renamed.rglob('*')}
+    shutil.copytree(renamed, copied)
+    assert tool('train', DIGITS_CONFIG, '--work-dir', 'copied', '--resume', *small) == 0
+    assert 'training goes on after iteration 3' in ''.join(capsys.readouterr())
+    assert sorted(path.name for path in copied.glob('iter_*.pth')) == ['iter_2.pth', 'iter_3.pth', 'iter_4.pth']
+    assert Path((copied / 'last_checkpoint').read_text()).resolve() == copied / 'iter_4.pth'
+    assert {path: path.stat().st_mtime_ns for path in renamed.rglob('*')} == before
+    assert not first.exists()
+
+
 @pytest.mark.parametrize('kept', [('meta', 'state_dict', 'message_hub'), ('state_dict',)])
 def test_weights_cannot_be_gone_on_from(tool: Tool, small: list[str], trained: Path, tmp_path: Path,
                                         capsys: pytest.CaptureFixture, kept: tuple[str, ...]) -> None:
