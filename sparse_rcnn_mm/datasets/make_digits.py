@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+from pycocotools import mask as rle_codec
 
 from sparse_rcnn_mm.errors import UserError
 
@@ -23,6 +25,13 @@ INK, PAPER = (0, 100), (170, 255)  # brightness of each color channel
 
 Scan = tuple[int, np.ndarray]
 Box = tuple[int, int, int, int]
+
+
+class Digit(NamedTuple):
+    """A digit on an image: its tight box (x, y, width, height), and its ink (192, 192) bool, as far as it is seen."""
+    digit: int
+    box: Box
+    ink: np.ndarray
 
 
 def make_digits(out: str | Path, seed: int = 0) -> bool:
@@ -49,7 +58,7 @@ def make_digits(out: str | Path, seed: int = 0) -> bool:
 
 
 def _info(seed: int) -> dict:
-    return {'description': 'scattered handwritten digits', 'maker': 'sparse_rcnn_mm.make_digits', 'version': 2,
+    return {'description': 'scattered handwritten digits', 'maker': 'sparse_rcnn_mm.make_digits', 'version': 3,
             'seed': seed, 'source': 'Optical Recognition of Handwritten Digits, UCI, CC BY 4.0, from scikit-learn'}
 
 
@@ -90,9 +99,10 @@ def _write_split(out: Path, split: str, scans: list[Scan], rng: np.random.Random
         name = f'{image_id:06d}.jpg'
         Image.fromarray(pixels).save(folder / name, quality=92, subsampling=0)
         images.append({'id': image_id, 'file_name': name, 'width': IMAGE_SIZE, 'height': IMAGE_SIZE})
-        for digit, box in placed:
+        for digit, box, ink in placed:
             annotations.append({'id': len(annotations) + 1, 'image_id': image_id, 'category_id': digit,
-                                'bbox': list(box), 'area': box[2] * box[3], 'iscrowd': 0})
+                                'bbox': list(box), 'area': box[2] * box[3], 'iscrowd': 0,
+                                'segmentation': _run_lengths(ink)})
     coco = {'info': info, 'images': images, 'annotations': annotations,
             'categories': [{'id': digit, 'name': str(digit)} for digit in range(10)]}
     temporary = out / f'.{split}.json'
@@ -100,21 +110,31 @@ def _write_split(out: Path, split: str, scans: list[Scan], rng: np.random.Random
     os.replace(temporary, out / f'{split}.json')
 
 
-def draw_image(scans: list[Scan], rng: np.random.RandomState) -> tuple[np.ndarray, list[tuple[int, Box]]]:
-    """Draw an image (192, 192, 3) uint8 RGB. Returns it with its digits and their tight boxes (x, y, width, height)."""
+def draw_image(scans: list[Scan], rng: np.random.RandomState) -> tuple[np.ndarray, list[Digit]]:
+    """Draw an image (192, 192, 3) uint8 RGB. Returns it with its digits."""
     canvas = _paper(rng)
-    placed: list[tuple[int, Box]] = []
+    placed: list[Digit] = []
     for _ in range(rng.randint(DIGITS_PER_IMAGE[0], DIGITS_PER_IMAGE[1] + 1)):
         digit, scan = scans[rng.randint(len(scans))]
         opacity = enlarge(scan, rng.randint(DIGIT_SIDES[0], DIGIT_SIDES[1] + 1))
-        box = _find_place(opacity.shape, [box for _, box in placed], rng)
+        box = _find_place(opacity.shape, [digit.box for digit in placed], rng)
         if box is None:
             continue
         x, y, width, height = box
         window = canvas[y:y + height, x:x + width]
         window += opacity[:, :, None] * (_colour(INK, rng) - window)
-        placed.append((digit, box))
+        ink = np.zeros(canvas.shape[:2], bool)
+        ink[y:y + height, x:x + width] = opacity >= 0.5
+        for below in placed:
+            below.ink[ink] = False
+        placed.append(Digit(digit, box, ink))
     return canvas.clip(0, 255).astype(np.uint8), placed
+
+
+def _run_lengths(ink: np.ndarray) -> dict:
+    """A mask as COCO keeps it."""
+    rle = rle_codec.encode(np.asfortranarray(ink.astype(np.uint8)))
+    return {'size': list(ink.shape), 'counts': rle['counts'].decode()}
 
 
 def enlarge(scan: np.ndarray, longer_side: int) -> np.ndarray:

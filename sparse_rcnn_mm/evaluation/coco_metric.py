@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 from typing import Any
 
 import mmdet.evaluation.metrics.coco_metric as mmdet_metric
@@ -87,7 +88,7 @@ class CocoMetric(MMDetCocoMetric):
     def _ground_truth(self, columns: CocoColumns) -> COCO:
         if 'segm' not in self.metrics:
             return coco_api(columns)
-        with get_local_path(self._path, backend_args=self.backend_args) as path:
+        with get_local_path(self._path, backend_args=self.backend_args) as path, redirect_stdout(StringIO()):
             return COCO(path)
 
     def _ids_of_classes(self, columns: CocoColumns) -> list[int]:

@@ -85,14 +85,14 @@ def test_the_full_set_has_the_promised_sizes(tmp_path_factory: pytest.TempPathFa
     assert maker.SPLITS == {'train': 1000, 'val': 200}
     placed = [maker.draw_image(scans, rng)[1] for _ in range(300)]
     assert {len(digits) for digits in placed} == {1, 2, 3, 4, 5, 6}
-    assert {digit for digits in placed for digit, _ in digits} == set(range(10))
+    assert {digit for digits in placed for digit, _, _ in digits} == set(range(10))
     for digits in placed:
-        boxes = [box for _, box in digits]
+        boxes = [digit.box for digit in digits]
         for index, (x, y, width, height) in enumerate(boxes):
             assert 28 <= max(width, height) <= 90
             assert x >= 0 and y >= 0 and x + width <= 192 and y + height <= 192
             assert all(maker.covered(boxes[index], other) <= 0.1 for other in boxes[:index])
-    sides = [max(box[2:]) for digits in placed for _, box in digits]
+    sides = [max(digit.box[2:]) for digits in placed for digit in digits]
     assert min(sides) < 32 and max(sides) > 86
 
 
@@ -116,13 +116,35 @@ def test_boxes_are_tight() -> None:
 def test_a_digit_changes_the_pixels_of_its_box_only(monkeypatch: pytest.MonkeyPatch) -> None:
     scans = maker._load_scans()[:100]
     monkeypatch.setattr(maker, 'DIGITS_PER_IMAGE', (1, 1))
-    with_digit, ((_, (x, y, width, height)),) = maker.draw_image(scans, np.random.RandomState(1))
+    with_digit, ((_, (x, y, width, height), _),) = maker.draw_image(scans, np.random.RandomState(1))
     monkeypatch.setattr(maker, 'DIGITS_PER_IMAGE', (0, 0))
     without, nothing = maker.draw_image(scans, np.random.RandomState(1))
     assert nothing == []
     rows, columns = np.nonzero((with_digit != without).any(2))
     assert (columns.min(), rows.min()) == (x, y)
     assert (columns.max() + 1, rows.max() + 1) == (x + width, y + height)
+
+
+def test_masks_are_the_ink_that_is_seen() -> None:
+    scans, rng = maker._load_scans(), np.random.RandomState(9)
+    for _ in range(40):
+        image, digits = maker.draw_image(scans, rng)
+        together = np.sum([digit.ink for digit in digits], axis=0)
+        assert together.max() == 1
+        # Ink is at most 100 bright and the paper about 150 at least, so that what is half covered is nearer to ink.
+        assert image.max(2)[together > 0].mean() < 110 < image.min(2)[together == 0].mean()
+        x, y, width, height = digits[-1].box
+        rows, columns = np.nonzero(digits[-1].ink)
+        extent = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        assert np.abs(np.subtract(extent, [x, y, x + width, y + height])).max() <= 1
+
+
+def test_masks_draw_no_random_number() -> None:
+    """Images, and what was measured on them, are those from before there were masks: the number was the same then."""
+    scans, rng = maker._load_scans(), np.random.RandomState(3)
+    for _ in range(10):
+        maker.draw_image(scans, rng)
+    assert rng.randint(10**9) == 739605062
 
 
 def test_the_data_set_reads_what_the_maker_writes(few: None, tmp_path: Path) -> None:
