@@ -22,9 +22,11 @@ __all__ = ['Detector', '__version__', 'evaluate', 'train']
 # Without PyTorch there is only `sparse_rcnn_mm.runtime`, which detects with exported files.
 if find_spec('torch') is not None:
     from .mmcv_ops import ensure_mmcv_imports
+    from .torchvision_ops import ensure_torchvision_imports
 
     check_versions()
     ensure_mmcv_imports()
+    ensure_torchvision_imports()
 
     # mmengine can be imported only after its version was checked.
     from .checkpoints import allow_mmengine_checkpoints

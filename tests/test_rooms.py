@@ -17,13 +17,13 @@ FLOORS = [
     {'export'},
     {'inference'},
     {'acceleration'},
-    {'models'},
+    {'models', 'backbones'},
     {'datasets'},
     {'checkpoints'},
     {'visualization'},
     {'ops'},
     {'registry', 'runtime', 'config_files', 'downloads'},
-    {'errors', 'versions', 'mmcv_ops', 'own_outputs'},
+    {'errors', 'versions', 'mmcv_ops', 'torchvision_ops', 'own_outputs'},
     {'terminal'},
 ]
 HEIGHT = {room: height for height, floor in enumerate(reversed(FLOORS)) for room in floor}

@@ -26,7 +26,8 @@ from .literals import read_literals
 
 # Modules whose registered classes a stored config may name, beside this package's and those that the user's own code
 # registered. Their arguments name nothing outside of the model, but for `init_cfg` and `pretrained`, which are dropped.
-_UPSTREAM = ('torch.nn', 'mmcv.cnn', 'mmengine.model', 'mmdet.models.backbones', 'mmdet.models.data_preprocessors',
+_UPSTREAM = ('torch.nn', 'mmcv.cnn', 'mmengine.model', 'mmengine.utils.dl_utils.parrots_wrapper',  # SyncBN
+             'mmdet.models.backbones', 'mmdet.models.data_preprocessors',
              'mmdet.models.layers', 'mmdet.models.losses', 'mmdet.models.necks', 'mmdet.models.task_modules',
              *(f'mmcv.transforms.{name}' for name in ('formatting', 'loading', 'processing', 'wrappers')),
              *(f'mmdet.datasets.transforms.{name}' for name in (

@@ -13,9 +13,11 @@ from sparse_rcnn_mm.evaluation.crowd_files import CrowdTruth, read_results, read
 from sparse_rcnn_mm.evaluation.crowdhuman_metric import crowd_metrics, said
 from sparse_rcnn_mm.evaluation.records import by_image, read_predictions
 
+from .parser import Parser
+
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument('results', metavar='RESULTS', type=Path, help='COCO results (.json), which test_evaluator.'
                         'outfile_prefix=PREFIX writes, or the file of `sparse-rcnn test --out` (.pkl)')
     parser.add_argument('annotations', metavar='ANNOTATIONS.json', help='COCO annotations of one category; its crowd '

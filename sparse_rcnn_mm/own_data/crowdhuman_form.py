@@ -104,8 +104,10 @@ def convert(path: str, out: Path) -> list[str]:
 
     Args:
         path: the folder with the odgt files and the images, or one odgt file.
+
     Returns:
         A line for each file.
+
     Raises:
         UserError: a line or an image makes no sense, or OUT is the folder of the data.
     """

@@ -26,6 +26,7 @@ def read_odgt(path: Path, split: str, data: RawData) -> list[OdgtRecord]:
 
     Args:
         split: of the file. Lines of a test split need no boxes: CrowdHuman keeps those to itself.
+
     Raises:
         UserError: the file cannot be read, or two of its lines are about one image.
     """
