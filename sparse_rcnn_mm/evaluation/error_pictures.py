@@ -22,7 +22,7 @@ def draw_errors(analysis: Analysis, index: int, side: int = 640) -> Image.Image:
     """
     record, matched = analysis.records[index], analysis.matches[index]
     classes = analysis.data.classes
-    picture, factor = _of_size(record.path, side)
+    picture, factor = picture_of_size(record.path, side)
     wrong: list[Mark] = []
     right: list[Mark] = []
     for box, score, label, kind, gt in zip(record.boxes, record.scores, record.labels, matched.kinds, matched.gt,
@@ -47,7 +47,12 @@ def as_data_uri(picture: Image.Image) -> str:
     return 'data:image/jpeg;base64,' + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _of_size(path: str, side: int) -> tuple[Image.Image, float]:
+def picture_of_size(path: str, side: int) -> tuple[Image.Image, float]:
+    """An image file in a size to look at, its long side at most `side` unless it is small, and the scale factor.
+
+    Raises:
+        UserError: the image cannot be read.
+    """
     image = read_image(path)
     factor = side / max(image.shape[:2])
     if factor >= 1:

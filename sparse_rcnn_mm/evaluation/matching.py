@@ -66,9 +66,15 @@ def match(record: ImageRecord, iou_thr: float = 0.5, background_iou: float = 0.1
 
 def iou_with_objects(record: ImageRecord) -> np.ndarray:
     """IoU (D, G) of detections and objects. For a crowd, the share of the detection's area that lies inside it."""
-    if not len(record.boxes) or not len(record.gt_boxes):
-        return np.zeros((len(record.boxes), len(record.gt_boxes)))
-    return np.asarray(coco_mask.iou(_xywh(record.boxes), _xywh(record.gt_boxes), record.gt_ignored.astype(np.uint8)))
+    return box_iou(record.boxes, record.gt_boxes, record.gt_ignored)
+
+
+def box_iou(boxes: np.ndarray, others: np.ndarray, crowd: np.ndarray | None = None) -> np.ndarray:
+    """IoU (D, G) of boxes (D, 4) and (G, 4). For a `crowd` (G,), the share of the first box that lies inside it."""
+    if not len(boxes) or not len(others):
+        return np.zeros((len(boxes), len(others)))
+    crowd = np.zeros(len(others)) if crowd is None else crowd
+    return np.asarray(coco_mask.iou(_xywh(boxes), _xywh(others), crowd.astype(np.uint8)))
 
 
 def match_greedily(iou: np.ndarray, iou_thr: float) -> np.ndarray:

@@ -78,7 +78,7 @@ def evaluated_data(dataset: BaseDataset, found: Mapping[int, Mapping[str, Any]])
     for annotation in coco['annotations']:
         if annotation['category_id'] in label_of and annotation['image_id'] in found:
             annotations[annotation['image_id']].append(annotation)
-    records = [_record(image_id, infos[image_id]['img_path'], found[image_id], annotations[image_id], label_of)
+    records = [record_of(image_id, infos[image_id]['img_path'], found[image_id], annotations[image_id], label_of)
                for image_id in infos if image_id in found]
     kept = {'images': [image for image in coco['images'] if image['id'] in found],
             'categories': [category for category in coco['categories'] if category['id'] in label_of],
@@ -86,8 +86,9 @@ def evaluated_data(dataset: BaseDataset, found: Mapping[int, Mapping[str, Any]])
     return EvaluatedData(tuple(dataset.metainfo['classes']), tuple(dataset.cat_ids), kept, records)
 
 
-def _record(image_id: int, path: str, found: Mapping[str, Any], annotations: list[dict],
-            label_of: Mapping[int, int]) -> ImageRecord:
+def record_of(image_id: int, path: str, found: Mapping[str, Any], annotations: list[dict],
+              label_of: Mapping[int, int]) -> ImageRecord:
+    """The record of one image, from `bboxes`, `scores` and `labels`, and the COCO annotations with their labels."""
     scores = np.asarray(found['scores'], dtype=np.float64).reshape(-1)
     order = np.argsort(-scores, kind='stable')
     gt_boxes = np.array([annotation['bbox'] for annotation in annotations], dtype=np.float64).reshape(-1, 4)

@@ -1,7 +1,7 @@
 """Edits a config so that it trains or tests on a folder of your own data."""
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ from .inspection import data_errors, leaked_images
 from .preparing import PreparedData, check_left, images_of, prepare
 from .raw_data import UNSPLIT, RawData
 from .reading import read_data
+
+# (digest, file name) of each image that a training held out, as in `Metadata`.
+HeldOut = Sequence[tuple[str, str]]
 
 
 def set_training_data(cfg: Config, folder: str) -> None:
@@ -54,16 +57,33 @@ def set_test_data(cfg: Config, folder: str, metadata: Metadata) -> None:
     Raises:
         UserError: the format is unknown, or the data has none of the checkpoint's classes.
     """
+    data = read_test_split(folder, metadata.ids_by_class(), [metadata.held_out], cfg.work_dir)
+    path, = _write(data, Path(cfg.work_dir, 'test_data')).values()
+    set_dataset(cfg, 'test', path, data)
+    _set_num_classes(cfg, len(data.classes))
+
+
+def read_test_split(folder: str, classes: Mapping[str, int] | None, held_out: Sequence[HeldOut],
+                    out_dir: str) -> PreparedData:
+    """Read the test split in `folder`, else its validation split, else all of its data, as the only split.
+
+    Args:
+        folder: the data, in any form.
+        classes: name -> category id, as `prepare` takes them.
+        held_out: what the training of each model held out. If it is a part of `folder`, only that part remains.
+        out_dir: the folder that the results will be written to.
+
+    Raises:
+        UserError: the format is unknown, the data has none of the classes, or no image was held out by all trainings.
+    """
     raw = _usable(folder)
-    _keep_apart(raw, cfg.work_dir)
-    data = prepare(raw, metadata.ids_by_class(), split=False)
-    if metadata.held_out and set(data.splits) <= {UNSPLIT, 'train'}:
-        _hold_out(data, raw, metadata)
+    _keep_apart(raw, out_dir)
+    data = prepare(raw, classes, split=False)
+    if set(data.splits) <= {UNSPLIT, 'train'}:
+        _hold_out(data, raw, held_out)
     split = next(name for name in ('test', 'val', UNSPLIT, 'train') if name in data.splits)
     data.splits = {split or 'all': data.splits[split]}
-    paths = _write(data, Path(cfg.work_dir, 'test_data'))
-    set_dataset(cfg, 'test', paths[split or 'all'], data)
-    _set_num_classes(cfg, len(data.classes))
+    return data
 
 
 def _write(data: PreparedData, folder: Path) -> dict[str, str]:
@@ -75,11 +95,15 @@ def _write(data: PreparedData, folder: Path) -> dict[str, str]:
     return paths
 
 
-def _hold_out(data: PreparedData, raw: RawData, metadata: Metadata) -> None:
-    """Keep only the images that training held out: the model may have been trained on the others."""
-    found = find_held_out(raw, metadata.held_out)
+def _hold_out(data: PreparedData, raw: RawData, held_out: Sequence[HeldOut]) -> None:
+    """Keep only the images that every training held out: the models may have been trained on the others."""
+    by_model = [found for images in held_out if images and (found := find_held_out(raw, images))]
     coco, = data.splits.values()
-    if found:
+    if by_model:
+        found = set.intersection(*by_model)
+        if not found:
+            raise UserError(f'no image in {data.root} was held out by both trainings, so one of the models was trained '
+                            'on each of them: give images that are new to both')
         data.said.append(f'testing on {len(found)} of the {len(coco["images"])} images, those that training held out')
         data.splits = {'val': images_of(coco, found)}
 

@@ -59,6 +59,11 @@ def form_table() -> str:
     return '\n'.join(['| form | recognized by | splits from |', '|---|---|---|', *rows])
 
 
+def has_annotations(scan: Scan) -> bool:
+    """Whether a folder holds annotations of any kind, supported or not."""
+    return any(form.recognize(scan) for form in FORMS) or other_form(scan) is not None
+
+
 def recognize(scan: Scan) -> tuple[Form, list[Path]]:
     """Return the format of a data set, and its annotation files.
 

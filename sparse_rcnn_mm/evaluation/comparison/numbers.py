@@ -1,0 +1,86 @@
+"""All numbers of a comparison, for the page and the JSON file."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..matching import Kind, Matches
+from .agreement import Agreement
+from .comparison import Comparison
+
+
+def as_numbers(comparison: Comparison) -> dict[str, Any]:
+    """The numbers, as plain values: `A` and `B` stand for the two detectors."""
+    classes = comparison.classes
+    numbers: dict[str, Any] = {
+        'models': dict(zip('AB', _models(comparison), strict=True)),
+        'A_takes_times_as_long_as_B': comparison.speed()[2],
+        'images': len(comparison.agreements),
+        'classes': {'compared': list(classes.names), 'only A': list(classes.only[0]), 'only B': list(classes.only[1])},
+        'agreement': agreement(comparison),
+        'by_image': [by_image(comparison, index) for index in comparison.order()],
+    }
+    if comparison.subject.annotated:
+        numbers.update(average_precision=_average_precision(comparison))
+    return numbers
+
+
+def _models(comparison: Comparison) -> list[dict[str, Any]]:
+    return [{'name': side.name, 'parameters': side.parameters, 'file_bytes': side.file_bytes, 'note': side.note,
+             'seconds_an_image': seconds, 'score_threshold': analysis.score_thr,
+             'detections': sum(len(record.scores) for record in analysis.records), 'of_other_classes': dict(others)}
+            for side, seconds, analysis, others in zip(comparison.sides, comparison.speed()[:2], comparison.analyses,
+                                                       comparison.others, strict=True)]
+
+
+def _average_precision(comparison: Comparison) -> dict[str, Any]:
+    a, b = (analysis.ap for analysis in comparison.analyses)
+    counts = comparison.analyses[0].counts[:, 0]
+    bins = [{'from': low, 'to': high, 'boxes': count, 'A': ap, 'B': other}
+            for (low, high, ap, count), (_, _, other, _) in zip(a.sizes, b.sizes, strict=True)]
+    return {'overall': {name: {'A': value, 'B': b.overall[name]} for name, value in a.overall.items()},
+            'classes': {name: {'boxes': int(count), 'A': float(ours[0]), 'B': float(theirs[0])} for
+                        name, count, ours, theirs in zip(comparison.classes.names, counts, a.classes, b.classes,
+                                                         strict=True)},
+            'sizes': bins}
+
+
+def agreement(comparison: Comparison) -> dict[str, dict[str, int]]:
+    """Counts over all images. With ground truth also how many of them are correct: `A correct`, `B correct`."""
+    def total(count: Callable[[Agreement], int]) -> int:
+        return sum(count(one) for one in comparison.agreements)
+
+    counts = {'both': {'count': total(lambda one: len(one.both))},
+              'only A': {'count': total(lambda one: len(one.only[0]))},
+              'only B': {'count': total(lambda one: len(one.only[1]))},
+              'other class': {'count': total(lambda one: len(one.other_class))}}
+    if comparison.subject.annotated:
+        a, b = (analysis.matches for analysis in comparison.analyses)
+        for index, one in enumerate(comparison.agreements):
+            _add_correct(counts, one, a[index], b[index])
+    return counts
+
+
+def _add_correct(counts: dict[str, dict[str, int]], one: Agreement, a: Matches, b: Matches) -> None:
+    parts = [('both', 'A', a, one.both[:, 0]), ('both', 'B', b, one.both[:, 1]), ('only A', 'A', a, one.only[0]),
+             ('only B', 'B', b, one.only[1]), ('other class', 'A', a, one.other_class[:, 0]),
+             ('other class', 'B', b, one.other_class[:, 1])]
+    for kind, letter, matches, which in parts:
+        key = f'{letter} correct'
+        counts[kind][key] = counts[kind].get(key, 0) + int(np.sum(matches.kinds[which] == Kind.CORRECT))
+
+
+def by_image(comparison: Comparison, index: int) -> dict[str, Any]:
+    """The counts of one image; with ground truth also the number of errors of A and B."""
+    one, record = comparison.agreements[index], comparison.records(index)[0]
+    names = {image['id']: image['file_name'] for image in comparison.subject.coco['images']}
+    row: dict[str, Any] = {'image_id': record.image_id, 'name': names[record.image_id], 'both': len(one.both),
+                           'only A': len(one.only[0]), 'only B': len(one.only[1]), 'other class': len(one.other_class)}
+    if comparison.subject.annotated:
+        row['objects'] = int((~record.gt_ignored).sum())
+        for letter, analysis in zip('AB', comparison.analyses, strict=True):
+            row[f'{letter} correct'] = int((analysis.matches[index].kinds == Kind.CORRECT).sum())
+            row[f'{letter} errors'] = sum(analysis.errors_of(index).values())
+    return row

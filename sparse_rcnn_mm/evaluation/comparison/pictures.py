@@ -1,0 +1,41 @@
+"""The same image three times: what A finds, what B finds, and the ground truth."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from sparse_rcnn_mm.visualization import Mark, draw_boxes
+
+from ..error_pictures import picture_of_size
+from ..records import ImageRecord
+from .comparison import Comparison
+
+# On a detection: whether the other model has it too.
+COLORS = {'both': (44, 160, 44), 'only here': (255, 127, 14), 'other class': (148, 103, 189)}
+TRUE, IGNORED = (31, 119, 180), (150, 150, 150)
+
+
+def draw_pictures(comparison: Comparison, index: int, side: int = 480) -> list[Image.Image]:
+    """The picture with the detections of A, that with those of B, and one with the ground truth if there is any."""
+    one, records = comparison.agreements[index], comparison.records(index)
+    drawn = [_draw(record, comparison.classes.names,
+                   {'only here': one.only[letter], 'other class': one.other_class[:, letter],
+                    'both': one.both[:, letter]}, side)
+             for letter, record in enumerate(records)]
+    return [*drawn, _draw_truth(records[0], comparison.classes.names, side)] if comparison.subject.annotated else drawn
+
+
+def _draw(record: ImageRecord, names: Sequence[str], kinds: dict[str, np.ndarray], side: int) -> Image.Image:
+    picture, factor = picture_of_size(record.path, side)
+    return draw_boxes(picture, [
+        Mark(record.boxes[i] * factor, COLORS[kind], f'{names[record.labels[i]]} {record.scores[i]:.2f}')
+        for kind, which in kinds.items() for i in which])
+
+
+def _draw_truth(record: ImageRecord, names: Sequence[str], side: int) -> Image.Image:
+    picture, factor = picture_of_size(record.path, side)
+    return draw_boxes(picture, [Mark(box * factor, IGNORED if ignored else TRUE, names[label])
+                                for box, label, ignored in zip(record.gt_boxes, record.gt_labels, record.gt_ignored,
+                                                               strict=True)])

@@ -1,0 +1,63 @@
+"""One of the two detectors of a comparison, and its size."""
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparse_rcnn_mm.checkpoints import Metadata, read_checkpoint
+from sparse_rcnn_mm.checkpoints.weights import local_checkpoint
+from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.inference import Detector, ExportedDetector, is_exported
+from sparse_rcnn_mm.inference.backend import TorchBackend
+from sparse_rcnn_mm.inference.detections import ImageDetector
+
+
+@dataclass(frozen=True)
+class Side:
+    """A detector that is compared.
+
+    Attributes:
+        name: how it was given on the command line.
+        detector: the detector.
+        parameters: the number of its parameters; None where the file does not say.
+        file_bytes: the size of its file; None where there is none.
+        held_out: (digest, file name) of the images that its training held out.
+        note: what to know about the size of the file.
+    """
+    name: str
+    detector: ImageDetector
+    parameters: int | None = None
+    file_bytes: int | None = None
+    held_out: tuple[tuple[str, str], ...] = ()
+    note: str = ''
+
+    @classmethod
+    def open(cls, name: str, config: str | None = None, device: str | None = None) -> Side:
+        """Open a checkpoint or an exported file.
+
+        Raises:
+            UserError: it cannot be opened.
+        """
+        if is_exported(name):
+            if config:
+                raise UserError(f'{name} is an exported file, for which there is no config')
+            return cls(name, ExportedDetector(name), file_bytes=_size(Path(name)))
+        detector = Detector.from_checkpoint(name, config, device)
+        contents = read_checkpoint(name)
+        note = "with the optimizer's state" if contents.get('optimizer') else ''
+        return cls(name, detector, _parameters(detector), _size(local_checkpoint(name)),
+                   Metadata.of(contents, name).held_out, note)
+
+
+def _parameters(detector: Detector) -> int:
+    assert isinstance(detector.backend, TorchBackend)
+    network = detector.backend.model
+    model = getattr(network, 'module', network)  # the fast form holds the model that it was made from
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, with the file of weights that OpenVINO puts beside it."""
+    weights = path.with_suffix('.bin')
+    return os.path.getsize(path) + (os.path.getsize(weights) if path.suffix == '.xml' and weights.is_file() else 0)

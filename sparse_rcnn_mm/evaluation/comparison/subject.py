@@ -1,0 +1,79 @@
+"""The images of a comparison, with their ground truth where there is any."""
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sparse_rcnn_mm.datasets.image_files import is_image
+from sparse_rcnn_mm.datasets.scan import scan
+from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.inference.sources import find_sources
+from sparse_rcnn_mm.own_data.config import HeldOut, read_test_split
+from sparse_rcnn_mm.own_data.forms import has_annotations
+from sparse_rcnn_mm.own_data.preparing import check_left
+from sparse_rcnn_mm.terminal import say
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What two detectors are compared on.
+
+    Attributes:
+        name: how it was given.
+        coco: `images`, `annotations` and `categories`; the id of a category is its label plus 1.
+        paths: image id -> path.
+        annotated: whether there is ground truth.
+    """
+    name: str
+    coco: dict[str, list[dict[str, Any]]]
+    paths: dict[int, str]
+    annotated: bool
+
+    @classmethod
+    def find(cls, inputs: Sequence[str], classes: Sequence[str], held_out: Sequence[HeldOut], out_dir: Path) -> Subject:
+        """Read data with annotations, or find images.
+
+        Args:
+            inputs: one folder or annotation file of data, or images, folders and patterns.
+            classes: the classes to compare.
+            held_out: the images that the training of each detector held out.
+            out_dir: where the results go; nothing in it is an input.
+
+        Raises:
+            UserError: there is no image, or the data cannot be used.
+        """
+        if len(inputs) == 1 and _is_data(Path(inputs[0]).expanduser()):
+            return cls._of_data(inputs[0], classes, held_out, out_dir)
+        sources = find_sources(inputs, out_dir)
+        images = [source for source in sources if source.kind == 'image']
+        if others := [source.name for source in sources if source.kind != 'image']:
+            say(f'left out: {len(others)} videos or cameras, the first: {others[0]}')
+        if not images:
+            raise UserError(f'{", ".join(inputs)}: no image among the inputs; only images can be compared')
+        entries = [{'id': index, 'file_name': image.name} for index, image in enumerate(images, start=1)]
+        return cls(' '.join(inputs), {'images': entries, 'annotations': [], 'categories': []},
+                   {index: image.path for index, image in enumerate(images, start=1)}, False)
+
+    @classmethod
+    def _of_data(cls, path: str, classes: Sequence[str], held_out: Sequence[HeldOut], out_dir: Path) -> Subject:
+        data = read_test_split(path, {name: label + 1 for label, name in enumerate(classes)}, held_out, str(out_dir))
+        check_left(data)
+        say(*data.said)
+        coco, = data.splits.values()
+        return cls(path, coco, {image['id']: str(data.root / image['file_name']) for image in coco['images']}, True)
+
+    def annotations(self) -> dict[int, list[dict[str, Any]]]:
+        """The annotations of each image, by its id."""
+        found: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        for annotation in self.coco['annotations']:
+            found[annotation['image_id']].append(annotation)
+        return found
+
+
+def _is_data(path: Path) -> bool:
+    if path.is_file():
+        return not is_image(path) and has_annotations(scan(path))
+    return path.is_dir() and has_annotations(scan(path))
