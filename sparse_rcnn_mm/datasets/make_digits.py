@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from pycocotools import mask as rle_codec
 
 from sparse_rcnn_mm.errors import UserError
+
+from .masks import run_lengths
 
 IMAGE_SIZE = 192
 SPLITS = {'train': 1000, 'val': 200}  # images
@@ -102,7 +103,7 @@ def _write_split(out: Path, split: str, scans: list[Scan], rng: np.random.Random
         for digit, box, ink in placed:
             annotations.append({'id': len(annotations) + 1, 'image_id': image_id, 'category_id': digit,
                                 'bbox': list(box), 'area': box[2] * box[3], 'iscrowd': 0,
-                                'segmentation': _run_lengths(ink)})
+                                'segmentation': run_lengths(ink)})
     coco = {'info': info, 'images': images, 'annotations': annotations,
             'categories': [{'id': digit, 'name': str(digit)} for digit in range(10)]}
     temporary = out / f'.{split}.json'
@@ -129,12 +130,6 @@ def draw_image(scans: list[Scan], rng: np.random.RandomState) -> tuple[np.ndarra
             below.ink[ink] = False
         placed.append(Digit(digit, box, ink))
     return canvas.clip(0, 255).astype(np.uint8), placed
-
-
-def _run_lengths(ink: np.ndarray) -> dict:
-    """A mask as COCO keeps it."""
-    rle = rle_codec.encode(np.asfortranarray(ink.astype(np.uint8)))
-    return {'size': list(ink.shape), 'counts': rle['counts'].decode()}
 
 
 def enlarge(scan: np.ndarray, longer_side: int) -> np.ndarray:

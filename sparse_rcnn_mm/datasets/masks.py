@@ -62,6 +62,17 @@ def decode_segmentation(segmentation: Any, height: int, width: int) -> np.ndarra
     return _from_text(counts, height, width)
 
 
+def run_lengths(bitmap: np.ndarray) -> dict[str, Any]:
+    """A bitmap (height, width) as compressed run lengths, the form of COCO's results."""
+    rle = rle_codec.encode(np.asfortranarray(bitmap, dtype=np.uint8))
+    return {'size': list(bitmap.shape), 'counts': rle['counts'].decode()}
+
+
+def area(rle: dict[str, Any]) -> int:
+    """How many pixels compressed run lengths cover."""
+    return int(rle_codec.area(rle))
+
+
 def _from_polygons(polygons: list, height: int, width: int) -> np.ndarray:
     if not all(isinstance(polygon, list) for polygon in polygons):
         raise ValueError('is not a list of polygons, each a list of x1, y1, x2, y2, ...')

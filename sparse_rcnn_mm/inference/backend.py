@@ -16,6 +16,7 @@ class Found(NamedTuple):
     boxes: np.ndarray  # (n, 4) float32, x1, y1, x2, y2
     scores: np.ndarray  # (n,) float32
     labels: np.ndarray  # (n,) int64
+    masks: np.ndarray | None = None  # (n, height, width) bool, of models that give masks
 
 
 # Takes a batch of dicts with `inputs`, an image (3, H, W) uint8, and `data_samples`, whose `img_shape` and `ori_shape`
@@ -39,5 +40,5 @@ class TorchBackend:
         batch = {key: [one[key] for one in inputs] for key in ('inputs', 'data_samples')}
         samples = self.model(**self.model.data_preprocessor(batch), mode='predict')
         found = (sample.pred_instances for sample in samples)
-        return [Found(one.bboxes.float().cpu().numpy(), one.scores.float().cpu().numpy(), one.labels.cpu().numpy())
-                for one in found]
+        return [Found(one.bboxes.float().cpu().numpy(), one.scores.float().cpu().numpy(), one.labels.cpu().numpy(),
+                      one.masks.cpu().numpy() if 'masks' in one else None) for one in found]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sparse_rcnn_mm.datasets.masks import run_lengths
 from sparse_rcnn_mm.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,12 +27,14 @@ def to_supervision(detections: ImageDetections) -> Any:
     except ImportError as error:
         raise UserError('to_supervision() needs another package: pip install supervision') from error
     return supervision.Detections(xyxy=detections.boxes, confidence=detections.scores, class_id=detections.labels,
-                                  data={'class_name': np.array(detections.names, dtype=str)})
+                                  mask=detections.masks, data={'class_name': np.array(detections.names, dtype=str)})
 
 
 def to_coco(detections: ImageDetections, image_id: int = 1,
             category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
     """Convert to COCO's results format: one dict per detection, with `bbox` as x, y, width, height.
+
+    Masks become `segmentation`, as compressed run lengths.
 
     Args:
         detections: the detections of one image.
@@ -39,8 +42,11 @@ def to_coco(detections: ImageDetections, image_id: int = 1,
         category_ids: the id of each class in the COCO file, such as `Detector.category_ids`. Default: 1, 2, ...
     """
     rows = zip(detections.boxes.tolist(), detections.scores.tolist(), detections.labels.tolist(), strict=True)
-    return [{'image_id': image_id, 'category_id': label + 1 if category_ids is None else category_ids[label],
-             'bbox': [x1, y1, x2 - x1, y2 - y1], 'score': score} for (x1, y1, x2, y2), score, label in rows]
+    found = [{'image_id': image_id, 'category_id': label + 1 if category_ids is None else category_ids[label],
+              'bbox': [x1, y1, x2 - x1, y2 - y1], 'score': score} for (x1, y1, x2, y2), score, label in rows]
+    for one, mask in zip(found, () if detections.masks is None else detections.masks, strict=False):
+        one['segmentation'] = run_lengths(mask)
+    return found
 
 
 def to_pandas(detections: ImageDetections) -> Any:

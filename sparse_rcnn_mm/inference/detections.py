@@ -24,11 +24,14 @@ class ImageDetections:
         scores: (n,) float32, between 0 and 1.
         labels: (n,) int64, index of the class.
         names: name of the class of each.
+        masks: (n, height, width) bool, the pixels of each in the image as it was given; None where the model gives
+            no masks.
     """
     boxes: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
     names: tuple[str, ...]
+    masks: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -38,7 +41,7 @@ class ImageDetections:
         kept = [i for i, name in enumerate(self.names)
                 if self.scores[i] >= score_thr and (classes is None or name in classes)]
         return ImageDetections(self.boxes[kept], self.scores[kept], self.labels[kept],
-                               tuple(self.names[i] for i in kept))
+                               tuple(self.names[i] for i in kept), None if self.masks is None else self.masks[kept])
 
     to_supervision = conversions.to_supervision
     to_coco = conversions.to_coco
@@ -81,6 +84,7 @@ class ImageDetector(ABC):
     def detect(self, inputs: Sequence[dict[str, Any]]) -> list[ImageDetections]:
         """Run the network on a batch of what `prepare` gave."""
 
-    def named(self, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> ImageDetections:
+    def named(self, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray,
+              masks: np.ndarray | None = None) -> ImageDetections:
         """Detections with the names of their classes."""
-        return ImageDetections(boxes, scores, labels, tuple(self.classes[label] for label in labels))
+        return ImageDetections(boxes, scores, labels, tuple(self.classes[label] for label in labels), masks)

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
+from sparse_rcnn_mm.datasets.masks import area
 from sparse_rcnn_mm.own_outputs import INFO
 from sparse_rcnn_mm.terminal import say
 
@@ -29,7 +30,8 @@ def write_coco(path: Path, records: Records, classes: Sequence[str], category_id
     """Write a COCO file: images, categories, and the detections as annotations with a `score`.
 
     Images are counted from 1; `category_id` is that of the data the model was trained on. `file_name` is the path below
-    the folder that was given, `path` the file. A frame of a video has its number as `frame`.
+    the folder that was given, `path` the file. A frame of a video has its number as `frame`. Masks are
+    compressed run lengths.
     """
     categories = [{'id': i, 'name': name} for i, name in zip(category_ids, classes, strict=True)]
     with path.open('w', encoding='utf-8') as file:
@@ -43,11 +45,15 @@ def write_coco(path: Path, records: Records, classes: Sequence[str], category_id
         file.write('\n],\n"annotations": [')
         count = 0
         for number, record in enumerate(records(), start=1):
-            for (x1, y1, x2, y2), score, label in zip(record.boxes, record.scores, record.labels, strict=True):
+            for index, ((x1, y1, x2, y2), score, label) in enumerate(zip(
+                    record.boxes, record.scores, record.labels, strict=True)):
                 count += 1
                 box = [round(value, 2) for value in (x1, y1, x2 - x1, y2 - y1)]
                 annotation = {'id': count, 'image_id': number, 'category_id': category_ids[label], 'bbox': box,
                               'area': round(box[2] * box[3], 2), 'iscrowd': 0, 'score': score}
+                if record.masks:
+                    mask = {'size': [record.height, record.width], 'counts': record.masks[index]}
+                    annotation.update(segmentation=mask, area=area(mask))
                 file.write((',\n' if count > 1 else '\n') + json.dumps(annotation))
         file.write('\n]}\n')
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from sparse_rcnn_mm.datasets.masks import run_lengths
 from sparse_rcnn_mm.errors import UserError
 
 from .detections import ImageDetections
@@ -27,6 +28,7 @@ class Record:
         path, frame: the file, and the number of the frame in a video or of a camera, from 0.
         name: the file's path below the folder that was given as input.
         boxes: x1, y1, x2, y2 in pixels, and the score and label of each.
+        masks: compressed run lengths (COCO's `counts`) of each; empty where the model gives no masks.
         content: of the file, as `stamp` has it.
         last: whether the video ends with this frame.
     """
@@ -38,6 +40,7 @@ class Record:
     boxes: list[list[float]] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
+    masks: list[str] = field(default_factory=list)
     content: str = ''
     last: bool = False
 
@@ -47,6 +50,7 @@ class Record:
         return cls(frame.source.path, frame.index, frame.source.name, size[1], size[0],
                    [[round(value, 2) for value in box] for box in found.boxes.tolist()],
                    [round(score, 5) for score in found.scores.tolist()], found.labels.tolist(),
+                   [run_lengths(mask)['counts'] for mask in found.masks] if found.masks is not None else [],
                    frame.content, frame.last)
 
 

@@ -16,6 +16,7 @@ from sparse_rcnn_mm.datasets.read_image import read_image
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.terminal import say
 from sparse_rcnn_mm.visualization.draw import Mark, class_colors, draw_boxes, enlarged
+from sparse_rcnn_mm.visualization.masks import draw_masks
 
 from .contents import names_digest, stamp
 from .detections import ImageDetections, ImageDetector
@@ -161,6 +162,8 @@ class Pipeline:
 def draw_detections(image: np.ndarray, detections: ImageDetections, colors: Sequence[tuple[int, int, int]]) -> Any:
     """Draw detections on an image (H, W, 3) uint8. Small images are enlarged. Returns a Pillow image."""
     picture, factor = enlarged(image)
+    if detections.masks is not None:
+        draw_masks(picture, detections.masks, [colors[label] for label in detections.labels])
     return draw_boxes(picture, [Mark(box * factor, colors[label], f'{name} {score:.2f}') for box, label, name, score in
                                 zip(detections.boxes, detections.labels, detections.names, detections.scores,
                                     strict=True)])
