@@ -32,6 +32,7 @@ COMMANDS = {
     'inspect': Command('inspect_dataset', 'count, check and draw a data set before training on it'),
     'analyze': Command('analyze', 'write a page that shows where a detector is right and wrong'),
     'compare': Command('compare', 'write a page that compares two detectors on the same images'),
+    'compare curves': Command('compare_curves', 'draw the curves of several trainings in one picture'),
     'stages': Command('stages', 'draw how proposals become detections, stage by stage'),
     'convert': Command('convert', 'convert checkpoints of the official code, and back'),
     'benchmark': Command('benchmark', 'measure time, FLOPs and memory of a detector, part by part'),
