@@ -1,22 +1,24 @@
 # make quickstart   environment, data, training, COCO table and pictures of detections, starting from a fresh clone
 # make test         environment and the fast tests; make test-slow runs the slow ones
 # make lint         ruff and mypy
+# make fuzz         random damage to data sets for MINUTES=5
 # make docs         the documentation site, in site/; a broken link or docstring ends it
 # Options: PYTHON=python3.12 (for the environment), VENV=folder, WORK_DIR=folder, ARGS='more pytest options'
 
 PYTHON ?= python3
 VENV ?= .venv
 CONFIG := configs/sparse_rcnn_r18_digits.py
+MINUTES ?= 5
 WORK_DIR ?= work_dirs/sparse_rcnn_r18_digits
 DATA := data/digits
 PICTURES := $(abspath $(WORK_DIR))/detections
 PY := $(VENV)/bin/python
 
-.PHONY: help venv data train quickstart test test-slow lint docs clean
+.PHONY: help venv data train quickstart test test-slow fuzz lint docs clean
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | head -n 5
+	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | head -n 6
 
 venv: $(VENV)/.installed
 data: $(DATA)/.made
@@ -56,6 +58,11 @@ test: $(VENV)/.installed
 
 test-slow: $(VENV)/.installed
 	$(PY) -m pytest -m slow $(ARGS)
+
+fuzz: $(VENV)/.installed
+	@end=$$(( $$(date +%s) + 60 * $(MINUTES) )); rounds=0; while [ $$(date +%s) -lt $$end ]; do \
+	  FUZZ_EXAMPLES=100 $(PY) -m pytest -q -x tests/own_data/test_fuzz.py $(ARGS) || exit 1; \
+	  rounds=$$((rounds + 1)); echo "$$rounds rounds of 100 examples for each form"; done
 
 lint: $(VENV)/.installed
 	$(PY) -m ruff check .
