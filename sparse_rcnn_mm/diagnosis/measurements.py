@@ -193,8 +193,8 @@ class Overfit:
         seconds: of training, without the evaluations.
         limit: why it ended: 'learned', 'iterations', 'time', 'stuck' (the loss does not fall) or 'broken'.
         broken: what broke, in a clause.
-        step: how much one step changes a weight matrix, as a share of its norm before training; median over them. None before
-            a step.
+        step: how much one step changes a weight matrix, as a share of its norm before training; median over them. None
+            before a step.
         before, after: the stages before and after.
     """
     images: int
