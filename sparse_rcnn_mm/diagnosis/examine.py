@@ -132,7 +132,7 @@ def _beyond(images: list[Labelled], change: str) -> float:
 def _follow_links(done: Examination, patient: Patient, settings: Settings) -> None:
     cfg, found, say = patient.cfg, done.found, done.say
     images = done.images = FewImages(cfg, settings.images)
-    found.learning_rate = measure_learning_rate(cfg, images.total, settings.processes)
+    found.learning_rate = measure_learning_rate(cfg, images.total, settings.processes, patient.load_from)
     batches = images.fixed_batches()
     found.augmented = Augmented(len(images.infos), sum(len(info['instances']) for info in images.infos), sum(
         len(sample.gt_instances) for batch in batches for sample in batch['data_samples']))

@@ -152,6 +152,8 @@ class LearningRate:
         warmup, iterations: of the whole training.
         epochs: how often the whole training sees each image.
         optimizer: its name.
+        usual: the rate with which the weights that training starts from were trained, for as many images a step; None
+            where that is not known. For a backbone alone, the paper's.
         probes: short trainings at other rates, where the chosen images were not learned.
     """
     lr: float
@@ -161,6 +163,7 @@ class LearningRate:
     iterations: int
     epochs: float
     optimizer: str
+    usual: float | None = None
     probes: list[Probe] = field(default_factory=list)
 
 
@@ -190,6 +193,8 @@ class Overfit:
         seconds: of training, without the evaluations.
         limit: why it ended: 'learned', 'iterations', 'time', 'stuck' (the loss does not fall) or 'broken'.
         broken: what broke, in a clause.
+        step: how much one step changes a weight matrix, as a share of its norm before training; median over them. None
+            before a step.
         before, after: the stages before and after.
     """
     images: int
@@ -198,6 +203,7 @@ class Overfit:
     seconds: float
     limit: str
     broken: str = ''
+    step: float | None = None
     before: list[Stage] = field(default_factory=list)
     after: list[Stage] = field(default_factory=list)
 

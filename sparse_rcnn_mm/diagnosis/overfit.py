@@ -51,9 +51,13 @@ def overfit(model: Any, cfg: Config, images: FewImages, iterations: int, seconds
     """Train until the images are learned, or as long as it may take."""
     done = Overfit(len(images.chosen), [], [], 0., 'iterations')
     start = time.monotonic()
+    weights: dict[str, Tensor] = {}
+    sizes = {name: float(weight.detach().norm()) for name, weight in model.named_parameters()}
     try:
         for number, loss in enumerate(train(model, cfg, images), start=1):
             done.losses.append(loss)
+            if number >= _WARMUP and done.step is None:
+                weights, done.step = _step(model, weights, sizes)
             done.seconds = time.monotonic() - start
             late = done.seconds > seconds
             if late or number % _EVERY == 0 or number == iterations:
@@ -66,6 +70,16 @@ def overfit(model: Any, cfg: Config, images: FewImages, iterations: int, seconds
     except NotFinite as error:
         done.limit, done.broken = 'broken', str(error)
     return done
+
+
+def _step(model: Any, before: Mapping[str, Tensor],
+          sizes: Mapping[str, float]) -> tuple[dict[str, Tensor], float | None]:
+    """The weight matrices, and how much they changed since `before`, as shares of `sizes`; None if nothing did."""
+    now = {name: weight.detach().clone() for name, weight in model.named_parameters()
+           if weight.requires_grad and weight.dim() > 1}
+    shares = [float((weight - before[name]).norm()) / sizes[name] for name, weight in now.items()
+              if name in before and sizes[name]]
+    return now, float(np.median(shares)) if any(shares) else None
 
 
 def _stuck(done: Overfit) -> bool:

@@ -20,6 +20,7 @@ def detect(model: Any, images: FewImages) -> EvaluatedData:
     records = []
     for batch, info in zip(images.test_batches(), images.infos, strict=True):
         found = model.test_step(batch)[0].pred_instances
+        found = found[found.labels < len(images.classes)]  # a classifier may have more classes than the data
         records.append(_record(info, *(getattr(found, name).float().cpu().numpy()
                                        for name in ('bboxes', 'scores', 'labels'))))
     model.train(training)

@@ -6,11 +6,17 @@ from typing import Any
 
 from mmengine.config import Config
 
+from sparse_rcnn_mm.checkpoints import Metadata, published_config, read_checkpoint
+from sparse_rcnn_mm.config_files import find_config
+from sparse_rcnn_mm.errors import UserError
+
 from .measurements import LearningRate
 
+_PAPER = 2.5e-5, 16  # learning rate of AdamW, and images a step
 
-def measure_learning_rate(cfg: Config, images: int, processes: int = 1) -> LearningRate:
-    """Of a config after `accumulate`, for a training set of so many images."""
+
+def measure_learning_rate(cfg: Config, images: int, processes: int = 1, load_from: str = '') -> LearningRate:
+    """Of a config after `accumulate`, for a training set of so many images, from the weights `load_from`."""
     optimizer = cfg.optim_wrapper.optimizer
     batch = cfg.train_dataloader.batch_size * processes
     step = batch * cfg.optim_wrapper.get('accumulative_counts', 1)
@@ -25,7 +31,25 @@ def measure_learning_rate(cfg: Config, images: int, processes: int = 1) -> Learn
     settings = cfg.train_cfg
     iterations = int(settings.get('max_iters') or settings.get('max_epochs', 1) * epoch)
     return LearningRate(rate, step, base, _warmup(cfg.get('param_scheduler'), iterations, epoch), iterations,
-                        iterations / epoch, str(optimizer.type))
+                        iterations / epoch, str(optimizer.type), _usual(cfg, str(optimizer.type), step, load_from))
+
+
+def _usual(cfg: Config, optimizer: str, images: int, load_from: str) -> float | None:
+    """The rate with which the weights were trained by the same optimizer, scaled to so many images a step."""
+    if not load_from:
+        rate, its_images = _PAPER
+        named = cfg.model.backbone.get('init_cfg') and optimizer == 'AdamW'
+        return rate * images / its_images if named else None
+    try:
+        name = published_config(load_from)
+        values: Mapping[str, Any] = Config.fromfile(find_config(name)) if name else Metadata.of(
+            read_checkpoint(load_from), load_from).config().values
+        settings = values['optim_wrapper']['optimizer']
+        batch = values['train_dataloader']['batch_size'] * values['optim_wrapper'].get('accumulative_counts', 1)
+        batch = (values.get('auto_scale_lr') or {}).get('base_batch_size') or batch
+        return float(settings['lr']) * images / batch if settings['type'] == optimizer else None
+    except (UserError, KeyError, TypeError, AttributeError, ValueError):
+        return None  # the checkpoint does not say
 
 
 def _warmup(schedulers: Any, iterations: int, epoch: int) -> int:

@@ -1,17 +1,19 @@
 """From the numbers to words. Pure: it reads `Measurements` and nothing else."""
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from .hypotheses import AS_THEY_ARE, SHIFTED, WORDS, moved_words
 from .measurements import Hypothesis, Inputs, Labels, LearningRate, Measurements, Normalization, Overfit, Part, Probe
 from .overfit import LEARNED, PROBE, falls
 
 FAULT, WARNING, NOTE = 'fault', 'warning', 'note'
-_PAPER = 2.5e-5, 16  # learning rate and images a step of the paper's training with AdamW
 _FAR = 4.  # times the learning rate that the batch asks for
-_VERY_FAR = 30.  # times the paper's
+_VERY_FAR = 30.  # times the rate that the weights were trained with
+_LARGE_STEP, _HEALTHY_STEP = 0.05, 0.005  # of the norm of a weight matrix
 _CLEARLY = 0.9  # of the loss of the long training: what a short one reaches with a far better rate
 _MEAN = 5  # iterations whose losses are averaged
 _FEW = 100  # iterations after which nothing is known yet
@@ -250,7 +252,8 @@ def _learning_rate(found: Measurements) -> Iterator[Verdict]:
     if measured is not None:
         yield measured
     elif found.overfit is None or found.overfit.limit != 'learned':
-        yield from _by_rule(rate, found)
+        measured = next(chain(_by_step(rate, found.overfit), _by_rule(rate)), None)
+        yield from [measured] if measured else []
     ratio = (rate.base_images or rate.images) / rate.images
     if not (measured and measured.kind == FAULT) and max(ratio, 1 / ratio) >= _FAR:
         times, word = (ratio, 'high') if ratio > 1 else (1 / ratio, 'low')
@@ -289,19 +292,25 @@ def _best(probes: Sequence[Probe]) -> Probe | None:
     return min(near, key=lambda one: max(one.factor, 1 / one.factor))
 
 
-def _by_rule(rate: LearningRate, found: Measurements) -> Iterator[Verdict]:
-    """Against the paper's, where there was no time to measure, for weights that were trained before."""
-    loaded = found.weights is None or any(part.name == 'backbone' and part.loaded for part in found.weights.parts)
-    if rate.probes or not rate.optimizer.startswith('AdamW') or not loaded:
+def _by_step(rate: LearningRate, done: Overfit | None) -> Iterator[Verdict]:
+    """Whether a step changes the weights by far more than is healthy (about 1e-3 of their norm: CS231n)."""
+    if done is not None and done.step is not None and done.step > _LARGE_STEP:
+        times = 10 ** max(round(math.log10(done.step / _HEALTHY_STEP)), 1)
+        yield Verdict(FAULT, f'the learning rate is about {times} times too large: with {rate.lr:g} one step changes '
+                      f'the weights by {done.step:.0%} of their size, where 0.1% to 1% is healthy',
+                      f'set optim_wrapper.optimizer.lr to about {rate.lr / times:g}')
+
+
+def _by_rule(rate: LearningRate) -> Iterator[Verdict]:
+    """Against the rate that the weights were trained with, where there was no time to measure."""
+    if rate.probes or not rate.lr or not rate.usual:
         return
-    lr, images = _PAPER
-    expected = lr * rate.images / images
-    ratio = rate.lr / expected
-    if rate.lr and max(ratio, 1 / ratio) >= _VERY_FAR:
+    ratio = rate.lr / rate.usual
+    if max(ratio, 1 / ratio) >= _VERY_FAR:
         times, word = (ratio, 'large') if ratio > 1 else (1 / ratio, 'small')
         yield Verdict(FAULT, f'the learning rate is about {times:.3g} times too {word}: {rate.lr:g} for '
-                      f'{_counted(rate.images, "image")} a step, where the paper\'s is {expected:.2g}',
-                      f'set optim_wrapper.optimizer.lr to about {expected:.2g}')
+                      f'{_counted(rate.images, "image")} a step, where the weights were trained with {rate.usual:.2g}',
+                      f'set optim_wrapper.optimizer.lr to about {rate.usual:.2g}')
 
 
 def _augmented(found: Measurements) -> Iterator[Verdict]:

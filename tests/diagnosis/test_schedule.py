@@ -1,7 +1,10 @@
 """The learning rate of the configs against their batch."""
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import torch
 from mmengine.config import Config
 
 from sparse_rcnn_mm.config_files import find_config
@@ -39,3 +42,15 @@ def test_accumulated_gradients() -> None:
 def test_the_digits_are_for_their_own_batch() -> None:
     found = measure_learning_rate(Config.fromfile(find_config('sparse_rcnn_r18_digits')), 1000)
     assert (found.images, found.base_images, found.warmup, found.iterations) == (4, 4, 300, 1500)
+
+
+def test_the_rate_that_weights_were_trained_with(tmp_path: Path) -> None:
+    cfg = Config.fromfile(find_config('sparse_rcnn_r50_3x'))
+    assert measure_learning_rate(cfg, 1000).usual == pytest.approx(2.5e-5 / 8)  # of the paper, for the backbone alone
+    assert measure_learning_rate(cfg, 1000, 8, 'sparse_rcnn_r50_3x').usual == pytest.approx(2.5e-5)
+    path = str(tmp_path / 'x.pth')
+    text = "optim_wrapper = dict(optimizer=dict(type='AdamW', lr=0.0004))\ntrain_dataloader = dict(batch_size=4)\n"
+    torch.save({'meta': {'cfg': text}, 'state_dict': {}}, path)
+    assert measure_learning_rate(cfg, 1000, 1, path).usual == pytest.approx(2e-4)
+    torch.save({'meta': {}, 'state_dict': {}}, path)
+    assert measure_learning_rate(cfg, 1000, 1, path).usual is None

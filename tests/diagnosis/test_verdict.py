@@ -132,13 +132,21 @@ def probes(*last: float) -> list[Probe]:
     (1e-5, (50., 50., 40., 16., 7.2), 'about 100 times too small: with 1e-05 the loss is 10.0 after 300'),
 ])
 def test_a_learning_rate_far_off(lr: float, last: tuple[float, ...], words: str) -> None:
-    rate = LearningRate(lr, 4, 4, 10, 1500, 100., 'AdamW', probes(*last))
+    rate = LearningRate(lr, 4, 4, 10, 1500, 100., 'AdamW', None, probes(*last))
     said, = faults(replace(healthy(), learning_rate=rate, overfit=NOT_LEARNED))
     assert words in said
 
 
+def test_a_step_that_replaces_the_weights() -> None:
+    rate = LearningRate(0.1, 4, 4, 300, 1500, 100., 'AdamW')
+    said, = faults(replace(healthy(), learning_rate=rate, overfit=replace(NOT_LEARNED, step=0.6)))
+    assert said == ('the learning rate is about 100 times too large: with 0.1 one step changes the weights by 60% of '
+                    'their size, where 0.1% to 1% is healthy: set optim_wrapper.optimizer.lr to about 0.001')
+    assert faults(replace(healthy(), learning_rate=rate, overfit=replace(LEARNED, step=0.06))) == []
+
+
 def test_a_training_that_breaks() -> None:
-    rate = LearningRate(1., 4, 4, 10, 1500, 100., 'SGD', probes(7.2, 12., *[float('nan')] * 3))
+    rate = LearningRate(1., 4, 4, 10, 1500, 100., 'SGD', None, probes(7.2, 12., *[float('nan')] * 3))
     broken = Overfit(8, [20., 1e9], [], 5., 'broken', 'the loss is not finite')
     said, = faults(replace(healthy(), learning_rate=rate, overfit=broken))
     assert said.startswith('the learning rate is about 100 times too large: with 1 training breaks after 2 iterations')
@@ -146,7 +154,7 @@ def test_a_training_that_breaks() -> None:
 
 def test_a_rate_that_is_not_to_blame() -> None:
     """Not learned for another reason: the long training got further than any short one."""
-    rate = LearningRate(1e-3, 4, 4, 10, 1500, 100., 'AdamW', probes(40., 16., 13., 11., 20.))
+    rate = LearningRate(1e-3, 4, 4, 10, 1500, 100., 'AdamW', None, probes(40., 16., 13., 11., 20.))
     said, = faults(replace(healthy(), learning_rate=rate, overfit=NOT_LEARNED))
     assert said == ('8 images were not learned in 300 iterations (0.00 AP50): boxes of the last stage reach 10% of the '
                     'ground truths')
@@ -159,9 +167,11 @@ def test_a_rate_for_another_batch() -> None:
 
 
 @pytest.mark.parametrize(('lr', 'word'), [(2.5e-3, 'large'), (2.5e-7, 'small')])
-def test_the_papers_rate_where_there_was_no_time_to_measure(lr: float, word: str) -> None:
+def test_the_rate_of_the_weights_where_there_was_no_time_to_measure(lr: float, word: str) -> None:
     short = Overfit(8, [20.] * 5, [(5, 0., 0.)], 300., 'time')
-    said, = faults(replace(healthy(), learning_rate=LearningRate(lr, 16, 16, 100, 8000, 100., 'AdamW'), overfit=short))
+    rate = LearningRate(lr, 16, 16, 100, 8000, 100., 'AdamW', 2.5e-5)
+    said, = faults(replace(healthy(), learning_rate=rate, overfit=short))
+    assert faults(replace(healthy(), learning_rate=replace(rate, usual=None), overfit=short)) == []
     assert said.startswith(f'the learning rate is about 100 times too {word}: {lr:g} for 16 images a step')
 
 
