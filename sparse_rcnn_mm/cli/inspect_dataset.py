@@ -14,6 +14,7 @@ from sparse_rcnn_mm.own_data.overview import ModelSettings, overview
 from sparse_rcnn_mm.own_data.reading import read_data
 from sparse_rcnn_mm.own_data.report import data_of, draw, report
 from sparse_rcnn_mm.own_outputs import mark
+from sparse_rcnn_mm.terminal import say
 
 CONFIG = 'sparse_rcnn_r50_finetune'
 MOST = 10  # findings of a kind that are printed
@@ -41,10 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = Path(args.out or f'work_dirs/inspect_{Path(args.data).resolve().stem}')
     mark(out)
     head = '\n\n'.join(['\n'.join([f'{raw.root}: {raw.form}', *raw.notes]), overview(raw, settings)])
-    print(head, flush=True)
+    say(head)
     found = inspect_data(raw, settings.num_proposals, args.decode)
-    print(f'\n{report(found, MOST)}\n', flush=True)
-    (out / 'inspection.txt').write_text(f'{head}\n\n{report(found)}\n')
+    say(f'\n{report(found, MOST)}\n')
+    (out / 'inspection.txt').write_text(f'{head}\n\n{report(found)}\n', encoding='utf-8', errors='backslashreplace')
     print(f'the whole list is in {out / "inspection.txt"}')
     if args.pictures > 0:
         draw(raw, cfg, out / 'data', args.pictures).save(out / 'inspection.png')

@@ -55,11 +55,12 @@ def _account(data: RawData, found: Scan) -> list[str]:
 
 
 _GENERAL = {'image': 'no annotation is about them', 'JSON file': 'not in this form', 'XML file': 'not in this form',
-            'CSV file': 'not in this form', 'label file': 'of no image in use'}
+            'CSV file': 'not in this form', 'label file': 'of no image in use', 'picture': 'of a type that is not read'}
+_UNREAD = ('.heic', '.heif', '.dng', '.cr2', '.cr3', '.nef', '.arw', '.raw', '.exr', '.psd', '.svg', '.dcm', '.npy')
 
 
 def _kind(path: Path) -> str:
     if is_image(path):
         return 'image'
-    by_suffix = {'.json': 'JSON file', '.xml': 'XML file', '.csv': 'CSV file'}
+    by_suffix = {'.json': 'JSON file', '.xml': 'XML file', '.csv': 'CSV file', **dict.fromkeys(_UNREAD, 'picture')}
     return by_suffix.get(path.suffix.lower()) or ('label file' if is_label_file(path) else '')
