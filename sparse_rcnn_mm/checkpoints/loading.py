@@ -9,6 +9,7 @@ from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
 from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.terminal import shell_word
 
 from .keys import from_released_adamixer
 from .reading import read_checkpoint, state_dict_of
@@ -104,7 +105,7 @@ def load_contents(model: nn.Module, checkpoint: dict[str, Any], path: str | os.P
     report = compare(state, module.state_dict())
     if any(name.startswith('head.head_series.') for name in state):
         raise UserError(f'{path} is a checkpoint of the official code: '
-                        f'convert it first, with sparse-rcnn convert {path} NEW.pth')
+                        'convert it first: sparse-rcnn convert ' + shell_word(path, 'FILE') + ' NEW.pth')
     if not report.loaded:
         raise UserError(f'nothing in {path} fits the model: it is a checkpoint of another model')
     if not (report.complete or partial):

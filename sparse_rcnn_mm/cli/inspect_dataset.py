@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     show(head)
     found = inspect_data(raw, settings.num_proposals, args.decode)
     show(f'\n{report(found, MOST)}\n')
-    (out / 'inspection.txt').write_text(f'{head}\n\n{report(found)}\n', encoding='utf-8')
+    (out / 'inspection.txt').write_text(f'{head}\n\n{report(found)}\n', encoding='utf-8', errors='backslashreplace')
     show(f'the complete list is in {out / "inspection.txt"}')
     if args.pictures > 0:
         draw(raw, cfg, out / 'data', args.pictures).save(out / 'inspection.png')

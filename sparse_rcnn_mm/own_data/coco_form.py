@@ -16,7 +16,7 @@ from sparse_rcnn_mm.errors import UserError
 from .coco_entries import doubtful_boxes, same_names, tidy
 from .locate import Images, parts_of
 from .raw_data import UNSPLIT, Fault, RawData, Split, relative, split_of
-from .text import decode, read_bytes
+from .text import read_bytes, text_of
 
 NAME = 'COCO JSON'
 _SINGULAR = {'categories': 'category', 'images': 'image', 'annotations': 'annotation'}
@@ -36,8 +36,8 @@ def is_lvis(path: Path) -> bool:
 
 def _names(path: Path, *keys: bytes) -> bool:
     data = read_bytes(path)
-    if data[:2] in (b'\xff\xfe', b'\xfe\xff'):
-        data = data.replace(b'\0', b'')  # UTF-16: the keys are ASCII
+    if b'\0' in data[:8]:
+        data = data.replace(b'\0', b'')  # UTF-16 or UTF-32: the keys are ASCII
     return all(b'"%s"' % key in data for key in keys)
 
 
@@ -76,7 +76,7 @@ def read_coco_split(path: Path, root: Path, folder: Path, faults: list[Fault]) -
 
 
 def _read_split(path: Path, data: RawData, find: Callable[[str], Path | None], change: Change | None = None) -> Split:
-    coco = parse(path)
+    coco = parse(path, data.notes)
     if change:
         change(coco)
     source = relative(path, data.root)
@@ -113,15 +113,15 @@ def _one_a_split(root: Path, paths: list[Path], unused: dict[Path, str]) -> dict
     return chosen
 
 
-def parse(path: Path) -> dict[str, Any]:
-    """Load a COCO JSON file.
+def parse(path: Path, notes: list[str]) -> dict[str, Any]:
+    """Load a COCO JSON file. If its encoding had to be guessed, a line is added to `notes`.
 
     Raises:
         UserError: the file is not valid JSON, or lacks COCO's lists.
     """
     data = read_bytes(path)
     try:
-        coco = json.loads(data if data[:1] == b'{' and data.isascii() else decode(data, path)[0])
+        coco = json.loads(data if data[:1] == b'{' and data.isascii() else text_of(data, path, notes))
     except (ValueError, RecursionError) as error:
         what = 'nested too deeply' if isinstance(error, RecursionError) else error
         raise UserError(f'annotation file {path} is not valid JSON: {what}') from error
@@ -151,11 +151,12 @@ def _locate(images: list[Any], path: Path, root: Path, find: Callable[[str], Pat
         if place:
             image['file_name'] = relative(place, root)
     unsized = [(image, place) for image, place in zip(named, found, strict=True)
-               if place and not (image.get('width') or image.get('height'))]
+               if place and not (image.get('width') and image.get('height'))]
     image_sizes([place for _, place in unsized])  # in parallel; `image_size` below finds the results in its cache
     for image, place in unsized:
         size = image_size(str(place))
-        image.update({} if size.fault else {'width': size.width, 'height': size.height})
+        known = {side: image[side] for side in ('width', 'height') if image.get(side)}
+        image.update({} if size.fault else {'width': size.width, 'height': size.height, **known})
 
 
 def _without_faults(coco: dict, source: str, wrong: list[tuple[str, int, str]], faults: list[Fault]) -> dict:

@@ -31,6 +31,7 @@ class Form(NamedTuple):
 
 
 _WORDS = 'words in the names of files or folders: `train.json`, `instances_val2017.json`, `valid/labels.json`'
+_ARCHIVES = ('.zip', '.tar', '.tar.gz', '.tgz', '.tar.bz2', '.tar.xz', '.7z', '.rar')
 FORMS = (
     Form(coco_form.NAME, coco_form.recognize, coco_form.read, '`*.json` with `images` and `annotations`', _WORDS),
     Form(lvis_form.NAME, lvis_form.recognize, lvis_form.read, '`*.json` of COCO with `neg_category_ids`',
@@ -81,5 +82,8 @@ def recognize(scan: Scan) -> tuple[Form, list[Path]]:
     if unread := other_form(scan):
         raise UserError(f'{relative(unread[1], scan.root)} in {scan.root} is {unread[0]}, which is not supported: '
                         f'export the data as {form_names()}')
+    if archive := next((path for path in scan.files if path.name.lower().endswith(_ARCHIVES)), None):
+        raise UserError(f'{scan.root} holds no annotations in a supported format, but an archive: unpack '
+                        f'{relative(archive, scan.root)}')
     raise UserError(f'{scan.root} holds {len(scan.images)} images, but no annotations in a supported format: '
                     f'{form_names()}; YOLO txt needs a data.yaml or classes.txt with the class names')

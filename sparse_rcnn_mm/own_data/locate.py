@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from sparse_rcnn_mm.datasets.image_files import SUFFIXES, is_image
 from sparse_rcnn_mm.datasets.scan import Scan
@@ -36,12 +38,14 @@ class Images:
 
     def __init__(self, scan: Scan) -> None:
         self.root = scan.root
-        self._known = {str(path) for path in scan.images}
+        named = scan.images + [path for path in scan.files if not path.suffix]  # some have no suffix
+        self._known = {str(path) for path in named}
         self._by_name: dict[str, list[Path]] = defaultdict(list)
         self._by_stem: dict[str, list[Path]] = defaultdict(list)
+        for path in named:
+            self._by_name[_key(path.name)].append(path)
         for path in scan.images:
-            self._by_name[path.name.lower()].append(path)
-            self._by_stem[path.stem.lower()].append(path)
+            self._by_stem[_key(path.stem)].append(path)
         self._ends: list[tuple[str, Path]] = []
         self._beside: Counter[tuple[Path, Path]] = Counter()
 
@@ -63,9 +67,11 @@ class Images:
             if place in self._known or (os.path.isabs(name) and is_image(Path(place)) and os.path.isfile(place)):
                 return Path(place)
         wanted = parts_of(name)
-        candidates = self._by_name[wanted[-1].lower()]
+        candidates = self._by_name[_key(wanted[-1])]
         exact = [path for path in candidates if path.name == wanted[-1]]
         found = self._best(exact or candidates, wanted, near, split, name)
+        if found is None and (plain := _unquoted(name)) != name:
+            return self.find(plain, near, split)
         if found and _common_end(found, wanted) < len(wanted):
             self._ends.append((name, found))
         return found
@@ -73,7 +79,7 @@ class Images:
     def of_stem(self, stem: str, near: Path, split: str) -> Path | None:
         """Like `find`, for a name without its suffix."""
         wanted = parts_of(stem)
-        candidates = self._by_stem[wanted[-1].lower()] if wanted else []
+        candidates = self._by_stem[_key(wanted[-1])] if wanted else []
         return self._best(candidates, wanted, near, split, stem)
 
     def _best(self, candidates: list[Path], wanted: list[str], near: Path, split: str, name: str) -> Path | None:
@@ -114,6 +120,16 @@ class Images:
             said.append(f'{counted(len(self._ends), "image")} found by the end of the path, the first: {name} is '
                         f'{relative(path, self.root)} here')
         return said
+
+
+def _key(name: str) -> str:
+    """A name to be looked up: macOS writes accents as characters of their own."""
+    return unicodedata.normalize('NFC', name).lower()
+
+
+def _unquoted(name: str) -> str:
+    """The path in an address, and what stands for %20 and the like."""
+    return unquote(urlsplit(name).path if re.match(r'https?://', name) else name)
 
 
 def _common_end(path: Path, wanted: list[str]) -> int:

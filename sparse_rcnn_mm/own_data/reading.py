@@ -56,11 +56,12 @@ def _account(data: RawData, found: Scan) -> list[str]:
 
 
 _GENERAL = {'image': 'no annotation names them', 'JSON file': 'another format', 'XML file': 'another format',
-            'CSV file': 'another format', 'label file': 'of no image in use'}
+            'CSV file': 'another format', 'label file': 'of no image in use', 'picture': 'an unsupported type'}
+_UNREAD = ('.heic', '.heif', '.dng', '.cr2', '.cr3', '.nef', '.arw', '.raw', '.exr', '.psd', '.svg', '.dcm', '.npy')
 
 
 def _kind(path: Path) -> str:
     if is_image(path):
         return 'image'
-    by_suffix = {'.json': 'JSON file', '.xml': 'XML file', '.csv': 'CSV file'}
+    by_suffix = {'.json': 'JSON file', '.xml': 'XML file', '.csv': 'CSV file', **dict.fromkeys(_UNREAD, 'picture')}
     return by_suffix.get(path.suffix.lower()) or ('label file' if is_label_file(path) else '')

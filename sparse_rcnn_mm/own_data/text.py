@@ -1,4 +1,4 @@
-"""Reads text files in unknown encodings: with byte order marks, in UTF-8, UTF-16, GBK or Latin-1."""
+"""Reads text files in unknown encodings: with byte order marks, in UTF-8, UTF-16, UTF-32, GBK or Latin-1."""
 from __future__ import annotations
 
 import codecs
@@ -7,8 +7,12 @@ from pathlib import Path
 
 from sparse_rcnn_mm.errors import UserError
 
-_MARKS = {codecs.BOM_UTF8: 'utf-8-sig', codecs.BOM_UTF16_LE: 'utf-16', codecs.BOM_UTF16_BE: 'utf-16'}
-_BARE_UTF16 = {b'<\0': 'utf-16-le', b'\0<': 'utf-16-be'}  # XML without a byte order mark
+# In this order: the mark of UTF-32 begins with that of UTF-16.
+_MARKS = {codecs.BOM_UTF8: 'utf-8-sig', codecs.BOM_UTF32_LE: 'utf-32', codecs.BOM_UTF32_BE: 'utf-32',
+          codecs.BOM_UTF16_LE: 'utf-16', codecs.BOM_UTF16_BE: 'utf-16'}
+# XML and JSON without a mark begin with an ASCII character.
+_BARE = {rb'[<{\[]\0\0\0': 'utf-32-le', rb'\0\0\0[<{\[]': 'utf-32-be',
+         rb'[<{\[]\0': 'utf-16-le', rb'\0[<{\[]': 'utf-16-be'}
 _SUPERSETS = {'gb2312': 'gb18030', 'gbk': 'gb18030', 'iso8859-1': 'cp1252'}  # often declared for a superset
 _GUESSES = {'GBK': 'gb18030', 'Latin-1': 'cp1252'}
 _HIGH = re.compile(rb'[\x80-\xff]+')
@@ -33,11 +37,18 @@ def read_text(path: Path, notes: list[str]) -> str:
     Raises:
         UserError: the file cannot be read, is binary, or could be in several encodings.
     """
-    text, guess = decode(read_bytes(path), path)
-    if guess and not any(guess in note for note in notes):
-        notes.append(f'{path.name} is not in UTF-8; it and similar files are read as {guess}')
+    text = text_of(read_bytes(path), path, notes)
     if '\0' in text:
         raise UserError(f'{path} is a binary file, not text')
+    return text
+
+
+def text_of(data: bytes, path: Path, notes: list[str]) -> str:
+    """The text of what was read from a file; an encoding that had to be guessed is told in `notes`."""
+    text, guess = decode(data, path)
+    if guess and not any(guess in note for note in notes):
+        notes.append(f'{path.name} is not in UTF-8 and is read as {guess}, as are others like it; if names look '
+                     'wrong, save them in UTF-8')
     return text
 
 
@@ -62,8 +73,9 @@ def _told(data: bytes) -> list[str]:
     for mark, encoding in _MARKS.items():
         if data.startswith(mark):
             return [encoding]
-    if data[:2] in _BARE_UTF16:
-        return [_BARE_UTF16[data[:2]]]
+    for start, encoding in _BARE.items():
+        if re.match(start, data):
+            return [encoding]
     declared = _DECLARED.match(data)
     try:
         codec = codecs.lookup(declared[1].decode()) if declared else codecs.lookup('utf-8')
@@ -76,13 +88,29 @@ def _guess(data: bytes) -> str:
     """Guess GBK or Latin-1, if only one of them is plausible.
 
     Chinese characters in GB2312 are pairs of bytes above 127. In Latin-1, an accented letter is usually a single such
-    byte within a word of ASCII letters.
+    byte within a word of ASCII letters, rarely two.
     """
     runs = list(_HIGH.finditer(data))
-    chinese = all(len(run[0]) % 2 == 0 and min(run[0]) >= 0xa1 for run in runs)
+    pairs = all(len(run[0]) % 2 == 0 and min(run[0]) >= 0xa1 for run in runs)
     latin = all(len(run[0]) <= 2 and re.search(rb'[A-Za-z]', data[max(run.start() - 1, 0):run.end() + 1])
                 for run in runs)
-    return '' if chinese == latin else 'GBK' if chinese else 'Latin-1'
+    if pairs and not latin:
+        return 'GBK' if _is_chinese([run[0] for run in runs]) else ''
+    return 'Latin-1' if latin and not pairs else ''
+
+
+def _is_chinese(runs: list[bytes]) -> bool:
+    """Whether pairs of high bytes are characters of GB2312, and not as well Cyrillic ones.
+
+    Big5 and Japanese give other characters than those of Chinese words. Cyrillic letters of one byte are from 0xc0 on:
+    Chinese words that look so are rare, and uncertain.
+    """
+    try:
+        text = ''.join(run.decode('gb2312') for run in runs)
+    except ValueError:
+        return False
+    cyrillic = all(byte >= 0xc0 for run in runs for byte in run)
+    return bool(re.fullmatch('[\u4e00-\u9fff\u3001-\u3011\uff01-\uff5e]+', text)) and not cyrillic
 
 
 def name_fault(name: str) -> str:

@@ -64,7 +64,7 @@ def _read(path: Path, split: str, images: Images, unnamed: list[str], data: RawD
     source = relative(path, data.root)
     data.used.add(path)
     try:
-        tree = ElementTree.fromstring(read_text(path, data.notes))
+        tree = _without_namespaces(ElementTree.fromstring(read_text(path, data.notes)))
     except (ElementTree.ParseError, ValueError, RecursionError) as error:
         data.faults.append(Fault(source, f'is not valid XML: {error}'))
         return None
@@ -77,6 +77,13 @@ def _read(path: Path, split: str, images: Images, unnamed: list[str], data: RawD
             data.used.add(image)
             return None
     return Record(relative(image, data.root), width, height, _boxes(tree, source, data.faults))
+
+
+def _without_namespaces(tree: ElementTree.Element) -> ElementTree.Element:
+    """The same with tags as VOC has them."""
+    for node in tree.iter():
+        node.tag = str(node.tag).rpartition('}')[2]
+    return tree
 
 
 def _boxes(tree: ElementTree.Element, source: str, faults: list[Fault]) -> list[Box]:

@@ -147,7 +147,8 @@ def _exists(place: Path) -> bool:
 
 def _images_in(place: Path, finder: Images, scan: Scan, data: RawData) -> list[Path]:
     if place.is_dir():
-        below = scan if place.resolve().is_relative_to(scan.root) else scan_folder(place)
+        inside = place.is_relative_to(scan.root) or place.resolve().is_relative_to(scan.root)
+        below = scan if inside else scan_folder(place)
         return [path for path in below.images if path.is_relative_to(place) or path.is_relative_to(place.resolve())]
     data.used.add(place)
     lines = [line.strip() for line in read_text(place, data.notes).splitlines() if line.strip()]
@@ -186,6 +187,9 @@ class _Reader:
         self._names = names
         self._owners: dict[Path, Path] = {}
         self._pixels: list[str] = []
+        self._keypoints: list[str] = []
+        self._corners: list[str] = []
+        self._beyond = 0
         self._boxes = 0
 
     def read(self, image: Path) -> Record | None:
@@ -228,7 +232,8 @@ class _Reader:
             raise ValueError(f'has {len(numbers)} numbers, but by kpt_shape a box with keypoints has {5 + keypoints}')
         numbers = numbers[:5] if keypoints else numbers
         if len(numbers) != 5 and (len(numbers) < 7 or len(numbers) % 2 == 0):
-            raise ValueError(f'has {len(numbers)} numbers: a box has 5, an outline an odd number of at least 7')
+            raise ValueError(f'has {len(numbers)} numbers: a box has 5, an outline an odd number of at least 7; '
+                             'keypoints need kpt_shape in data.yaml')
         read = globox.BoundingBox.from_yolo_v5 if len(numbers) == 5 else globox.BoundingBox.from_yolo_seg
         try:
             box = read(' '.join(numbers), image_size=size)
@@ -240,12 +245,29 @@ class _Reader:
             raise ValueError(f'is not a valid box: {line.strip()[:100]}')
         if not (number.is_integer() and 0 <= number < len(names)):
             raise ValueError(f'has the class {box.label}, but there are {len(names)} class names, counted from 0')
-        if max(map(abs, map(float, numbers[1:]))) > 2:
-            self._pixels.append(f'{where} is {line.strip()[:100]}')
+        self._watch([float(number) for number in numbers[1:]], f'{where} is {line.strip()[:100]}')
         return Box(names[int(number)], corners, where)
 
+    def _watch(self, numbers: list[float], shown: str) -> None:
+        """Note lines that look like another format than the one they are read as."""
+        if max(map(abs, numbers)) > 2:
+            self._pixels.append(shown)
+        if len(numbers) > 6 and len(numbers) % 3 == 1 and {0., 1., 2.} >= set(numbers[6::3]) >= {2.}:
+            self._keypoints.append(shown)
+        x, y, w, h = numbers[:4]
+        if len(numbers) == 4 and x < w <= 1.001 and y < h <= 1.001:
+            self._corners.append(shown)
+            self._beyond += max(x + w / 2, y + h / 2) > 1.01 or min(x - w / 2, y - h / 2) < -0.01
+
     def check(self) -> None:
-        """Raise a `UserError` if most boxes are in pixels."""
+        """Raise a `UserError` if most lines seem to be in another format than the one they were read as."""
         if len(self._pixels) * 2 > self._boxes:
-            raise UserError(f'the boxes in {self._data.root} are in pixels, the first: {self._pixels[0]}; YOLO '
-                            'needs them divided by the width and height of the image')
+            raise UserError(f'the boxes in {self._data.root} are in pixels, the first: {self._pixels[0]}; YOLO needs '
+                            'them divided by the width and height of the image')
+        if len(self._keypoints) * 2 > self._boxes:
+            raise UserError(f'the lines in {self._data.root} look like boxes with keypoints, the first: '
+                            f"{self._keypoints[0]}; say how many in data.yaml: 'kpt_shape: [NUMBER, 3]'")
+        if len(self._corners) >= 0.95 * self._boxes and self._beyond >= 0.1 * self._boxes > 0:
+            raise UserError(f'the boxes in {self._data.root} look like x1, y1, x2, y2: read as center, width and '
+                            f'height, as YOLO has them, {self._beyond} of {self._boxes} reach beyond their images; the '
+                            f'first: {self._corners[0]}')

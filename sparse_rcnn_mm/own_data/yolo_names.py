@@ -12,7 +12,7 @@ from sparse_rcnn_mm.datasets.scan import Scan
 from sparse_rcnn_mm.errors import UserError
 
 from .raw_data import relative
-from .text import name_fault, read_text
+from .text import name_fault, read_bytes, read_text
 
 NAME_FILES = {'classes.txt', 'obj.names', 'labels.txt', '_darknet.labels'}
 YAML = ('.yaml', '.yml')
@@ -53,10 +53,8 @@ def is_data_yaml(path: Path) -> bool:
     """Whether a YAML file has the key `names`."""
     if path.suffix.lower() not in YAML:
         return False
-    try:
-        return any(line.startswith('names') for line in read_text(path, []).splitlines())
-    except UserError:  # binary
-        return False
+    data = read_bytes(path).replace(b'\0', b'')  # also in UTF-16
+    return bool(re.search(rb'^(\xef\xbb\xbf|\xff\xfe|\xfe\xff)?names', data, re.MULTILINE))
 
 
 def read_data_yaml(path: Path, notes: list[str]) -> DataYaml:
@@ -81,6 +79,8 @@ def read_data_yaml(path: Path, notes: list[str]) -> DataYaml:
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise UserError(f"{path} needs the class names as a list 'names'")
     check_names(names, path)
+    if str(content.get('nc', len(names))).strip() not in (str(len(names)), ''):
+        raise UserError(f"{path} has {len(names)} names, but says 'nc: {content['nc']}': mend the one that is wrong")
     base = content.get('path') or ''
     return DataYaml(path, names, _splits(content, path), base if isinstance(base, str) else '',
                     _keypoint_numbers(content.get('kpt_shape'), path))

@@ -70,7 +70,7 @@ def test_missing_entries_are_named():
 
 
 @pytest.mark.parametrize(('state', 'message'), [
-    ({'head.head_series.0.norm1.weight': torch.zeros(1)}, 'with sparse-rcnn convert'),
+    ({'head.head_series.0.norm1.weight': torch.zeros(1)}, 'convert it first: sparse-rcnn convert'),
     ({'other.weight': torch.zeros(1)}, 'a checkpoint of another model'),
 ])
 def test_checkpoints_of_other_code_are_refused(tmp_path, state, message):

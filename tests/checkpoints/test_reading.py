@@ -81,7 +81,7 @@ def test_code_in_a_file_is_refused_and_does_not_run(tmp_path, name, read):
 @pytest.mark.parametrize(('name', 'contents', 'message'), [
     ('a.pth', b'not a checkpoint', 'not a checkpoint, or is damaged'),
     ('a.pkl', b'\x80\x02}q\x00(X', 'not a checkpoint, or is damaged'),
-    ('a.pkl', pickle.dumps([1, 2]), 'holds a list, not a checkpoint'),
+    ('a.pkl', pickle.dumps([1, 2]), 'contains a list, not a checkpoint'),
     ('a.pth', None, 'there is no checkpoint'),
 ])
 def test_other_files_are_told_in_one_sentence(tmp_path, name, contents, message):

@@ -277,7 +277,7 @@ def test_whatever_is_malformed_is_one_sentence(place: str, value: Any, weights: 
     {'CLASSES': 3},
 ])
 def test_malformed_metadata_are_one_sentence(meta: Any) -> None:
-    with pytest.raises(UserError, match=r'in x.pth|of x.pth'):
+    with pytest.raises(UserError, match=r'(in|of|inside) x.pth'):
         Metadata.of({'meta': meta}, 'x.pth')
 
 

@@ -184,7 +184,7 @@ def test_gpus_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         processes.torchrun(2)
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 4)
-    with pytest.raises(UserError, match='--gpus 8: this machine shows 4'):
+    with pytest.raises(UserError, match='--gpus 8: this machine has 4'):
         processes.torchrun(8)
 
 

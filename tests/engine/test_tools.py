@@ -85,14 +85,15 @@ def test_every_image_of_a_test_keeps_its_picture(tool: Tool, small: list[str], d
 
 
 def test_mixed_precision_and_batch_scaling(tool: Tool, small: list[str], tmp_path: Path) -> None:
-    """bfloat16 training follows float32, at the learning rate scaled from batch 16 to 4."""
+    """bfloat16 training follows float32, at the learning rate scaled from a batch of 4 to 2."""
     options = [*small, 'param_scheduler=None', 'optim_wrapper.optimizer.lr=1e-4']
+    options.append('train_dataloader.batch_size=2')
     assert tool('train', DIGITS_CONFIG, '--work-dir', 'fp32', *options) == 0
     assert tool('train', DIGITS_CONFIG, '--work-dir', 'bf16', '--amp', '--auto-scale-lr', *options) == 0
     fp32, bf16 = log_of(tmp_path / 'fp32'), log_of(tmp_path / 'bf16')
     assert bf16[0]['loss'] == pytest.approx(fp32[0]['loss'], rel=0.05)
     assert bf16[0]['loss'] != fp32[0]['loss']
-    assert (fp32[0]['lr'], bf16[0]['lr']) == pytest.approx((1e-4, 1e-4 * 4 / 16))
+    assert (fp32[0]['lr'], bf16[0]['lr']) == pytest.approx((1e-4, 1e-4 * 2 / 4))
 
 
 def test_an_earlier_training_is_not_overwritten(tool: Tool, small: list[str], tmp_path: Path,

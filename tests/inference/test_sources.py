@@ -101,4 +101,4 @@ def test_a_broken_or_cut_video_is_an_error_after_its_frames(tmp_path: Path, colo
     frames = list(frames_of(find_sources([str(tmp_path)])))
     assert [bool(frame.error) for frame in frames] == [False] * (len(frames) - 2) + [True, True]
     assert 10 < len(frames) < 30
-    assert 'ended early, after' in str(frames[-2].error) and 'text.mp4' in str(frames[-1].error)
+    assert 'broke off after' in str(frames[-2].error) and 'text.mp4' in str(frames[-1].error)

@@ -127,7 +127,7 @@ SENTENCES = {
     'same_names_two_folders': r"annotations/instances_default\.json in .* has 2 images called '0\.jpg' \(ids 1, 2\)",
     'voc_quirks': r'1 error .*xml/3\.xml: object 1: has no name or no valid bndbox',
     'yolo_pixels': r'are in pixels, the first: labels/train/0\.txt:1 is 0 37\.5 10\.0 23 16; YOLO needs them divided',
-    'infer_in': r'holds \d+ images, but no annotations in a supported format: COCO JSON, .* or Open Images CSV',
+    'infer_in': r'holds \d+ images, but no annotations in a supported format: COCO JSON, .* or CrowdHuman odgt',
     'infer_in_linked': 'holds 2 images, but no annotations',
 }
 OTHERS = {'own_pictures'}  # other pictures and boxes; tested in test_own_outputs.py

@@ -229,7 +229,7 @@ def test_numbers_that_do_not_fit_are_named() -> None:
     feats = levels()
     with pytest.raises(UserError, match='gives 3 levels, but roi_extractor.strides names 2'):
         PointSampler(strides=(4, 8), groups=2)(feats)
-    with pytest.raises(UserError, match='16 channels, which 3 groups cannot share'):
+    with pytest.raises(UserError, match='16 channels, which do not divide into 3 groups'):
         PointSampler(strides=STRIDES, groups=3)(feats)
     with pytest.raises(UserError, match='samples 2 groups of points, but roi_extractor.groups is 4'):
         PointSampler(strides=STRIDES, groups=4)(feats).sample(torch.zeros(1, 1, 2, 1, 3, dtype=torch.float64))

@@ -121,9 +121,12 @@ def test_dense_predictions_stages_losses_and_gradients(case: str, dtype: torch.d
     loss = criterion()
     compare_dense(table, dump, loss, proposals, gt)
     stages = parts['roi_head'](feats, proposals)
+    # In float32 the dense boxes are 1e-4 pixels off, about the last digit, and pooling random features amplifies this.
+    # How much depends on the processor's convolutions: 5e-5 with AVX-512, 2e-4 without.
+    noise = 3 if dtype == torch.float32 else 1
     for call, stage in enumerate(stages):
-        table.add('stages: logits', largest(array(stage.logits), dump[f'call{call}_logits']), 1e-4)
-        table.add('stages: boxes / largest', beside_peak(stage.boxes, dump[f'call{call}_boxes']), 1e-5)
+        table.add('stages: logits', largest(array(stage.logits), dump[f'call{call}_logits']), 1e-4 * noise)
+        table.add('stages: boxes / largest', beside_peak(stage.boxes, dump[f'call{call}_boxes']), 1e-5 * noise)
         if sum(gt.counts):
             matched = loss.parts['stage'].assigner(stage.logits.detach()[None], stage.boxes.detach()[None], gt)
             compare_matches(table, dump, call, matched[0])
