@@ -19,13 +19,13 @@ FLOORS = [
     {'export'},
     {'inference'},
     {'acceleration'},
-    {'models'},
+    {'models', 'backbones'},
     {'datasets'},
     {'checkpoints'},
     {'visualization'},
     {'ops'},
     {'registry', 'runtime', 'config_files', 'downloads', 'versions'},
-    {'errors', 'lazy', 'mmcv_ops', 'own_outputs'},
+    {'errors', 'lazy', 'mmcv_ops', 'torchvision_ops', 'own_outputs'},
     {'terminal'},
 ]
 HEIGHT = {room: height for height, floor in enumerate(reversed(FLOORS)) for room in floor}

@@ -26,7 +26,8 @@ from .literals import read_literals
 
 # Modules whose registered classes a stored config may name, besides this package's classes and those registered by the
 # user's own code. Only their arguments `init_cfg` and `pretrained` refer to files; these are dropped.
-_UPSTREAM = ('torch.nn', 'mmcv.cnn', 'mmengine.model', 'mmdet.models.backbones', 'mmdet.models.data_preprocessors',
+_UPSTREAM = ('torch.nn', 'mmcv.cnn', 'mmengine.model', 'mmengine.utils.dl_utils.parrots_wrapper',  # SyncBN
+             'mmdet.models.backbones', 'mmdet.models.data_preprocessors',
              'mmdet.models.layers', 'mmdet.models.losses', 'mmdet.models.necks', 'mmdet.models.task_modules',
              *(f'mmcv.transforms.{name}' for name in ('formatting', 'loading', 'processing', 'wrappers')),
              *(f'mmdet.datasets.transforms.{name}' for name in (

@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.hub import get_config
 
+from sparse_rcnn_mm.backbones import set_backbone
 from sparse_rcnn_mm.checkpoints import Metadata
 from sparse_rcnn_mm.config_files import find_config
 from sparse_rcnn_mm.errors import UserError
@@ -33,7 +34,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--work-dir', help='folder for logs and checkpoints; default: work_dirs/CONFIG-NAME')
     parser.add_argument('--cfg-options', nargs='+', action=SettingsAction, default={}, metavar='KEY=VALUE',
                         help='change settings of the config, e.g. model.rpn_head.num_proposals=300; '
-                        'a list is key="[a,b]"')
+                        'a list is key="[a,b]"; backbone=NAME takes another backbone, of mmdet or timm')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
                         help='how the processes were started; the dist_*.sh scripts set it')
 
@@ -77,12 +78,15 @@ def load_test_config(args: argparse.Namespace, metadata: Metadata) -> Config:
 
 def _apply(cfg: Config, args: argparse.Namespace, source: str) -> None:
     """Apply the changes from the command line to the config."""
-    unused = sorted({key for key in args.cfg_options if key.split('.')[0] not in _TOP_LEVEL})
+    options = dict(args.cfg_options)
+    if (backbone := options.pop('backbone', None)) is not None:
+        set_backbone(cfg, str(backbone))  # before the other options, which may change it
+    unused = sorted({key for key in options if key.split('.')[0] not in _TOP_LEVEL})
     if unused:
         settings = {key: cfg[key] for key in cfg if key in _TOP_LEVEL}
         raise UserError(f"unknown setting '{unused[0]}'{settings_like(unused[0], settings)} (it would change nothing)")
     try:
-        cfg.merge_from_dict(args.cfg_options)
+        cfg.merge_from_dict(options)
     except _UNREADABLE as error:
         raise UserError(f'the config {source} cannot be changed: {error}') from error
     cfg.launcher = args.launcher
