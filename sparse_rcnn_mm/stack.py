@@ -77,6 +77,9 @@ def connect() -> None:
     from mmengine.config.utils import MODULE2PACKAGE
     from mmengine.runner import CheckpointLoader
 
+    from .torchvision_ops import ensure_torchvision_imports
+
+    ensure_torchvision_imports()  # mmengine's Runner imports torchvision where it is installed
     # Allows `_base_ = 'sparse_rcnn_mm::configs/sparse_rcnn_r50_3x.py'` in any config. It names a module and not the
     # package, because mmengine 0.10.7 looks for a package in site-packages, where `pip install -e` does not put it.
     MODULE2PACKAGE.setdefault(PACKAGE, f'{PACKAGE}.registry')
