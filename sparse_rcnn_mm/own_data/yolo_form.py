@@ -242,7 +242,8 @@ class _Reader:
             raise ValueError(f'has the class {box.label}, but there are {len(names)} class names, counted from 0')
         if max(map(abs, map(float, numbers[1:]))) > 2:
             self._pixels.append(f'{where} is {line.strip()[:100]}')
-        return Box(names[int(number)], corners, where)
+        points = [float(value) * size[place % 2] for place, value in enumerate(numbers[1:])]
+        return Box(names[int(number)], corners, where, outline=points if len(numbers) > 5 else None)
 
     def check(self) -> None:
         """Raise a `UserError` if most boxes are in pixels."""
