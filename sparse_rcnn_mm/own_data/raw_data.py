@@ -100,11 +100,15 @@ def counted(number: int, noun: str) -> str:
 
 
 class Box(NamedTuple):
-    """A box as x1, y1, x2, y2 in pixels. `source` names the file and line; `ignored` boxes are treated like crowds."""
+    """A box as x1, y1, x2, y2 in pixels. `source` names the file and line; `ignored` boxes are treated like crowds.
+
+    `outline` is the polygon that it was drawn as: x1, y1, x2, y2, ... in pixels.
+    """
     name: str
     corners: tuple[float, float, float, float]
     source: str
     ignored: bool = False
+    outline: list[float] | None = None
 
 
 class Record(NamedTuple):
@@ -121,7 +125,7 @@ def coco_of(records: list[Record], category_ids: dict[str, int]) -> dict:
         {'id': category_id, 'name': name} for name, category_id in category_ids.items()]}
     for image_id, (file_name, width, height, boxes) in enumerate(records, start=1):
         coco['images'].append({'id': image_id, 'file_name': file_name, 'width': width, 'height': height})
-        for name, (x1, y1, x2, y2), source, ignored in boxes:
+        for name, (x1, y1, x2, y2), source, ignored, outline in boxes:
             coco['annotations'].append({
                 'id': len(coco['annotations']) + 1,
                 'image_id': image_id,
@@ -130,6 +134,7 @@ def coco_of(records: list[Record], category_ids: dict[str, int]) -> dict:
                 'area': (x2 - x1) * (y2 - y1),
                 'iscrowd': int(ignored),
                 'source': source,
+                **({} if outline is None else {'segmentation': [outline]}),
             })
     return coco
 
