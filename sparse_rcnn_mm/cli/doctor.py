@@ -37,7 +37,7 @@ OPTIONAL = {
 IMPORT_ALL = """
 import sys
 sys.path[:] = sys.argv[1:]
-import cv2, sparse_rcnn_mm.models, sparse_rcnn_mm.inference
+import cv2, sparse_rcnn_mm.models, sparse_rcnn_mm.engine
 print(sys.modules['mmcv._ext'].__spec__.origin)
 """
 LEAST_DISK = 2 << 30  # bytes; a training of the default config writes more
