@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparse_rcnn_mm.datasets.masks import run_lengths
 from sparse_rcnn_mm.errors import UserError
 
 if TYPE_CHECKING:
@@ -44,8 +43,10 @@ def to_coco(detections: ImageDetections, image_id: int = 1,
     rows = zip(detections.boxes.tolist(), detections.scores.tolist(), detections.labels.tolist(), strict=True)
     found = [{'image_id': image_id, 'category_id': label + 1 if category_ids is None else category_ids[label],
               'bbox': [x1, y1, x2 - x1, y2 - y1], 'score': score} for (x1, y1, x2, y2), score, label in rows]
-    for one, mask in zip(found, () if detections.masks is None else detections.masks, strict=False):
-        one['segmentation'] = run_lengths(mask)
+    if detections.masks is not None:
+        from sparse_rcnn_mm.datasets.masks import run_lengths  # imports PyTorch
+        for one, mask in zip(found, detections.masks, strict=True):
+            one['segmentation'] = run_lengths(mask)
     return found
 
 

@@ -12,7 +12,6 @@ from typing import Any
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
-from sparse_rcnn_mm.datasets.masks import area
 from sparse_rcnn_mm.own_outputs import INFO
 from sparse_rcnn_mm.terminal import say
 
@@ -52,6 +51,7 @@ def write_coco(path: Path, records: Records, classes: Sequence[str], category_id
                 annotation = {'id': count, 'image_id': number, 'category_id': category_ids[label], 'bbox': box,
                               'area': round(box[2] * box[3], 2), 'iscrowd': 0, 'score': score}
                 if record.masks:
+                    from sparse_rcnn_mm.datasets.masks import area  # imports PyTorch
                     mask = {'size': [record.height, record.width], 'counts': record.masks[index]}
                     annotation.update(segmentation=mask, area=area(mask))
                 file.write((',\n' if count > 1 else '\n') + json.dumps(annotation))

@@ -9,7 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from sparse_rcnn_mm.datasets.masks import run_lengths
+import numpy as np
+
 from sparse_rcnn_mm.errors import UserError
 
 from .detections import ImageDetections
@@ -50,8 +51,15 @@ class Record:
         return cls(frame.source.path, frame.index, frame.source.name, size[1], size[0],
                    [[round(value, 2) for value in box] for box in found.boxes.tolist()],
                    [round(score, 5) for score in found.scores.tolist()], found.labels.tolist(),
-                   [run_lengths(mask)['counts'] for mask in found.masks] if found.masks is not None else [],
+                   _run_lengths(found.masks),
                    frame.content, frame.last)
+
+
+def _run_lengths(masks: np.ndarray | None) -> list[str]:
+    if masks is None:
+        return []
+    from sparse_rcnn_mm.datasets.masks import run_lengths  # imports PyTorch
+    return [run_lengths(mask)['counts'] for mask in masks]
 
 
 class RecordFile:

@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from matplotlib import colormaps
+from matplotlib import color_sequences
 from matplotlib.figure import Figure
 
 from sparse_rcnn_mm.engine.hooks.curves import History, read_history
@@ -47,7 +47,7 @@ def draw_curves(histories: Mapping[str, History]) -> Figure:
     rows = -(-len(titles) // columns)
     figure = Figure(figsize=(4.5 * columns, 3.5 * rows + 0.3 * len(histories)), layout='constrained')
     axes = figure.subplots(rows, columns, squeeze=False)
-    colors = colormaps['tab10' if len(histories) <= 10 else 'tab20'].colors
+    colors = color_sequences['tab10' if len(histories) <= 10 else 'tab20']
     last = max(step for history in histories.values() for step in [*history.train, *history.val])
     for axis, title in zip(axes.flat, titles, strict=False):
         for number, history in enumerate(histories.values()):
