@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
-from xml.sax.saxutils import quoteattr
+from xml.sax.saxutils import escape, quoteattr
 
 from sparse_rcnn_mm.own_outputs import INFO
 from sparse_rcnn_mm.terminal import say
@@ -147,6 +147,8 @@ def write_cvat(path: Path, records: Records, classes: Sequence[str], category_id
     """
     with path.open('w', encoding='utf-8') as file:
         file.write('<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n')
+        labels = ''.join(f'<label><name>{escape(_NOT_XML.sub("?", name))}</name></label>' for name in classes)
+        file.write(f'  <meta><task><mode>annotation</mode><labels>{labels}</labels></task></meta>\n')
         for number, record in enumerate(_of_images(records, path)):
             file.write(f'  <image id="{number}" name={_attribute(record.name)} width="{record.width}" '
                        f'height="{record.height}">\n')

@@ -103,6 +103,7 @@ def test_cvat(tmp_path: Path) -> None:
     assert box.attrib['label'] == 'a & b' and [box.attrib[key] for key in ('xtl', 'ytl', 'xbr', 'ybr')] == [
         '20.0', '10.0', '120.0', '60.0']
     assert [image.attrib['name'] for image in tree.iter('image')] == ['one.jpg', 'sub/=cmd.png']
+    assert [name.text for name in tree.iterfind('meta/task/labels/label/name')] == list(CLASSES)
 
 
 def test_our_readers_read_what_was_written(detector: Detector, folder: Path, tmp_path: Path) -> None:
