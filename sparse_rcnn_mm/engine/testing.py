@@ -46,6 +46,8 @@ def testing_config(args: argparse.Namespace, tta: bool | str | TTA = False, **fa
         UserError: the arguments do not fit together.
     """
     exported = is_exported(args.checkpoint)
+    if exported:
+        check_not_exported(args.checkpoint, tta)
     metadata = (exported_metadata(args.checkpoint) if exported else
                 Metadata.of(read_checkpoint(args.checkpoint), args.checkpoint))
     args.config = args.config or published_config(args.checkpoint)
@@ -53,7 +55,6 @@ def testing_config(args: argparse.Namespace, tta: bool | str | TTA = False, **fa
     if args.data:
         set_test_data(cfg, args.data, metadata)
     if exported:
-        check_not_exported(args.checkpoint, tta)
         cfg.model = dict(type='ExportedModel', path=args.checkpoint)
         cfg.custom_hooks = []
         return cfg

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 
 import sparse_rcnn_mm
 from sparse_rcnn_mm.datasets.read_image import read_image
@@ -22,6 +23,7 @@ from sparse_rcnn_mm.inference import TTA, Detector
 from sparse_rcnn_mm.inference.box_voting import Candidates, soft_vote
 from sparse_rcnn_mm.inference.tta import AugmentedBackend, kept_boxes
 from sparse_rcnn_mm.models.structures import Detections
+from sparse_rcnn_mm.registry import MODELS
 from tests.kit import CONFIGS, ROOT
 
 DATA = ROOT / 'tests' / 'data'
@@ -199,6 +201,25 @@ def test_infer_with_tta(tool: Callable[..., int], small_checkpoint: Path, folder
     assert len(lines) - 1 == len(Detector.from_checkpoint(small_checkpoint, device='cpu', tta=True)(folder / '0.png'))
 
 
+@pytest.mark.parametrize('name', ['adamixer_r18_digits', 'sqr_r18_digits', 'ddq_rcnn_r18_digits'])
+def test_every_detector_of_the_family(name: str, tmp_path: Path, colored: Callable[..., np.ndarray]) -> None:
+    """With one size, the best detection is the best one of the image and of its mirror image."""
+    cfg = Config.fromfile(CONFIGS / f'{name}.py')
+    cfg.merge_from_dict({'model.backbone.base_channels': 8, 'model.neck.in_channels': [16, 32, 64],
+                         'model.roi_head.num_stages': 2})
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('sparse_rcnn_mm'):
+        torch.save({'state_dict': MODELS.build(cfg.model).state_dict(), 'meta': {'cfg': cfg.pretty_text}},
+                   tmp_path / 'x.pth')
+    image = colored(2, 192, 192)
+    plain = Detector.from_checkpoint(tmp_path / 'x.pth', device='cpu')
+    one_size = TTA(short_sides=(192,), box_sides=((0, 1e5),))
+    found = Detector.from_checkpoint(tmp_path / 'x.pth', device='cpu', tta=one_size)(image)
+    passes = [plain(one) for one in (image, image[:, ::-1])]
+    assert 0 < len(found) <= max(map(len, passes)) + 20 and np.isfinite(found.boxes).all()
+    assert found.scores[0] == pytest.approx(max(one.scores[0] for one in passes), abs=1e-5)
+
+
 def test_sizes_follow_the_models_own() -> None:
     resize = dict(type='ResizeShortSide', short_sides=200, max_long_side=333)
     tta = TTA.of(True, [dict(type='LoadRGBImage'), resize, dict(type='PackDetInputs')])
@@ -221,14 +242,15 @@ def test_other_pipelines_are_refused(step: dict, message: str) -> None:
         TTA.of(True, [step, dict(type='PackDetInputs')])
 
 
-def test_senseless_settings_are_told(exported: Path, small_checkpoint: Path, tool: Callable[..., int],
+def test_senseless_settings_are_told(small_checkpoint: Path, folder: Path, tool: Callable[..., int],
                                      capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(UserError, match='has 2 short_sides and 1 box_sides'):
         TTA(short_sides=(100, 200), box_sides=((0, 100),))
     with pytest.raises(UserError, match="tta is True, 'official' or a TTA, not 'offical'"):
         Detector.from_checkpoint(small_checkpoint, device='cpu', tta='offical')
     with pytest.raises(UserError, match='is an exported file, which clips boxes'):
-        sparse_rcnn_mm.evaluate(exported, tta=True)
-    assert tool('infer', 'x.png', '--model', exported, '--tta-official') == 1
-    assert tool('test', exported, '--tta', '--tta-official') == 2
+        sparse_rcnn_mm.evaluate('x.onnx', tta=True)
+    assert tool('infer', folder / '0.png', '--model', 'x.onnx', '--tta-official') == 1
+    assert 'x.onnx is an exported file, which clips boxes' in capsys.readouterr().err
+    assert tool('test', 'x.onnx', '--tta', '--tta-official') == 2
     assert 'not allowed with' in capsys.readouterr().err
