@@ -15,7 +15,7 @@ from sparse_rcnn_mm.models import SparseRCNN
 from sparse_rcnn_mm.runtime.engines import FORMAT
 from sparse_rcnn_mm.versions import __version__
 
-from .forms import ExportedNetwork
+from .forms import ExportedNetwork, StagedNetwork
 
 
 def plain_model(detector: Detector) -> SparseRCNN:
@@ -30,10 +30,11 @@ def plain_model(detector: Detector) -> SparseRCNN:
     return model
 
 
-def network_of(detector: Detector) -> ExportedNetwork:
-    """Build the network from RGB pixels to detections, ready to be traced."""
+def network_of(detector: Detector, stages: bool = False) -> ExportedNetwork:
+    """Build the network from RGB pixels to detections, ready to be traced. `stages`: see `Tracing`."""
     model = plain_model(detector)
-    return ExportedNetwork(model, swap=bool(model.data_preprocessor._channel_conversion)).eval()
+    kind = StagedNetwork if stages else ExportedNetwork
+    return kind(model, swap=bool(model.data_preprocessor._channel_conversion)).eval()
 
 
 def describe(detector: Detector, config: str | None) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class ExportedNetwork(nn.Module):
         self.register_buffer('std', preprocessor.std.clone() if normalizes else torch.ones(3, 1, 1))
         self.model = export_form(model)
 
-    def forward(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
         """Detect objects in a batch.
 
         Args:
@@ -45,10 +45,8 @@ class ExportedNetwork(nn.Module):
         Returns:
             Boxes (B, k, 4) in pixels of `images`, scores (B, k) and labels (B, k), best first.
         """
-        x = self.normalize(images, sizes)
-        height_width = sizes.to(x.dtype)
-        whwh = torch.cat([height_width, height_width], dim=1).flip(1)[:, None]
-        found = self.model.detect(x, whwh, whwh)
+        whwh = whwh_of(sizes)
+        found = self.model.detect(self.normalize(images, sizes), whwh, whwh)
         return found.boxes, found.scores, found.labels
 
     def normalize(self, images: Tensor, sizes: Tensor) -> Tensor:
@@ -60,6 +58,26 @@ class ExportedNetwork(nn.Module):
         inside_x = torch.arange(width, device=x.device) < sizes[:, 1:]
         x = x.masked_fill(~(inside_y[:, None, :, None] & inside_x[:, None, None, :]), 0)
         return F.pad(x, (0, -width % self.divisor, 0, -height % self.divisor))
+
+
+class StagedNetwork(ExportedNetwork):
+    """Also returns the boxes of the detections at the start and after every stage: (B, stages + 1, k, 4), clipped."""
+
+    def forward(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
+        """Detect objects in a batch."""
+        whwh = whwh_of(sizes)
+        proposals, stages = self.model.refine(self.normalize(images, sizes), whwh)
+        found = self.model.postprocessor(stages[-1])
+        boxes = torch.stack([one.boxes.gather(1, found.proposals[..., None].expand(-1, -1, 4))
+                             for one in (proposals, *stages)], dim=1)
+        boxes = torch.minimum(boxes.clamp(min=0), whwh[:, None])
+        return boxes[:, -1], found.scores, found.labels, boxes
+
+
+def whwh_of(sizes: Tensor) -> Tensor:
+    """Heights and widths (B, 2) as (B, 1, 4)."""
+    height_width = sizes.to(torch.float32)
+    return torch.cat([height_width, height_width], dim=1).flip(1)[:, None]
 
 
 @torch.no_grad()

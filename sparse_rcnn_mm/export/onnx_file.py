@@ -15,6 +15,7 @@ from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.runtime.engines import KEY
 
 from .forms import ExportedNetwork
+from .tracing import Tracing
 
 OPSET = 18
 # Operators that engines refuse or run slowly. TensorRT supports none of them with symbolic sizes.
@@ -24,8 +25,8 @@ ONE_FILE_BYTES = 2**31 - 2**24
 
 
 @torch.no_grad()
-def write_onnx(network: ExportedNetwork, metadata: dict[str, Any], path: Path) -> None:
-    """Trace the network and write it, with symbolic batch size, height and width.
+def write_onnx(network: ExportedNetwork, metadata: dict[str, Any], path: Path, tracing: Tracing) -> None:
+    """Trace the network and write it to a file.
 
     Raises:
         UserError: a package is missing, or a part of the network cannot be expressed in ONNX's standard operators.
@@ -35,15 +36,11 @@ def write_onnx(network: ExportedNetwork, metadata: dict[str, Any], path: Path) -
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise UserError(f'{error.name} is missing: run `pip install onnx onnxscript onnxruntime`') from error
-    # A batch size of 1 would become a constant.
-    images = torch.zeros(2, 3, 96, 128, dtype=torch.uint8)
-    sizes = torch.tensor([[96, 120], [90, 128]])
     try:
-        with _quiet(), _plain_attention():
+        with quiet(), plain_attention():
             program = torch.onnx.export(
-                network, (images, sizes), dynamo=True, opset_version=OPSET, verbose=False,
-                input_names=['images', 'sizes'], output_names=['boxes', 'scores', 'labels'],
-                dynamic_shapes={'images': {0: 'batch', 2: 'height', 3: 'width'}, 'sizes': {0: 'batch'}})
+                network, tracing.example(), dynamo=True, opset_version=OPSET, verbose=False,
+                input_names=['images', 'sizes'], output_names=tracing.outputs, dynamic_shapes=tracing.open_sizes())
     except Exception as error:  # parts from outside can raise anything
         reason = ' '.join(str(error.__cause__ or error).split())[:300]
         raise UserError(f'the network cannot be traced ({reason}): a part of it uses other than standard '
@@ -75,7 +72,7 @@ def _strip(model: Any) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence the exporter's messages about packages and constants."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -88,7 +85,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _plain_attention() -> Iterator[None]:
+def plain_attention() -> Iterator[None]:
     """Turn off the fused attention, which cannot be exported to ONNX."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

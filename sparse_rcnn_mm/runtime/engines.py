@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -14,14 +15,14 @@ from sparse_rcnn_mm.errors import UserError
 
 KEY = 'sparse_rcnn_mm'  # the key of our metadata in a file
 FORMAT = 1  # the version of the metadata
-PACKAGES = {'.onnx': 'onnxruntime', '.xml': 'openvino'}
+PACKAGES = {'.onnx': 'onnxruntime', '.xml': 'openvino', '.pt2': 'torch'}
 
 
 class Engine:
     """An exported network.
 
     Args:
-        path: the file, `.onnx` or `.xml`.
+        path: the file, `.onnx`, `.xml` or `.pt2`.
         threads: the number of CPU threads. By default, the engine chooses.
 
     Attributes:
@@ -42,7 +43,7 @@ class Engine:
         except ImportError as error:
             raise UserError(f'{path} needs {PACKAGES[kind]}: run `pip install {PACKAGES[kind]}`') from error
         try:
-            self._run, text = (_onnxruntime if kind == '.onnx' else _openvino)(package, os.fspath(path), threads)
+            self._run, text = _OPENERS[kind](package, os.fspath(path), threads)
         except Exception as error:  # both engines raise RuntimeErrors of many kinds
             raise UserError(f'{PACKAGES[kind]} cannot load {path}: {" ".join(str(error).split())[:300]}') from error
         if not text:
@@ -59,7 +60,22 @@ class Engine:
             images: (B, 3, H, W) uint8 RGB.
             sizes: (B, 2) int64, the height and width of each image without padding. The padding is ignored.
         """
-        return self._run(images, sizes)
+        batch, fixed = self.metadata.get('batch'), self.metadata['resize'].get('within')
+        if batch is None and fixed is None:
+            return self._run(images, sizes)
+        batch, (height, width) = batch or len(images), fixed or images.shape[2:]
+        if images.shape[2] > height or images.shape[3] > width:
+            raise UserError(f'images of {images.shape[2]} x {images.shape[3]} pixels do not fit into the {height} x '
+                            f'{width} that the exported file is for: export with a larger --static')
+        parts = [self._filled_up(images[start:start + batch], sizes[start:start + batch], (batch, 3, height, width))
+                 for start in range(0, len(images), batch)]
+        return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+
+    def _filled_up(self, images: np.ndarray, sizes: np.ndarray, shape: tuple[int, ...]) -> list[np.ndarray]:
+        """Run a batch in a larger one of the shape that the file is for."""
+        canvas, content = np.zeros(shape, np.uint8), np.ones((shape[0], 2), np.int64)
+        canvas[:len(images), :, :images.shape[2], :images.shape[3]], content[:len(images)] = images, sizes
+        return [array[:len(images)] for array in self._run(canvas, content)]
 
 
 _Run = Callable[[np.ndarray, np.ndarray], list[np.ndarray]]
@@ -86,3 +102,15 @@ def _openvino(ov: Any, path: str, threads: int | None) -> tuple[_Run, str | None
         return [found[name] for name in ('boxes', 'scores', 'labels')]
 
     return run, model.get_rt_info(KEY).astype(str) if model.has_rt_info(KEY) else None
+
+
+def _aot_inductor(torch: Any, path: str, threads: int | None) -> tuple[_Run, str | None]:
+    with zipfile.ZipFile(path) as archive:
+        text = next((archive.read(name).decode() for name in archive.namelist() if name.endswith(f'extra/{KEY}')), None)
+    if threads:
+        torch.set_num_threads(threads)
+    model = torch._inductor.aoti_load_package(path)
+    return lambda *arrays: [array.numpy() for array in model(*map(torch.from_numpy, arrays))], text
+
+
+_OPENERS = {'.onnx': _onnxruntime, '.xml': _openvino, '.pt2': _aot_inductor}

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -9,10 +10,12 @@ from PIL import Image, ImageOps
 from sparse_rcnn_mm.errors import UserError
 
 
-def resized_shape(height: int, width: int, short_side: int, max_long_side: int | None = None) -> tuple[int, int]:
+def resized_shape(height: int, width: int, short_side: int, max_long_side: int | None = None,
+                  within: Sequence[int] | None = None) -> tuple[int, int]:
     """The (height, width) after scaling the short side to `short_side`, or to less if the long side gets too long.
 
-    Rounds like detectron2's `ResizeShortestEdge`. A side is at least one pixel.
+    Rounds like detectron2's `ResizeShortestEdge`. A side is at least one pixel. `within` is the largest height and
+    width.
     """
     scale = short_side / min(height, width)
     if height < width:
@@ -21,6 +24,9 @@ def resized_shape(height: int, width: int, short_side: int, max_long_side: int |
         new_height, new_width = scale * height, float(short_side)
     if max_long_side is not None and max(new_height, new_width) > max_long_side:
         scale = max_long_side / max(new_height, new_width)
+        new_height, new_width = new_height * scale, new_width * scale
+    if within is not None:
+        scale = min(within[0] / new_height, within[1] / new_width, 1)
         new_height, new_width = new_height * scale, new_width * scale
     return max(int(new_height + 0.5), 1), max(int(new_width + 0.5), 1)
 

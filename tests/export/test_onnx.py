@@ -49,7 +49,7 @@ def test_inputs_and_outputs_are_open_in_batch_height_and_width(exported: Path) -
 def test_says_what_it_is(exported: Path, plain: Detector) -> None:
     (text,) = (one.value for one in onnx.load(exported).metadata_props if one.key == 'sparse_rcnn_mm')
     said = json.loads(text)
-    assert said == {**describe(plain, said['config']), 'precision': 'fp32'}
+    assert said == {**describe(plain, said['config']), 'precision': 'fp32', 'batch': None}
     assert 'SparseRCNN' in said['config']
     assert (said['format'], said['classes'], said['category_ids']) == (1, list(CLASSES), list(range(7, 100, 10)))
     assert said['resize'] == {'short_side': 192, 'max_long_side': None}
@@ -77,7 +77,7 @@ def change_one_weight(path: Path, change: Callable[[np.ndarray], np.ndarray]) ->
 @pytest.mark.parametrize('factor', [1.001, np.float32(np.nan)])
 def test_a_wrong_weight_is_found_and_no_file_stays(exported: Path, plain: Detector, tmp_path: Path, factor: float,
                                                    monkeypatch: pytest.MonkeyPatch) -> None:
-    def write_wrongly(network: object, metadata: object, path: Path) -> None:
+    def write_wrongly(network: object, metadata: object, path: Path, tracing: object) -> None:
         path.write_bytes(exported.read_bytes())
         change_one_weight(path, lambda weight: (weight * factor).astype(np.float32))
 

@@ -1,0 +1,54 @@
+"""What a graph leaves open and what it gives."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparse_rcnn_mm.errors import UserError
+
+
+@dataclass(frozen=True)
+class Tracing:
+    """How a network becomes a graph.
+
+    Attributes:
+        size: height and width of all batches; None leaves them open.
+        batch: images in all batches; None leaves it open.
+        stages: give the boxes of the detections after every stage as well.
+    """
+    size: Sequence[int] | None = None
+    batch: int | None = None
+    stages: bool = False
+
+    def __post_init__(self) -> None:
+        if self.size is not None and min(self.size) < 32:
+            raise UserError(f'a static size of {self.size[0]} x {self.size[1]} is too small: both must be at least 32')
+        if self.batch is not None and self.batch < 1:
+            raise UserError(f'a batch of {self.batch} images is too small: it must be at least 1')
+
+    @property
+    def outputs(self) -> list[str]:
+        """Their names."""
+        return ['boxes', 'scores', 'labels', *(['stage_boxes'] if self.stages else [])]
+
+    def example(self) -> tuple[Tensor, Tensor]:
+        """Inputs to trace with."""
+        batch = self.batch or 2  # 1 would be taken for a constant
+        height, width = self.size or (96, 128)
+        sizes = torch.tensor([[height, width - 8], [height - 6, width]]).repeat(batch, 1)[:batch]
+        return torch.zeros(batch, 3, height, width, dtype=torch.uint8), sizes
+
+    def open_sizes(self) -> dict[str, dict[int, str]] | None:
+        """Names of the axes of the inputs that are left open; None if there are none."""
+        batch = {} if self.batch else {0: 'batch'}
+        images = {**batch, **({} if self.size else {2: 'height', 3: 'width'})}
+        return {'images': images, 'sizes': batch} if images else None
+
+    def described(self, metadata: dict[str, Any]) -> dict[str, Any]:
+        """The metadata of a file of this kind."""
+        fixed = {'within': list(self.size)} if self.size else {}
+        return {**metadata, 'resize': {**metadata['resize'], **fixed}, 'batch': self.batch}
