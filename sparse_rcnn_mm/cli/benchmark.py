@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sparse_rcnn_mm.acceleration.prediction import PRECISIONS
 from sparse_rcnn_mm.benchmark import report
+from sparse_rcnn_mm.benchmark.engines import compare_engines, engines_table
 from sparse_rcnn_mm.benchmark.loader import loader_table, seconds_by_transform
 from sparse_rcnn_mm.benchmark.measure import Result, Workload, measure
 from sparse_rcnn_mm.benchmark.mmdet_twin import require_compiled_ops
@@ -20,6 +21,7 @@ from sparse_rcnn_mm.benchmark.workload import build_model
 from sparse_rcnn_mm.checkpoints import load_checkpoint
 from sparse_rcnn_mm.engine import add_common_arguments, load_config
 from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.inference import is_exported
 from sparse_rcnn_mm.own_data.config import set_training_data
 from sparse_rcnn_mm.terminal import show
 
@@ -33,16 +35,17 @@ SWEEPS: dict[str, list[int]] = {
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = Parser(description='Measure a detector.')
-    parser.add_argument('config', help='config file, or the name of a published config')
+    parser.add_argument('config', help='config file, the name of a published config, or a file of `sparse-rcnn export`')
     parser.add_argument('checkpoint', nargs='?', help='checkpoint (default: random weights, and proposals spread over '
-                        'the image)')
+                        'the image), or a second exported file')
     parser.add_argument('--size', nargs=2, type=int, metavar=('H', 'W'), help='default: 800 1216, with --train 640 960')
     parser.add_argument('--batch', type=int, help='images per batch (default: 1, with --train 2)')
     parser.add_argument('--gts', type=int, default=7, help='ground truths per image (default: 7)')
     parser.add_argument('--precision', choices=PRECISIONS, default='fp32')
     parser.add_argument('--compile', action='store_true', help='use torch.compile; only for prediction')
     parser.add_argument('--train', action='store_true', help='measure a training step instead of prediction')
-    parser.add_argument('--against', choices=['mmdet'], help="also measure mmdet's own detector with the same weights")
+    parser.add_argument('--against', metavar='mmdet|CHECKPOINT', help="also measure mmdet's own detector with the same "
+                        'weights; for an exported file, the checkpoint that it was exported from')
     parser.add_argument('--against-precision', choices=PRECISIONS, default='fp32')
     parser.add_argument('--sweep', choices=SWEEPS, help='measure with several values of one quantity')
     parser.add_argument('--values', nargs='+', type=int, help='the values for --sweep')
@@ -85,6 +88,12 @@ def vary(cfg: Config, work: Workload, quantity: str, value: int) -> tuple[Config
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return the exit status."""
     args = parse_args(argv)
+    if is_exported(args.config):
+        show(time_exported(args))
+        return 0
+    if args.against not in (None, 'mmdet'):
+        raise UserError(f"--against {args.against}: a config is compared with 'mmdet', and only an exported file with "
+                        'a checkpoint')
     work = workload(args)
     cfg = load_config(args)
     if args.data and not args.loader:
@@ -93,6 +102,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         torch.set_num_threads(args.threads)
     show(time_loader(cfg, args) if args.loader else time_model(cfg, work, args))
     return 0
+
+
+def time_exported(args: argparse.Namespace) -> str:
+    """Measure exported files against their checkpoint, and return the table."""
+    if args.against is None or is_exported(args.against):
+        raise UserError(f'{args.config} is an exported file: name its checkpoint with --against CHECKPOINT')
+    if args.train or args.compile or args.sweep or args.loader or args.precision != 'fp32' or args.clock != 'wall':
+        raise UserError(f'{args.config} is an exported file, for which there are only --against, --size, --batch, '
+                        '--repeats and --threads')
+    models = [args.against, args.config, *([args.checkpoint] if args.checkpoint else [])]
+    size, batch = tuple(args.size) if args.size else None, args.batch or 1
+    rows = compare_engines(models, size, batch, args.repeats, args.threads or torch.get_num_threads())
+    return engines_table(rows, size, batch)
 
 
 def time_loader(cfg: Config, args: argparse.Namespace) -> str:

@@ -1,0 +1,81 @@
+"""One detector in a process of its own, so that its memory and the time to load it are its own.
+
+    python -m sparse_rcnn_mm.benchmark.worker MODEL THREADS
+
+reads pickled lists of images (h, w, 3) from stdin and writes pickled answers to stdout: first what was loaded, then for
+each list the seconds and the detections. A process for an exported file does not import PyTorch.
+"""
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+START = time.perf_counter()
+
+import numpy as np  # noqa: E402 (counted as part of loading)
+
+from sparse_rcnn_mm.runtime.engines import PACKAGES  # noqa: E402
+
+Run = Callable[[Sequence[np.ndarray]], list[tuple[np.ndarray, ...]]]
+
+
+def open_exported(path: str, threads: int) -> tuple[Run, str, str]:
+    """What runs it, the name of its engine, and its precision."""
+    from sparse_rcnn_mm.runtime import Engine
+    from sparse_rcnn_mm.runtime.detector import detect
+
+    engine, package = Engine(path, threads), PACKAGES[Path(path).suffix]
+
+    def run(images: Sequence[np.ndarray]) -> list[tuple[np.ndarray, ...]]:
+        planes = [image.transpose(2, 0, 1) for image in images]
+        return [tuple(found) for found in detect(engine, planes, [image.shape[:2] for image in images])]
+
+    return run, f'{package} {metadata.version(package)}', engine.metadata['precision']
+
+
+def open_checkpoint(path: str, threads: int) -> tuple[Run, str, str]:
+    """The same for the fast form of a checkpoint."""
+    import torch
+
+    from sparse_rcnn_mm.export.proof import as_inputs
+    from sparse_rcnn_mm.inference import Detector
+
+    torch.set_num_threads(threads)
+    detector = Detector.from_checkpoint(path, device='cpu')
+    return (lambda images: [tuple(found) for found in detector.backend(as_inputs(images))],
+            f'torch {torch.__version__.split("+")[0]}', 'fp32')
+
+
+def peak_memory() -> float:
+    """Of this process so far, in MiB."""
+    import resource
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == 'darwin' else 2**10)
+
+
+def main() -> None:
+    """Answer until stdin ends."""
+    answers: Any = os.fdopen(os.dup(1), 'wb')
+    os.dup2(2, 1)  # what others print goes elsewhere
+    path, threads = sys.argv[1], int(sys.argv[2])
+    run, engine, precision = (open_exported if Path(path).suffix in PACKAGES else open_checkpoint)(path, threads)
+    pickle.dump({'engine': engine, 'precision': precision, 'load': time.perf_counter() - START}, answers)
+    answers.flush()
+    while True:
+        try:
+            images = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        start = time.perf_counter()
+        found = run(images)
+        pickle.dump({'seconds': time.perf_counter() - start, 'found': found, 'memory': peak_memory()}, answers)
+        answers.flush()
+
+
+if __name__ == '__main__':
+    main()
