@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, NoReturn
 
+from mmengine.config import Config
 from mmengine.registry import Registry
 from mmengine.registry import registry as mmengine_registry
 
@@ -33,6 +34,15 @@ _UPSTREAM = ('torch.nn', 'mmcv.cnn', 'mmengine.model', 'mmengine.utils.dl_utils.
              *(f'mmdet.datasets.transforms.{name}' for name in (
                  'colorspace', 'formatting', 'geometric', 'loading', 'transforms', 'wrappers')),
              'mmdet.datasets.coco', 'mmdet.evaluation.metrics.coco_metric')
+# More of them for a whole detector of mmdet. None reads a file or loads another model: detectors that learn from a
+# teacher or read text are not here.
+_MMDET = (*_UPSTREAM, 'mmdet.models.dense_heads', 'mmdet.models.roi_heads',
+          *(f'mmdet.models.detectors.{name}' for name in (
+              'atss', 'cascade_rcnn', 'centernet', 'conditional_detr', 'dab_detr', 'ddod', 'ddq_detr',
+              'deformable_detr', 'detr', 'dino', 'faster_rcnn', 'fcos', 'gfl', 'htc', 'mask_rcnn', 'paa', 'queryinst',
+              'retinanet', 'rtmdet', 'sparse_rcnn', 'tood', 'trident_faster_rcnn', 'vfnet', 'yolo', 'yolof', 'yolox')))
+# Names that mmcv looks up among its operations, not in a registry.
+_MMCV_OPS = ('nms', 'soft_nms', 'RoIAlign')
 _NOT_THE_USERS = ('torch', 'torchvision', 'mmcv', 'mmdet', 'mmengine', 'builtins')
 _SCOPES = (SCOPE, 'mmdet', 'mmengine')
 _WEIGHTS = ('init_cfg', 'pretrained')  # not needed: the checkpoint contains the weights
@@ -82,6 +92,11 @@ class StoredConfig:
             UserError: it is missing, malformed, or not allowed in a stored config. All methods here raise this.
         """
         return self._part('model', self.values.get('model'), _Rules((MODELS, TASK_UTILS), dropped=_WEIGHTS))
+
+    def mmdet_model(self) -> dict[str, Any]:
+        """The config of a detector of mmdet for prediction, safe to build with mmdet's registry."""
+        rules = _Rules((MODELS.parent, TASK_UTILS.parent), (*_WEIGHTS, 'train_cfg'), upstream=_MMDET, ops=_MMCV_OPS)
+        return self._part('model', self.values.get('model'), rules)
 
     def test_pipeline(self) -> list[dict[str, Any]]:
         """The test pipeline, safe to build."""
@@ -183,11 +198,15 @@ class _Rules:
         dropped: arguments that are removed.
         text: arguments that may be strings; None for all.
         places: arguments of the part itself that may be paths of local files.
+        upstream: the modules of other packages whose classes it may name.
+        ops: names of operations of mmcv that it may name where else a class stands.
     """
     nodes: Sequence[Registry]
     dropped: Collection[str] = ()
     text: Collection[str] | None = None
     places: Collection[str] = ()
+    upstream: Collection[str] = _UPSTREAM
+    ops: Collection[str] = ()
 
     def check(self, part: Mapping[str, Any], where: str) -> dict[str, Any]:
         """Return a copy of `part` that is safe to build."""
@@ -241,6 +260,8 @@ class _Rules:
     def _check_type(self, kind: Any, where: str) -> None:
         if type(kind) is not str:
             raise _Refused(where, f'is not the name of a class ({str(kind)[:60]!r})')
+        if kind in self.ops:
+            return
         scope, _, name = kind.rpartition('.')
         if '.' in kind and scope not in _SCOPES:
             raise _Refused(where, f'is {kind[:60]!r}, which is not registered')
@@ -248,7 +269,7 @@ class _Rules:
         if not found:
             raise _Refused(where, f'is {kind[:60]!r}, which is not registered: import the module that registers it')
         for cls in found:
-            if not isinstance(cls, type) or not _may_be_named(cls.__module__):
+            if not isinstance(cls, type) or not _may_be_named(cls.__module__, self.upstream):
                 raise _Refused(where, f'is {kind[:60]!r}, which a stored config may not name')
 
 
@@ -263,11 +284,19 @@ def _registered(node: Registry, scope: str, name: str) -> Any:
     return None
 
 
-def _may_be_named(module: str) -> bool:
+def is_of_mmdet(config: Mapping[str, Any] | Config) -> bool:
+    """Whether the model of a config is one of mmdet's: by the prefix of its type, else by the default scope."""
+    model = config.get('model')
+    kind = model.get('type') if isinstance(model, Mapping) else None
+    scope = kind.rpartition('.')[0] if isinstance(kind, str) else ''
+    return (scope or config.get('default_scope')) == 'mmdet'
+
+
+def _may_be_named(module: str, upstream: Collection[str]) -> bool:
     def within(names: Collection[str]) -> bool:
         return any(module == name or module.startswith(f'{name}.') for name in names)
 
-    return within(_UPSTREAM) or not within(_NOT_THE_USERS)
+    return within(upstream) or not within(_NOT_THE_USERS)
 
 
 def class_names(names: Any, path: str | os.PathLike) -> tuple[str, ...]:

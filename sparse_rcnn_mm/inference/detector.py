@@ -72,7 +72,7 @@ class Detector(ImageDetector):
         contents = read_checkpoint(checkpoint)
         metadata = Metadata.of(contents, checkpoint)
         config = config or published_config(checkpoint)
-        described = _described(metadata) if config is None else _read_config(config)
+        described = _described(metadata) if config is None else read_config(config)
         with building(checkpoint) if config is None else nullcontext():
             model = _build(described.model, checkpoint)
             augmentation = TTA.of(tta, described.pipeline) if tta else None
@@ -80,7 +80,7 @@ class Detector(ImageDetector):
             detector = cls(TorchBackend(model), pipeline, **_class_settings(metadata, described, model))
             try_out(model, detector.prepare(np.zeros((48, 64, 3), np.uint8)))
         load_contents(model, contents, checkpoint)
-        model = model.to(_device(device)).eval()
+        model = model.to(device_of(device)).eval()
         network = fast_form(model, precision, compile) if fast else model
         detector.backend = (TorchBackend(network) if augmentation is None else
                             AugmentedBackend(network, augmentation))
@@ -109,7 +109,7 @@ def try_out(model: SparseRCNN, prepared: Mapping[str, Any]) -> None:
     model.train(training)
 
 
-class _Described(NamedTuple):
+class Described(NamedTuple):
     """The parts of a config that describe a detector."""
     model: dict[str, Any]
     pipeline: Sequence[Mapping[str, Any]]
@@ -117,12 +117,25 @@ class _Described(NamedTuple):
     metainfo: Mapping[str, Any]
 
 
-def _described(metadata: Metadata) -> _Described:
+def _described(metadata: Metadata) -> Described:
     stored = metadata.config()
-    return _Described(stored.model(), stored.test_pipeline(), stored.dataset_type(), stored.metainfo())
+    return Described(stored.model(), stored.test_pipeline(), stored.dataset_type(), stored.metainfo())
 
 
-def _read_config(config: str | os.PathLike | Config) -> _Described:
+def config_from_file(name: str | os.PathLike) -> Config:
+    """Read a config file, or a published config by its name.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
+    path = find_config(name)
+    try:
+        return Config.fromfile(path)
+    except Exception as error:  # a config is Python: anything can go wrong in it
+        raise UserError(f'the config {name} cannot be read: {error}') from error
+
+
+def read_config(config: str | os.PathLike | Config) -> Described:
     """Read the user's own config, which is trusted.
 
     Raises:
@@ -130,18 +143,13 @@ def _read_config(config: str | os.PathLike | Config) -> _Described:
     """
     name = 'given'
     if not isinstance(config, Config):
-        name = os.fspath(config)
-        path = find_config(config)
-        try:
-            config = Config.fromfile(path)
-        except Exception as error:  # a config is Python: anything can go wrong in it
-            raise UserError(f'the config {config} cannot be read: {error}') from error
+        name, config = os.fspath(config), config_from_file(config)
     dataset = (config.get('test_dataloader') or config.get('val_dataloader') or {}).get('dataset', {})
     while 'pipeline' not in dataset and 'dataset' in dataset:
         dataset = dataset['dataset']
     if not dataset.get('pipeline'):
         raise UserError(f'the config {name} has no test_dataloader.dataset.pipeline: pass another (--config FILE)')
-    return _Described(config.model, dataset['pipeline'], dataset.get('type'), dataset.get('metainfo', {}))
+    return Described(config.model, dataset['pipeline'], dataset.get('type'), dataset.get('metainfo', {}))
 
 
 def _build(model: dict[str, Any], path: str | os.PathLike) -> SparseRCNN:
@@ -158,20 +166,31 @@ def _build(model: dict[str, Any], path: str | os.PathLike) -> SparseRCNN:
     return built
 
 
-def _class_settings(metadata: Metadata, described: _Described, model: SparseRCNN) -> dict[str, Any]:
+def _class_settings(metadata: Metadata, described: Described, model: SparseRCNN) -> dict[str, Any]:
     """Names, ids and colors of the classes, from the checkpoint, else from the config's data set, else numbers."""
     number = model.roi_head.num_classes
-    if not metadata.classes:
-        DATASETS.import_from_location()
-        kind = ChainMap(DATASETS.module_dict, DATASETS.parent.module_dict).get(described.dataset_type)
-        metadata = Metadata.of({'meta': {'dataset_meta': {**getattr(kind, 'METAINFO', {}), **described.metainfo}}},
-                               metadata.path)
+    metadata = with_classes(metadata, described)
     if len(metadata.classes or ()) != number:
         return {'classes': [f'class {index}' for index in range(number)]}
     return {'classes': metadata.classes, 'category_ids': metadata.category_ids, 'palette': metadata.palette}
 
 
-def _device(device: str | None) -> torch.device:
+def with_classes(metadata: Metadata, described: Described) -> Metadata:
+    """The same with the classes of the config's data set, if it has no classes itself."""
+    if not metadata.classes:
+        DATASETS.import_from_location()
+        kind = ChainMap(DATASETS.module_dict, DATASETS.parent.module_dict).get(described.dataset_type)
+        metadata = Metadata.of({'meta': {'dataset_meta': {**getattr(kind, 'METAINFO', {}), **described.metainfo}}},
+                               metadata.path)
+    return metadata
+
+
+def device_of(device: str | None) -> torch.device:
+    """The device of this name; by default a GPU if there is one.
+
+    Raises:
+        UserError: it cannot be used.
+    """
     try:
         chosen = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
         torch.empty(0, device=chosen)

@@ -52,7 +52,7 @@ def not_compared(numbers: Mapping[str, Any]) -> list[str]:
             lines.append(f'not compared: {len(names)} classes that only {letter} knows, with {count} detections of '
                          f'{letter}: {", ".join(names[:20])}' + (', ...' if len(names) > 20 else ''))
         if model['note']:
-            lines.append(f'the file of {letter} is {model["note"]}, which detection does not need')
+            lines.append(f'the file of {letter} {model["note"]}, which detection does not need')
     return lines
 
 

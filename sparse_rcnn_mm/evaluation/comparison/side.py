@@ -11,6 +11,7 @@ from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.inference import Detector, ExportedDetector, is_exported
 from sparse_rcnn_mm.inference.backend import TorchBackend
 from sparse_rcnn_mm.inference.detections import ImageDetector
+from sparse_rcnn_mm.inference.mmdet_models import open_checkpoint
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ class Side:
             if config:
                 raise UserError(f'{name} is an exported file, for which there is no config')
             return cls(name, ExportedDetector(name), file_bytes=_size(Path(name)))
-        detector = Detector.from_checkpoint(name, config, device)
+        detector = open_checkpoint(name, config, device)
         contents = read_checkpoint(name)
-        note = "with the optimizer's state" if contents.get('optimizer') else ''
+        note = "includes the optimizer's state" if contents.get('optimizer') else ''
         return cls(name, detector, _parameters(detector), _size(local_checkpoint(name)),
                    Metadata.of(contents, name).held_out, note)
 
