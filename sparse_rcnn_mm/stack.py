@@ -72,8 +72,6 @@ def connect() -> None:
         VersionError: a package is missing or has an untested version.
     """
     check_versions()
-    from .torchvision_ops import ensure_torchvision_imports
-    ensure_torchvision_imports()  # mmengine's Runner imports torchvision
     from mmengine.config.utils import MODULE2PACKAGE
     from mmengine.runner import CheckpointLoader
 
