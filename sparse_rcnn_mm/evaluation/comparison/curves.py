@@ -47,12 +47,7 @@ def draw_curves(histories: Mapping[str, History]) -> Figure:
     rows = -(-len(titles) // columns)
     figure = Figure(figsize=(4.5 * columns, 3.5 * rows + 0.3 * len(histories)), layout='constrained')
     axes = figure.subplots(rows, columns, squeeze=False)
-<<<<<<< HEAD
     colors = color_sequences['tab10' if len(histories) <= 10 else 'tab20']
-=======
-    color_map = colormaps['tab10' if len(histories) <= 10 else 'tab20']
-    colors = [color_map(number % color_map.N) for number in range(len(histories))]
->>>>>>> compare
     last = max(step for history in histories.values() for step in [*history.train, *history.val])
     for axis, title in zip(axes.flat, titles, strict=False):
         for number, history in enumerate(histories.values()):
