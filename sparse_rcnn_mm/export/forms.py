@@ -68,8 +68,8 @@ class StagedNetwork(ExportedNetwork):
         whwh = whwh_of(sizes)
         proposals, stages = self.model.refine(self.normalize(images, sizes), whwh)
         found = self.model.postprocessor(stages[-1])
-        moments: list[Any] = [proposals, *stages]
-        boxes = torch.stack([one.boxes.gather(1, found.proposals[..., None].expand(-1, -1, 4)) for one in moments], 1)
+        chosen = found.proposals[..., None].expand(-1, -1, 4)
+        boxes = torch.stack([boxes.gather(1, chosen) for boxes in (proposals.boxes, *(one.boxes for one in stages))], 1)
         boxes = torch.minimum(boxes.clamp(min=0), whwh[:, None])
         return boxes[:, -1], found.scores, found.labels, boxes
 
