@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first asked for, so that importing the package stays cheap."""
+"""Imports the names of a package on first access, so that importing the package itself is fast."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -7,11 +7,11 @@ from typing import Any
 
 
 def lazy(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` of a package (PEP 562).
+    """Return the `__getattr__` of a package (PEP 562).
 
     Args:
-        package: its `__name__`.
-        modules: name -> the module below the package that has it.
+        package: the `__name__` of the package.
+        modules: name -> the module in the package that defines it.
     """
 
     def get(name: str) -> Any:

@@ -1,9 +1,10 @@
-"""When PyTorch and the mm packages come in: late, so that what does not need them works without them.
+"""Loads PyTorch and the mm packages late, so that code that does not need them works without them.
 
-`import sparse_rcnn_mm` imports none of them. It puts a placeholder for mmcv's compiled operations in place, and in
-front of Python's finders one that finds nothing, but sees what is about to be imported. Before a module of this package
-that needs the stack, it checks the versions. After mmengine, it connects this package with it. Registering classes
-needs no such help: mmengine imports `sparse_rcnn_mm.registry` itself, as soon as a config names the scope.
+`import sparse_rcnn_mm` imports none of them. It installs a placeholder for mmcv's compiled operations, and an import
+hook that runs before Python's own finders. The hook finds no modules itself; it only watches imports. Before a module
+of this package that needs the stack is imported, it checks the versions. After mmengine is imported, it connects
+mmengine to this package. Registering classes needs no hook: mmengine imports `sparse_rcnn_mm.registry` itself as soon
+as a config names the scope.
 """
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from .mmcv_ops import ensure_mmcv_imports
 from .versions import check_versions
 
 PACKAGE = 'sparse_rcnn_mm'
-# Modules that are imported without the stack. All others need it.
+# Modules that can be imported without the stack. All others need it.
 LIGHT = {
     'cli', 'cli.commands', 'cli.doctor', 'cli.download_coco', 'cli.infer', 'cli.parser', 'cli.tta_arguments',
     'config_files', 'datasets', 'datasets.decoding', 'datasets.image_files', 'datasets.read_image', 'datasets.scan',
@@ -33,7 +34,7 @@ LIGHT = {
 
 
 class _Watcher(MetaPathFinder):
-    """Sees the names of modules before they are imported."""
+    """Import hook that sees the name of each module before it is imported."""
 
     def find_spec(self, fullname: str, path: Sequence[str] | None = None,
                   target: ModuleType | None = None) -> ModuleSpec | None:
@@ -53,10 +54,10 @@ _WATCHER = _Watcher()
 
 
 def prepare() -> None:
-    """What `import sparse_rcnn_mm` does.
+    """Set up the package; called by `import sparse_rcnn_mm`.
 
     Raises:
-        VersionError: mmengine is in use already, and a package is missing or has an untested version.
+        VersionError: mmengine was imported before, and a package is missing or has an untested version.
     """
     ensure_mmcv_imports()
     if 'mmengine' in sys.modules:
@@ -77,19 +78,19 @@ def connect() -> None:
 
     from .torchvision_ops import ensure_torchvision_imports
 
-    ensure_torchvision_imports()  # mmengine's Runner imports torchvision where it is installed
-    # Allows `_base_ = 'sparse_rcnn_mm::configs/sparse_rcnn_r50_3x.py'` in any config. It names a module and not the
-    # package, because mmengine 0.10.7 looks for a package in site-packages, where `pip install -e` does not put it.
+    ensure_torchvision_imports()  # mmengine's Runner imports torchvision if it is installed
+    # Allows `_base_ = 'sparse_rcnn_mm::configs/sparse_rcnn_r50_3x.py'` in any config. It names a module instead of the
+    # package, because mmengine 0.10.7 looks for packages in site-packages, where `pip install -e` does not put them.
     MODULE2PACKAGE.setdefault(PACKAGE, f'{PACKAGE}.registry')
-    # Upstream mmengine 0.10.7 cannot resume under torch >= 2.6, because its log buffers are not admitted;
-    # onedl-mmengine falls back to unsafe loading of any file that is not.
+    # Upstream mmengine 0.10.7 cannot resume under torch >= 2.6, because safe loading rejects its log buffers;
+    # onedl-mmengine falls back to unsafe loading of every file that safe loading rejects.
     CheckpointLoader.register_scheme(prefixes=('', 'http://', 'https://'), loader=load_from_file, force=True)
     if _WATCHER in sys.meta_path:
         sys.meta_path.remove(_WATCHER)
 
 
 def _connect_or_warn() -> None:
-    """`connect`; but what imported mmengine may have nothing to do with this package."""
+    """Call `connect`, but only warn about errors: mmengine may have been imported by unrelated code."""
     try:
         connect()
     except ImportError as error:
@@ -97,12 +98,12 @@ def _connect_or_warn() -> None:
 
 
 def load_from_file(filename: str, map_location: Any = None) -> dict[str, Any]:
-    """mmengine's interface to `checkpoints.read_checkpoint`, whose room is imported when it is needed."""
+    """Read a checkpoint for mmengine by `checkpoints.read_checkpoint`, which is imported on first use."""
     return import_module(f'{PACKAGE}.checkpoints').read_checkpoint(filename, map_location)
 
 
 def _call_after(loader: Any, then: Any) -> None:
-    """Let a loader call `then` after the next module that it executes."""
+    """Make a loader call `then` after it executes its next module."""
     execute = loader.exec_module
 
     def execute_and_call(module: ModuleType) -> None:

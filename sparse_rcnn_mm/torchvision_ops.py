@@ -1,8 +1,8 @@
 """Make torchvision importable when its compiled operations do not fit the installed torch.
 
-The torchvision of PyPI is made for torch with CUDA. Beside a torch for CPUs its library cannot be loaded, and then
-`import torchvision` ends in a RuntimeError, because it describes operations to the compiler that nobody has declared.
-timm imports torchvision, and mmengine does where it is there, but this package uses none of its operations.
+PyPI's torchvision is built for torch with CUDA. With a CPU-only torch, its library cannot be loaded, and then `import
+torchvision` raises a RuntimeError, because it registers fake kernels for operations that are not declared. timm
+imports torchvision, and so does mmengine if it is installed, but this package uses none of its operations.
 """
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 
 _NMS = '(Tensor dets, Tensor scores, float iou_threshold) -> Tensor'
-_DESCRIBED = ('nms', 'qnms')  # without asking whether the compiled operations are there
+_DESCRIBED = ('nms', 'qnms')  # torchvision registers these without checking for the compiled operations
 
 
 @cache
 def ensure_torchvision_imports() -> None:
-    """Declare what `import torchvision` needs, unless its library can be loaded. Calling it is an error of torch's."""
+    """Declare the operations that `import torchvision` needs, unless its library can be loaded. Calls to them fail."""
     spec = importlib.util.find_spec('torchvision')
     if spec is None or spec.origin is None:
         return
@@ -37,4 +37,4 @@ def _declare() -> None:
     _kept.append(library)
 
 
-_kept: list[torch.library.Library] = []  # a library that is collected takes its declarations with it
+_kept: list[torch.library.Library] = []  # garbage collection of a library would remove its declarations

@@ -1,4 +1,4 @@
-"""Backbones by name: mmdet's with the settings of their authors, and every network of timm that has feature maps."""
+"""Backbones by name: mmdet's with their authors' settings, and every timm model that returns feature maps."""
 from .choosing import set_backbone
 from .timm_backbone import TimmBackbone
 

@@ -1,4 +1,4 @@
-"""Another backbone for a config, by its name alone."""
+"""Changes the backbone of a config, given only a name."""
 from __future__ import annotations
 
 import copy
@@ -16,13 +16,12 @@ PREFIX = 'timm/'
 
 
 def set_backbone(cfg: Config, name: str) -> None:
-    """Put a backbone and its channels into a config: mmdet's of this name, else timm's; timm/NAME is always timm's.
+    """Set the backbone of a config, and the channels of its FPN. mmdet's models take precedence; timm/NAME is timm's.
 
-    The levels stay those that the config has. So does everything else: learning rate and schedule are not the
-    backbone's.
+    Everything else stays as in the config: the feature levels, the learning rate and the schedule.
 
     Raises:
-        UserError: nobody has such a network, or not with these levels.
+        UserError: neither mmdet nor timm has a model of this name, or it does not have these levels.
     """
     levels = _levels(cfg)
     backbone, channels = _known(name, levels) if name in KNOWN else _of_timm(name, levels)
@@ -31,7 +30,7 @@ def set_backbone(cfg: Config, name: str) -> None:
 
 
 def _levels(cfg: Config) -> tuple[int, ...]:
-    """Which of `STRIDES` the backbone of a config returns."""
+    """Positions in `STRIDES` of the levels that the backbone of a config returns."""
     backbone = cfg.model.backbone
     if backbone.get('type') == 'TimmBackbone':
         return tuple(STRIDES.index(stride) for stride in backbone.get('strides', STRIDES))

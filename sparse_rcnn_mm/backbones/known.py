@@ -1,4 +1,4 @@
-"""mmdet's backbones by name, with the numbers of their authors and the weights that they published."""
+"""mmdet's backbones by name, with their authors' settings and published weights."""
 from __future__ import annotations
 
 from typing import Any, NamedTuple
@@ -12,9 +12,9 @@ class Known(NamedTuple):
     """A backbone.
 
     Attributes:
-        config: without `out_indices`.
-        levels: `out_indices` of the levels of stride 4, 8, 16 and 32.
-        channels: of these levels.
+        config: the config of the backbone, without `out_indices`.
+        levels: the `out_indices` of strides 4, 8, 16 and 32.
+        channels: the number of channels of each of these levels.
     """
     config: dict[str, Any]
     levels: tuple[int, ...]
@@ -26,7 +26,7 @@ def _pretrained(address: str) -> dict[str, str]:
 
 
 def _resnet(depth: int, weights: str) -> Known:
-    """As the authors of Sparse R-CNN take ResNet-50: batch norms and the first stage stay as they are."""
+    """A ResNet as in the official Sparse R-CNN: batch norms and the first stage are frozen."""
     width = 1 if depth < 50 else 4
     config = dict(type='ResNet', depth=depth, frozen_stages=1, norm_cfg=dict(type='BN', requires_grad=False),
                   norm_eval=True, style='pytorch', init_cfg=_pretrained(f'{_TORCHVISION}resnet{depth}-{weights}.pth'))

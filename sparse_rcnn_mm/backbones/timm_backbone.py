@@ -1,4 +1,4 @@
-"""Networks of timm as backbones (https://github.com/huggingface/pytorch-image-models)."""
+"""timm models as backbones (https://github.com/huggingface/pytorch-image-models)."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -14,36 +14,36 @@ from sparse_rcnn_mm.errors import UserError, did_you_mean
 from sparse_rcnn_mm.registry import MODELS
 from sparse_rcnn_mm.torchvision_ops import ensure_torchvision_imports
 
-OWN_WEIGHTS = 'timm'  # as a checkpoint: those that timm fetches for the network
-# What a network needs for images of any size; some know the first, others the second, most neither.
+OWN_WEIGHTS = 'timm'  # as `checkpoint`: timm's default weights for the model
+# Arguments that some models need to accept images of any size. A model takes the first, the second, or neither.
 _ANY_SIZE: tuple[dict[str, Any], ...] = (dict(strict_img_size=False), dict(dynamic_img_size=True), {})
 
 
 def import_timm() -> ModuleType:
-    """The library, imported where it is needed.
+    """Import timm on first use.
 
     Raises:
-        UserError: it is not there, or does not work.
+        UserError: timm is not installed, or cannot be imported.
     """
     ensure_torchvision_imports()
     try:
         import timm
     except ImportError as error:
         raise UserError(f"backbones of timm need the package timm ({error}): pip install 'timm>=1.0'") from error
-    except RuntimeError as error:  # torchvision is made for one version of torch
+    except RuntimeError as error:  # each torchvision release works with one version of torch
         raise UserError(f'timm cannot be imported, as torchvision does not fit the installed torch ({error}): install '
                         f'the torchvision for torch {torch.__version__}') from error
     return timm
 
 
 def create(model: str, **more: Any) -> Any:
-    """A network that returns its feature maps, and has `feature_info`.
+    """Create a timm model that returns feature maps and has `feature_info`.
 
     Raises:
-        UserError: timm has no network of this name, or it gives no feature maps.
+        UserError: timm has no model of this name, or the model cannot return feature maps.
     """
     timm = import_timm()
-    if not timm.is_model(model):  # no address either, from which timm would fetch code or weights
+    if not timm.is_model(model):  # also rejects URLs, from which timm would download code or weights
         raise UserError(f'timm {timm.__version__} has no network {model!r}{did_you_mean(model, timm.list_models())}')
     for any_size in _ANY_SIZE:
         try:
@@ -53,20 +53,20 @@ def create(model: str, **more: Any) -> Any:
                 continue
             raise
         except (RuntimeError, AttributeError) as error:
-            if 'pretrained' in more:  # it is the weights
+            if 'pretrained' in more:  # the error is about the weights
                 raise
             raise UserError(f'the network {model} of timm gives no feature maps ({error})') from error
     raise AssertionError('the last way has no arguments that could be unknown')
 
 
 def levels_of(info: Any, model: str, strides: Sequence[int]) -> list[int]:
-    """Which feature maps have these strides; of several with one stride, the last.
+    """Find the indices of the feature maps with these strides. Of several with the same stride, take the last.
 
     Args:
-        info: `feature_info` of a network.
+        info: the `feature_info` of a model.
 
     Raises:
-        UserError: there is none of some stride.
+        UserError: no feature map has one of the strides.
     """
     found = list(info.reduction())
     missing = [stride for stride in strides if stride not in found]
@@ -77,7 +77,7 @@ def levels_of(info: Any, model: str, strides: Sequence[int]) -> list[int]:
 
 
 def timm_channels(model: str, strides: Sequence[int]) -> list[int]:
-    """Channels of the feature maps of these strides, without making the weights."""
+    """Return the channels of the feature maps with these strides, without allocating weights."""
     with torch.device('meta'):
         info = create(model).feature_info
     return [info.channels()[level] for level in levels_of(info, model, strides)]
@@ -85,19 +85,20 @@ def timm_channels(model: str, strides: Sequence[int]) -> list[int]:
 
 @MODELS.register_module()
 class TimmBackbone(BaseModule):
-    """A network of timm as a backbone; channels and strides are those that timm tells.
+    """A timm model as a backbone, with channels and strides as reported by timm.
 
     Args:
-        model: its name in timm, without a tag of weights, such as convnext_tiny.
-        strides: of the feature maps to return.
-        frozen_stages: how many of these are not trained, with everything before them; 0 for none.
-        norm_eval: batch norms keep their statistics in training. With few images a GPU theirs are too noisy.
-        drop_path_rate: of stochastic depth; None leaves it to timm.
-        init_cfg: `dict(type='Pretrained', checkpoint=...)` with a file of a classifier of timm, or 'timm' for the
-            weights that timm fetches, or 'timm://TAG' for those of a tag such as in12k_ft_in1k.
+        model: the timm name, without a weight tag, such as convnext_tiny.
+        strides: the strides of the feature maps to return.
+        frozen_stages: freeze this many of these levels, and everything before them. 0 freezes nothing.
+        norm_eval: keep the running statistics of batch norms in training. With few images per GPU, batch statistics
+            are too noisy.
+        drop_path_rate: the rate of stochastic depth. None uses timm's default.
+        init_cfg: `dict(type='Pretrained', checkpoint=...)`, where the checkpoint is the file of a timm classifier,
+            'timm' for timm's default weights, or 'timm://TAG' for weights with a tag such as in12k_ft_in1k.
 
     Raises:
-        UserError: timm is not there, has no such network, or it has no such feature maps.
+        UserError: timm is not installed or has no such model, or the model lacks a feature map.
     """
 
     def __init__(self, *, model: str, strides: Sequence[int] = (4, 8, 16, 32), frozen_stages: int = 0,
@@ -115,12 +116,12 @@ class TimmBackbone(BaseModule):
             parameter.requires_grad_(False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Images (B, 3, H, W) to feature maps (B, C, H / stride, W / stride)."""
+        """Map images (B, 3, H, W) to feature maps (B, C, H / stride, W / stride)."""
         maps = self.body(x)
         return tuple(maps[level].permute(0, 3, 1, 2) if self._channels_last else maps[level] for level in self.levels)
 
     def train(self, mode: bool = True) -> TimmBackbone:
-        """Batch norms stay in eval mode with `norm_eval`."""
+        """Set the training mode, but keep batch norms in eval mode with `norm_eval`."""
         super().train(mode)
         if mode and self.norm_eval:
             for module in self.modules():
@@ -129,7 +130,7 @@ class TimmBackbone(BaseModule):
         return self
 
     def init_weights(self) -> None:
-        """Load the weights of `init_cfg`; without them, timm has made random ones."""
+        """Load the weights of `init_cfg`. Without one, timm's random initialization stays."""
         if self.init_cfg is None or self.is_init:
             return
         source = str(self.init_cfg['checkpoint'])
@@ -143,14 +144,14 @@ class TimmBackbone(BaseModule):
             return create(name, pretrained=True, **local, **self._options).state_dict()
         except UserError:
             raise
-        except Exception as error:  # of the network, of its hub, or of the file
+        except Exception as error:  # from the network connection, the model hub or the file
             reason = f'{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""}'
             if local:
                 raise UserError(f'{source} holds no weights of the network {self.model} of timm ({reason})') from error
             raise DownloadError(f'timm cannot fetch the weights of {name} ({reason})', reason) from error
 
     def _until(self, stages: int) -> Iterator[nn.Parameter]:
-        """The parameters of the first stages, which timm keeps in the order of the network."""
+        """Yield the parameters of the first stages. timm keeps them in the order of the network."""
         if not stages:
             return
         module = self._info.module_name(self.levels[stages - 1])

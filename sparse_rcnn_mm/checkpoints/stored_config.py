@@ -29,14 +29,20 @@ from .literals import read_literals
 # user's own code. Only their arguments `init_cfg` and `pretrained` refer to files; these are dropped.
 _UPSTREAM = ('torch.nn', 'mmcv.cnn', 'mmengine.model', 'mmengine.utils.dl_utils.parrots_wrapper',  # SyncBN
              'mmdet.models.backbones', 'mmdet.models.data_preprocessors',
-             'mmdet.models.layers', 'mmdet.models.losses', 'mmdet.models.necks', 'mmdet.models.task_modules',
+             'mmdet.models.layers', 'mmdet.models.losses', 'mmdet.models.necks',
+             # not `tracking`, which evaluates one argument as code and loads another one as a checkpoint
+             *(f'mmdet.models.task_modules.{name}' for name in ('assigners', 'coders', 'prior_generators', 'samplers')),
              *(f'mmcv.transforms.{name}' for name in ('formatting', 'loading', 'processing', 'wrappers')),
              *(f'mmdet.datasets.transforms.{name}' for name in (
                  'colorspace', 'formatting', 'geometric', 'loading', 'transforms', 'wrappers')),
              'mmdet.datasets.coco', 'mmdet.evaluation.metrics.coco_metric')
-# More of them for a whole detector of mmdet. None reads a file or loads another model: detectors that learn from a
-# teacher or read text are not here.
-_MMDET = (*_UPSTREAM, 'mmdet.models.dense_heads', 'mmdet.models.roi_heads',
+# More modules, for a whole detector of mmdet. Left out are detectors and heads that load another model: those that learn
+# from a teacher, and those that read text.
+_MMDET = (*_UPSTREAM, 'mmdet.models.roi_heads',
+          *(f'mmdet.models.dense_heads.{name}_head' for name in (
+              'anchor', 'anchor_free', 'atss', 'centernet', 'conditional_detr', 'dab_detr', 'ddod', 'ddq_detr',
+              'deformable_detr', 'detr', 'dino', 'embedding_rpn', 'fcos', 'gfl', 'paa', 'retina', 'retina_sepbn', 'rpn',
+              'rtmdet', 'tood', 'vfnet', 'yolo', 'yolof', 'yolox')),
           *(f'mmdet.models.detectors.{name}' for name in (
               'atss', 'cascade_rcnn', 'centernet', 'conditional_detr', 'dab_detr', 'ddod', 'ddq_detr',
               'deformable_detr', 'detr', 'dino', 'faster_rcnn', 'fcos', 'gfl', 'htc', 'mask_rcnn', 'paa', 'queryinst',

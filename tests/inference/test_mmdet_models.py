@@ -100,6 +100,9 @@ def test_a_checkpoint_of_this_package_is_opened_as_ever(small_checkpoint: Path, 
 @pytest.mark.parametrize(('change', 'said'), [
     (dict(type='SemiBaseDetector'), 'which a stored config may not name'),
     (dict(type='GroundingDINO'), 'which a stored config may not name'),
+    (dict(bbox_head=dict(type='ATSSVLFusionHead', lang_model_name='bert')), 'which a stored config may not name'),
+    (dict(bbox_head=dict(type='CameraMotionCompensation', warp_mode='print')), 'which a stored config may not name'),
+    (dict(bbox_head=dict(type='AppearanceFreeLink', checkpoint='x')), 'which a stored config may not name'),
     (dict(test_cfg=dict(nms=dict(type='print'))), 'not registered'),
     (dict(test_cfg=dict(nms=dict(type='system("ls")'))), 'not registered'),
 ])

@@ -1,10 +1,10 @@
-"""QueryInst: Instances as Queries (arXiv 2105.01928), Sparse R-CNN with a mask at every stage.
+"""QueryInst: Instances as Queries (arXiv 2105.01928), Sparse R-CNN with a mask head at every stage.
 
-Beside the tensor legend of `sparse_rcnn_mm.models` (M masks that were asked for, k detections of an image):
+This adds to the tensor legend of `sparse_rcnn_mm.models` (M requested masks, k detections per image):
 
     mask_feats   (M, P*P, C)      RoI features for masks, P = 14
-    masks        (M, 2P, 2P)      of the box of a row: logits of one class, or their probabilities
-    bitmaps      (n, H, W) bool   masks at the place where they are in the image
+    masks        (M, 2P, 2P)      masks of boxes: logits or probabilities of one class each
+    bitmaps      (n, H, W) bool   masks in the coordinates of the image
 
 Read in this order: queryinst, structures, masked_roi_head, dynamic_mask_head; then mask_criterion, mask_targets;
 top_k_masks, pasting.

@@ -1,4 +1,4 @@
-"""From a query and its RoI features to a mask (section 3.2 of the paper)."""
+"""Predicts a mask from a query and its RoI features (section 3.2 of the paper)."""
 from __future__ import annotations
 
 import math
@@ -14,14 +14,14 @@ from ..dynamic_conv import DynamicConv
 
 
 class DynamicMaskConv(DynamicConv):
-    """A `DynamicConv` that leaves its result in place: RoI features (M, P*P, C) to (M, P*P, C)."""
+    """A `DynamicConv` that keeps the spatial layout: maps RoI features (M, P*P, C) to (M, P*P, C)."""
 
     def __init__(self, *, in_channels: int = 256, feat_channels: int = 64) -> None:
         super().__init__(in_channels=in_channels, feat_channels=feat_channels, input_feat_shape=1)
         del self.fc_layer, self.fc_norm
 
     def convolve(self, roi_feats: Tensor, kernel_in: Tensor, kernel_out: Tensor) -> Tensor:
-        """RoI features (M, P*P, C) and their kernels to (M, P*P, C)."""
+        """Apply the kernels to RoI features (M, P*P, C). Returns (M, P*P, C)."""
         x = self.norm_in(torch.bmm(roi_feats, kernel_in)).relu_()
         return self.norm_out(torch.bmm(x, kernel_out)).relu_()
 
@@ -30,13 +30,13 @@ class DynamicMaskConv(DynamicConv):
 class DynamicMaskHead(nn.Module):
     """Dynamic mask convolution, four convolutions, upsampling, and a mask for every class.
 
-    The sub-modules carry mmdet's names, so that its checkpoints load.
+    The submodules have mmdet's names, so that its checkpoints load.
 
     Args:
         num_classes: K.
         in_channels: C.
-        num_convs: convolutions of 3x3, each with a batch norm.
-        feat_channels: between the two dynamic convolutions.
+        num_convs: the number of 3x3 convolutions, each followed by a batch norm.
+        feat_channels: channels between the two dynamic convolutions.
     """
 
     def __init__(self, *, num_classes: int = 80, in_channels: int = 256, num_convs: int = 4,
@@ -50,14 +50,14 @@ class DynamicMaskHead(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Matrices Xavier-uniform, the bias of the logits zero, other biases and norms as torch does."""
+        """Initialize matrices Xavier-uniform and the bias of the logits to zero; keep torch's defaults for the rest."""
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
         nn.init.zeros_(cast(Tensor, self.conv_logits.bias))
 
     def forward(self, mask_feats: Tensor, queries: Tensor, labels: Tensor) -> Tensor:
-        """RoI features (M, P*P, C) with their queries (M, C) to the logits (M, 2P, 2P) of the classes (M,) long."""
+        """Predict logits (M, 2P, 2P) of the classes `labels` (M,) from RoI features (M, P*P, C) and queries (M, C)."""
         side = math.isqrt(mask_feats.shape[1])
         if not len(labels):
             return self._nothing(2 * side)
@@ -66,11 +66,11 @@ class DynamicMaskHead(nn.Module):
         for conv in self.convs:
             x = conv(x)
         x = self.upsample(x).relu_()
-        # One matrix product with the row of each mask's class, instead of the masks of all classes.
+        # One matrix product with the weights of each mask's class, instead of computing the masks of all classes.
         kernel, bias = (parameter[labels] for parameter in self.conv_logits.parameters())
         logits = torch.bmm(kernel.flatten(2).transpose(1, 2), x.flatten(2)) + bias[:, None, None]
         return logits.view(-1, 2 * side, 2 * side)
 
     def _nothing(self, side: int) -> Tensor:
-        """No masks, in the graph of all parameters: processes that train together expect a gradient of each."""
+        """Zero masks, connected to all parameters in the graph: distributed training expects a gradient for each."""
         return torch.stack([parameter.sum() for parameter in self.parameters()]).sum().mul(0).expand(0, side, side)

@@ -1,4 +1,4 @@
-"""The training loss with masks: that of Sparse R-CNN, and a dice loss of the matched proposals' masks."""
+"""The training loss with masks: the Sparse R-CNN losses, and a dice loss on the masks of matched proposals."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ from .structures import MaskedGroundTruth, MaskedStageOutput
 
 @MODELS.register_module()
 class DiceLoss(nn.Module):
-    """Dice loss of V-Net (arXiv 1606.04797, with squares in the denominator): one value per mask.
+    """The dice loss of V-Net (arXiv 1606.04797, with squares in the denominator): one value per mask.
 
     Args:
-        loss_weight: factor on the result.
+        loss_weight: factor applied to the loss.
         eps: added to both sums of squares.
     """
 
@@ -30,7 +30,7 @@ class DiceLoss(nn.Module):
         self.loss_weight, self.eps = loss_weight, eps
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Logits and targets from 0 to 1, (M, h, w), to (M,)."""
+        """Compute the losses (M,) from logits and targets (M, h, w). Targets are between 0 and 1."""
         p, target = logits.sigmoid().flatten(1), target.flatten(1)
         squares = p.square().sum(1) + self.eps + target.square().sum(1) + self.eps
         return self.loss_weight * (1 - 2 * (p * target).sum(1) / squares)
@@ -38,12 +38,12 @@ class DiceLoss(nn.Module):
 
 @MODELS.register_module()
 class MaskCriterion(SetCriterion):
-    """`SetCriterion` and a mask loss.
+    """`SetCriterion` with an additional mask loss.
 
     Args:
-        assigner, loss_cls, loss_bbox, loss_iou, normalizer: as of `SetCriterion`.
-        loss_mask: `loss_mask(logits, target) -> (M,)`, config or built; it is summed over the matched proposals of a
-            stage and divided by their number, averaged over processes and at least 1.
+        assigner, loss_cls, loss_bbox, loss_iou, normalizer: as in `SetCriterion`.
+        loss_mask: a config or module, `loss_mask(logits, target) -> (M,)`. Its values are summed over the matched
+            proposals of a stage and divided by the number of matches, which is averaged over processes and at least 1.
     """
 
     def __init__(self, *, assigner: Part, loss_cls: Part, loss_bbox: Part, loss_iou: Part, loss_mask: Part,
@@ -54,7 +54,7 @@ class MaskCriterion(SetCriterion):
 
     def forward(self, stages: Sequence[MaskedStageOutput], gt: MaskedGroundTruth,  # type: ignore[override]
                 proposals: Proposals) -> dict[str, Tensor]:
-        """The losses of `SetCriterion`, and `s{k}.loss_mask` of every stage k."""
+        """Compute the losses of `SetCriterion`, and `s{k}.loss_mask` for every stage k."""
         plain = GroundTruth(gt.boxes, gt.labels, gt.image, gt.counts, gt.img_whwh)
         batch = gt.img_whwh.shape[0]
         logits = at_least_float32(torch.cat([stage.logits.unflatten(0, (-1, batch)) for stage in stages]))
@@ -69,11 +69,11 @@ class MaskCriterion(SetCriterion):
 
     def mask_losses(self, stages: Sequence[MaskedStageOutput], matched_gt: Sequence[Tensor],
                     gt: MaskedGroundTruth) -> list[Tensor]:
-        """The mask loss of each stage, weighted, for matches (G, B, N)."""
+        """Compute the weighted mask loss of each stage, for matches (G, B, N)."""
         counts = torch.stack([(matched >= 0).sum() for matched in matched_gt]).float()
         all_reduce(counts, op='mean')
         rows = [(matched.flatten() >= 0).nonzero().squeeze(1) for matched in matched_gt]
-        # (G*B*N,) each: the ground truth of its image, and of the batch.
+        # (G*B*N,) each: indices into the ground truths of the image, and of the batch.
         which = [matched.flatten()[row] for matched, row in zip(matched_gt, rows, strict=True)]
         images = [row // stage.boxes.shape[1] % len(gt.counts) for stage, row in zip(stages, rows, strict=True)]
         start = torch.tensor([0, *gt.counts[:-1]], device=gt.labels.device).cumsum(0)

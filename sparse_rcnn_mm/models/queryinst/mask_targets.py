@@ -1,7 +1,7 @@
-"""What the mask of a box should be: the part of the ground truth's bitmap in it, at the size of the prediction.
+"""Mask targets: the ground-truth bitmap, cropped to a box and resized to the size of the prediction.
 
-As `BitmapMasks.crop_and_resize` of mmdet computes it with a compiled RoIAlign. RoIAlign is a weighted mean of pixels,
-and its weights are products of one for the row and one for the column: two matrix products for every box.
+The result equals mmdet's `BitmapMasks.crop_and_resize`, which uses a compiled RoIAlign. RoIAlign is a weighted mean of
+pixels, and each weight is the product of a row factor and a column factor, so each box needs two matrix products.
 """
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .structures import MaskedGroundTruth
 
 @torch.no_grad()
 def mask_targets(boxes: Tensor, images: Tensor, which: Tensor, size: int, gt: MaskedGroundTruth) -> Tensor:
-    """The masks (M, size, size) of 0 and 1, on the host: what is half covered counts.
+    """Compute the target masks (M, size, size) on the host. A bin is 1 if it is at least half covered, else 0.
 
     Args:
         boxes: (M, 4), in pixels of the resized image.
-        images, which: (M,) long, the image of each and the ground truth of that image.
+        images, which: (M,) long, the image of each box, and the index of the ground truth in that image.
     """
     boxes, images, which = at_least_float32(boxes).cpu(), images.cpu(), which.cpu()
     masks = boxes.new_empty(len(boxes), size, size)
@@ -31,18 +31,18 @@ def mask_targets(boxes: Tensor, images: Tensor, which: Tensor, size: int, gt: Ma
 
 
 def crop_and_resize(bitmaps: np.ndarray, boxes: Tensor, which: Tensor, size: int, padded: tuple[int, int]) -> Tensor:
-    """The masks (M, size, size), as the fraction from 0 to 1 of every bin that is covered.
+    """Compute the covered fraction of each bin, from 0 to 1: (M, size, size).
 
     Args:
         bitmaps: (G, H, W) uint8 of 0 and 1.
         boxes: (M, 4), on the host; they are clipped to `padded`.
-        which: (M,) long, the bitmap of each.
-        padded: height and width of an image that has zeros below and to the right of the bitmaps.
+        which: (M,) long, the index of each box's bitmap.
+        padded: height and width of the padded image, which is zero below and to the right of the bitmaps.
     """
     height, width = padded
     limits = boxes.new_tensor([width, height, width, height])
     boxes = torch.minimum(boxes.clamp(min=0), limits)
-    # Without division by the numbers of samples, sums of halves and quarters are exact, and so is what is half covered.
+    # Not dividing by the number of samples keeps sums of halves and quarters exact, and so the test for half covered.
     rows, row_samples = axis_weights(boxes[:, 1], boxes[:, 3], size, height, bitmaps.shape[1])
     columns, column_samples = axis_weights(boxes[:, 0], boxes[:, 2], size, width, bitmaps.shape[2])
     x0, y0 = (boxes[:, :2] - 1).floor().long().clamp(min=0).unbind(-1)
@@ -55,14 +55,14 @@ def crop_and_resize(bitmaps: np.ndarray, boxes: Tensor, which: Tensor, size: int
 
 
 def axis_weights(start: Tensor, end: Tensor, bins: int, size: int, cells: int) -> tuple[Tensor, Tensor]:
-    """How much each bin reads of each cell along one axis: RoIAlign, aligned, with as many samples as a bin has cells.
+    """Weight of each cell in each bin along one axis, for an aligned RoIAlign with as many samples as a bin has cells.
 
     Args:
-        start, end: (M,) ends of the boxes, in cells.
-        size: cells of the axis; `cells` of them are wanted, those after are zero.
+        start, end: (M,) start and end of each box, in cells.
+        size: number of cells of the axis. Only the first `cells` get weights; the others are zero.
 
     Returns:
-        Weights (M, bins, cells), to be divided by the number of samples (M,), the second result.
+        Weights (M, bins, cells), and the number of samples (M,) to divide them by.
     """
     width = ((end - start) / bins)[:, None, None]
     samples = width.ceil()

@@ -1,4 +1,4 @@
-"""The stages of Sparse R-CNN, each with a mask head beside it (section 3 of the paper)."""
+"""The stages of Sparse R-CNN, each with an additional mask head (section 3 of the paper)."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -17,34 +17,34 @@ from .structures import MaskedStageOutput
 
 @dataclass(frozen=True)
 class PredictMasks:
-    """The masks of a stage, once it has run: `masks(rows, labels)` computes those that are asked for."""
+    """Computes masks of a stage on demand, after the stage has run: `masks(rows, labels)`."""
     head: nn.Module
     roi_extractor: RoIExtractor
     pyramid: Pyramid
-    boxes: Tensor  # (B, N, 4), those that the stage gave
-    queries: Tensor  # (B, N, C), those that the stage got
+    boxes: Tensor  # (B, N, 4), predicted by the stage
+    queries: Tensor  # (B, N, C), the input of the stage
     attend: Callable[[Tensor], Tensor]
 
     def __call__(self, rows: Tensor, labels: Tensor) -> Tensor:
-        """Rows (M,) of the B * N proposals, and the class (M,) of each, to logits (M, 2P, 2P)."""
+        """Compute the logits (M, 2P, 2P) for `rows` (M,) of the B * N proposals, and the class (M,) of each."""
         images = rows // self.boxes.shape[1] % self.pyramid.batch
         mask_feats = self.roi_extractor.pool(self.pyramid, self.boxes.detach().flatten(0, 1)[rows], images)
-        # The stage keeps what its dynamic convolution made of the attended queries, not these. Attention among a few
-        # hundred queries is next to nothing beside the mask of one.
+        # The stage returns the queries after its dynamic convolution, not the attended queries, so attention runs
+        # again. For a few hundred queries this costs next to nothing compared with a single mask.
         return self.head(mask_feats, self.attend(self.queries).flatten(0, 1)[rows], labels)
 
 
 @MODELS.register_module()
 class MaskedRoIHead(SparseRoIHead):
-    """Refine proposals stage by stage; the output of each stage predicts masks in its boxes.
+    """Refines proposals stage by stage. The output of each stage can predict masks for its boxes.
 
-    A mask comes from the queries after the self-attention of its stage, which has to have a method `attend`.
+    Masks are predicted from the queries after the self-attention of the stage, which must have a method `attend`.
 
     Args:
-        bbox_head, num_stages, order, roi_extractor, with_cp: as of `SparseRoIHead`.
-        mask_head: config of one mask head, which is built once for every stage; or a list of them, configs or built.
+        bbox_head, num_stages, order, roi_extractor, with_cp: as in `SparseRoIHead`.
+        mask_head: the config of a mask head, built once per stage; or a list with a config or module for each stage.
             `mask_head(mask_feats, queries, labels) -> logits (M, 2P, 2P)`.
-        mask_roi_extractor: a `RoIExtractor`, or its config, whose `output_size` is P.
+        mask_roi_extractor: a `RoIExtractor` whose `output_size` is P, or its config.
     """
 
     def __init__(self, *, bbox_head: dict[str, Any] | Sequence[Part], num_stages: int = 6,

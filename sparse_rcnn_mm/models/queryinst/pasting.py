@@ -1,18 +1,18 @@
-"""Masks of boxes to bitmaps of the image."""
+"""Pastes the masks of boxes into bitmaps of the image."""
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-THRESHOLD = 0.5  # the probability from which on a pixel belongs to the object
+THRESHOLD = 0.5  # pixels with at least this probability belong to the object
 
 
 @torch.no_grad()
 def paste_masks(masks: Tensor, boxes: Tensor, height: int, width: int) -> Tensor:
-    """Probabilities (n, h, w) in boxes (n, 4) to bitmaps (n, height, width) bool, on the host.
+    """Paste probabilities (n, h, w) into boxes (n, 4). Returns bitmaps (n, height, width) bool, on the host.
 
-    Each pixel's center gets the bilinear mean of the mask's cells, which are 0 outside the box, as in mmdet and
-    detectron2. Bilinear weights are products of one for the row and one for the column: two matrix products a mask.
+    The mask is interpolated bilinearly at each pixel's center, and is 0 outside the box, as in mmdet and detectron2.
+    A bilinear weight is the product of a row factor and a column factor, so each mask needs two matrix products.
     """
     masks, boxes = masks.cpu(), boxes.to(masks.dtype).cpu()
     bitmaps = torch.zeros(len(masks), height, width, dtype=torch.bool)
@@ -27,7 +27,7 @@ def paste_masks(masks: Tensor, boxes: Tensor, height: int, width: int) -> Tensor
 
 
 def _bilinear(start: Tensor, end: Tensor, first: int, last: int, cells: int) -> Tensor:
-    """How much of each cell the pixels `first` to `last` see (last - first, cells), where the cells fill the box."""
+    """Weight of each cell in the pixels `first` to `last`: (last - first, cells). The cells fill the box."""
     pixels = torch.arange(first, last, dtype=start.dtype) + 0.5
     position = (pixels - start) / (end - start) * cells - 0.5
     return (1 - (position[:, None] - torch.arange(cells, dtype=start.dtype)).abs()).clamp(min=0)

@@ -18,17 +18,17 @@ from .structures import MaskedDetections, MaskedGroundTruth
 
 @MODELS.register_module()
 class QueryInst(SparseRCNN):
-    """Instances as Queries (arXiv 2105.01928): `SparseRCNN` whose parts hand on masks.
+    """Instances as Queries (arXiv 2105.01928): `SparseRCNN` whose parts also pass on masks.
 
     Args:
         roi_head: a `MaskedRoIHead`.
         criterion: `criterion(stages, gt, proposals) -> dict of losses`, where `gt` is a `MaskedGroundTruth`.
         postprocessor: `postprocessor(last_stage) -> MaskedDetections`.
-        backbone, neck, rpn_head, data_preprocessor, init_cfg: as of `SparseRCNN`.
+        backbone, neck, rpn_head, data_preprocessor, init_cfg: as in `SparseRCNN`.
     """
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
-        """The losses of `criterion`."""
+        """Compute the losses of `criterion`."""
         proposals, stages = self.run_stages(batch_inputs, batch_data_samples)
         if not all('masks' in sample.gt_instances for sample in batch_data_samples):
             raise UserError('QueryInst learns from masks, but the training pipeline loads none: add '
@@ -39,9 +39,9 @@ class QueryInst(SparseRCNN):
         return self.criterion(stages, gt, proposals)
 
     def predict(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> SampleList:
-        """Data samples with `pred_instances` (bboxes, scores, labels, masks), best first.
+        """Return data samples with `pred_instances` (bboxes, scores, labels, masks), best first.
 
-        Boxes are as in the plain detector. Masks are (n, height, width) bool, on the host, at the same size of image.
+        Boxes are as in the plain detector. Masks are (n, height, width) bool, on the host, in the same image size.
         """
         img_whwh = sizes_of_images(batch_inputs, batch_data_samples)
         out_whwh = sizes_of_images(batch_inputs, batch_data_samples, 'ori_shape') if rescale else img_whwh

@@ -1,4 +1,4 @@
-"""What the parts hand on beside what those of the plain model do."""
+"""Data passed between the parts, in addition to that of the plain model."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -9,23 +9,23 @@ from torch import Tensor
 
 
 class MaskedStageOutput(NamedTuple):
-    """What one stage made of what came before."""
+    """The output of one stage."""
     logits: Tensor  # (B, N, K)
     boxes: Tensor  # (B, N, 4)
     queries: Tensor  # (B, N, C)
-    # Rows (M,) long of the B * N proposals, and the class (M,) long of each, to logits (M, 2P, 2P). Masks cost more
-    # than all else of a stage, so only those are computed that somebody asks for.
+    # Called with rows (M,) long of the B * N proposals and the class (M,) long of each; returns logits (M, 2P, 2P).
+    # Masks cost more than the rest of a stage, so only requested ones are computed.
     masks: Callable[[Tensor, Tensor], Tensor]
 
 
 class MaskedGroundTruth(NamedTuple):
-    """The ground truths of a batch in one flat list of T, ordered by image."""
+    """All T ground truths of a batch in one flat list, ordered by image."""
     boxes: Tensor  # (T, 4)
     labels: Tensor  # (T,) long
     image: Tensor  # (T,) long
     counts: list[int]
     img_whwh: Tensor  # (B, 1, 4)
-    bitmaps: list[np.ndarray]  # of each image (count, H, W) uint8, on the host, in pixels of the resized image
+    bitmaps: list[np.ndarray]  # (count, H, W) uint8 for each image, on the host, in pixels of the resized image
     padded: tuple[int, int]  # height and width of the batch
 
 
@@ -36,4 +36,4 @@ class MaskedDetections(NamedTuple):
     boxes: Tensor  # (B, k, 4)
     proposals: Tensor  # (B, k) long
     masks: Tensor  # (B, k, 2P, 2P), probabilities
-    mask_boxes: Tensor  # (B, k, 4), what the masks fill: the boxes of the stage, never clipped or scaled
+    mask_boxes: Tensor  # (B, k, 4), the extent of the masks: the boxes of the stage, never clipped or scaled

@@ -1,4 +1,4 @@
-"""From the last stage's output to detections with masks."""
+"""Converts the last stage's output to detections with masks."""
 from __future__ import annotations
 
 import torch
@@ -13,10 +13,10 @@ from .structures import MaskedDetections, MaskedStageOutput
 
 @MODELS.register_module()
 class TopKMasks(TopKDetections):
-    """The k best pairs of proposal and class of each image, each with the mask of its class.
+    """Selects the k best pairs of proposal and class of each image, each with the mask of its class.
 
     Args:
-        max_per_img: k; as many as there are proposals where it is not given.
+        max_per_img: k. Default: the number of proposals.
     """
 
     def __call__(self, output: MaskedStageOutput) -> MaskedDetections:  # type: ignore[override]
