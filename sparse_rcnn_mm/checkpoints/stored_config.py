@@ -36,8 +36,8 @@ _UPSTREAM = ('torch.nn', 'mmcv.cnn', 'mmengine.model', 'mmengine.utils.dl_utils.
              *(f'mmdet.datasets.transforms.{name}' for name in (
                  'colorspace', 'formatting', 'geometric', 'loading', 'transforms', 'wrappers')),
              'mmdet.datasets.coco', 'mmdet.evaluation.metrics.coco_metric')
-# More modules, for a whole detector of mmdet. Left out are detectors and heads that load another model: those that learn
-# from a teacher, and those that read text.
+# More modules, for a whole detector of mmdet. Detectors and heads that load another model, to learn from it or to read
+# text, are left out.
 _MMDET = (*_UPSTREAM, 'mmdet.models.roi_heads',
           *(f'mmdet.models.dense_heads.{name}_head' for name in (
               'anchor', 'anchor_free', 'atss', 'centernet', 'conditional_detr', 'dab_detr', 'ddod', 'ddq_detr',
