@@ -1,4 +1,4 @@
-"""Segmentations of annotation files as bitmaps."""
+"""Decodes the segmentations of annotation files to bitmaps."""
 from __future__ import annotations
 
 from typing import Any
@@ -14,11 +14,11 @@ from sparse_rcnn_mm.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class LoadMasks(BaseTransform):
-    """Decode the segmentations of all boxes: sets `gt_masks`, bitmaps of the original image.
+    """Decodes the segmentations of all boxes into `gt_masks`, bitmaps in the size of the original image.
 
-    It stands after `LoadAnnotations`, in which boxes and labels are loaded, and before any change of the image.
+    Place it after `LoadAnnotations`, which loads boxes and labels, and before any transform that changes the image.
 
-    Raises `UserError` for a segmentation that is none, or one of another image size.
+    Raises `UserError` if a segmentation is invalid, or belongs to an image of another size.
     """
 
     def transform(self, results: dict) -> dict:
@@ -41,12 +41,12 @@ class LoadMasks(BaseTransform):
 
 
 def decode_segmentation(segmentation: Any, height: int, width: int) -> np.ndarray:
-    """The bitmap (height, width) uint8 of COCO polygons or run lengths, as pycocotools draws it.
+    """Decode COCO polygons or run lengths to a bitmap (height, width) uint8, as pycocotools does.
 
-    Polygons of fewer than three points, or with half a point, are passed over.
+    Polygons with fewer than three points, or with an odd number of coordinates, are ignored.
 
     Raises:
-        ValueError: it is neither, or of another size; the message goes on after "the segmentation".
+        ValueError: it is neither, or has another size. The message continues a sentence that starts "the segmentation".
     """
     if isinstance(segmentation, list):
         return _from_polygons(segmentation, height, width)
@@ -63,13 +63,13 @@ def decode_segmentation(segmentation: Any, height: int, width: int) -> np.ndarra
 
 
 def run_lengths(bitmap: np.ndarray) -> dict[str, Any]:
-    """A bitmap (height, width) as compressed run lengths, the form of COCO's results."""
+    """Encode a bitmap (height, width) as compressed run lengths, the format of COCO results."""
     rle = rle_codec.encode(np.asfortranarray(bitmap, dtype=np.uint8))
     return {'size': list(bitmap.shape), 'counts': rle['counts'].decode()}
 
 
 def area(rle: dict[str, Any]) -> int:
-    """How many pixels compressed run lengths cover."""
+    """Number of pixels covered by compressed run lengths."""
     return int(rle_codec.area(rle))
 
 
@@ -85,9 +85,9 @@ def _from_polygons(polygons: list, height: int, width: int) -> np.ndarray:
 
 
 def _from_text(counts: Any, height: int, width: int) -> np.ndarray:
-    """Compressed run lengths: numbers in groups of five bits, the third and later ones as differences (COCO's API).
+    """Decode compressed run lengths: numbers in groups of five bits, from the fourth on as differences (COCO's API).
 
-    They are expanded here, because pycocotools writes beyond its memory where they do not fit the image.
+    pycocotools is not used here, because it writes out of bounds if the run lengths do not fit the image.
     """
     if not isinstance(counts, str) or not all('0' <= character <= 'o' for character in counts):
         raise ValueError('has counts that are neither numbers nor the text that COCO packs them in')

@@ -1,4 +1,4 @@
-"""Ground truth and detections of one class, image by image, as CrowdHuman's metrics take them."""
+"""Ground truth and detections of one class for each image, as input of CrowdHuman's metrics."""
 from __future__ import annotations
 
 import json
@@ -20,8 +20,8 @@ class CrowdImage:
     """Ground truths (G) and detections (D) of one image; boxes are x1, y1, x2, y2 in float64, not clipped.
 
     Attributes:
-        gt_ignored: (G,) regions in which detections count neither as right nor as wrong.
-        boxes, scores: (D, 4), (D,), in the order in which they were given.
+        gt_ignored: (G,) marks regions in which detections are neither correct nor wrong.
+        boxes, scores: (D, 4), (D,), in the order of the input.
     """
     size: tuple[float, float]
     gt_boxes: np.ndarray
@@ -31,23 +31,23 @@ class CrowdImage:
 
     @property
     def annotated(self) -> bool:
-        """Whether the annotation file says anything of it."""
+        """Whether the annotation file has any annotation for the image."""
         return len(self.gt_boxes) > 0
 
 
 @dataclass(frozen=True)
 class CrowdTruth:
-    """An annotation file of one class.
+    """An annotation file with one class.
 
     Attributes:
-        images: by id; first those with annotations, in the order of the first annotation of each, then the others.
+        images: the images by id. Those with annotations come first, in the order of their first annotation.
     """
     path: str
     category: Mapping[str, Any]
     images: dict[int, CrowdImage]
 
     def with_detections(self, found: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> list[CrowdImage]:
-        """The images with what was found on them.
+        """Return the images with their detections.
 
         Args:
             found: image id -> boxes (D, 4) and scores (D,).
@@ -67,7 +67,7 @@ def read_truth(path: str, missing_hint: str, backend_args: dict | None = None) -
     """Read a COCO annotation file of one category. Its crowd boxes are ignored regions.
 
     Raises:
-        UserError: it is missing, malformed, or has several categories.
+        UserError: the file is missing, malformed, or has several categories.
     """
     coco = read_coco_json(path, False, missing_hint, backend_args)
     if len(coco['categories']) > 1:
@@ -89,17 +89,17 @@ def _image(size: tuple[float, float], annotations: list[dict]) -> CrowdImage:
 
 
 def corners(boxes: Iterable[Iterable[float]]) -> np.ndarray:
-    """(N, 4) x1, y1, x2, y2 of x, y, width, height."""
+    """Convert boxes from x, y, width, height to x1, y1, x2, y2: (N, 4)."""
     found = np.array([list(box) for box in boxes], dtype=np.float64).reshape(-1, 4)
     found[:, 2:] += found[:, :2]
     return found
 
 
 def read_results(path: str | Path, truth: CrowdTruth) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """The boxes and scores in a file of COCO results, by image.
+    """Read the boxes and scores in a file of COCO results, by image id.
 
     Raises:
-        UserError: it is missing or malformed; the first entry that is wrong is named.
+        UserError: the file is missing or malformed. The message names the first invalid entry.
     """
     try:
         entries = json.loads(Path(path).read_bytes())

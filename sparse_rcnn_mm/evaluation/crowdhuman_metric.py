@@ -22,7 +22,7 @@ from .waiting import on_main_process
 
 
 def crowd_metrics(images: Sequence[CrowdImage]) -> dict[str, float]:
-    """AP, mMR, recall and JI as fractions; lower is better for mMR only."""
+    """Compute AP, mMR, recall and JI as fractions. Higher is better, except for mMR."""
     scores = CrowdScores.of(images)
     return {'AP': scores.ap, 'mMR': scores.miss_rate, 'recall': scores.recall, 'JI': jaccard_index(images)[0]}
 
@@ -32,12 +32,12 @@ class CrowdHumanMetric(BaseMetric):
     """AP, mMR and recall of the authors' CrowdHuman evaluation, and JI; see `crowd_scores` and `jaccard_index`.
 
     Args:
-        ann_file: COCO annotations of one category, whose crowd boxes are ignored regions.
+        ann_file: COCO annotations with one category. Crowd boxes are ignored regions.
         outfile_prefix: if given, detections go to OUTFILE_PREFIX.bbox.json as COCO results.
 
     Raises:
-        UserError: the annotation file is missing, malformed or of several categories, said before training; or the
-            data set is of several classes or has other images.
+        UserError: the annotation file is missing, malformed or has several categories, raised before training; or the
+            data set has several classes or other images.
     """
     default_prefix = 'crowdhuman'
 
@@ -57,14 +57,14 @@ class CrowdHumanMetric(BaseMetric):
             self.results.append((sample['img_id'], _array(found['bboxes']), _array(found['scores'])))
 
     def evaluate(self, size: int) -> dict[str, float]:
-        """The metrics on all processes; they are computed on the main one."""
+        """Return the metrics on all processes. The main process computes them."""
         results = collect_results(self.results, size, self.collect_device)
         self.results.clear()
         found = on_main_process(lambda: self.compute_metrics(results), 'evaluation')
         return {f'{self.prefix}/{name}': value for name, value in found.items()}
 
     def compute_metrics(self, results: list[tuple[int, np.ndarray, np.ndarray]]) -> dict[str, float]:
-        """The metrics of (image id, boxes, scores) of all images."""
+        """Compute the metrics from (image id, boxes, scores) of all images."""
         classes = self.dataset_meta['classes'] if self.dataset_meta else ()
         if len(classes) > 1:
             raise UserError(f'CrowdHumanMetric is for one class, and the data set has {len(classes)}: take CocoMetric '
@@ -88,7 +88,7 @@ class CrowdHumanMetric(BaseMetric):
 
 
 def said(images: Sequence[CrowdImage], metrics: Mapping[str, float]) -> str:
-    """The metrics in percent, and on what they are, in one line."""
+    """Format the metrics in percent, and what they were computed on, in one line."""
     values = ', '.join(f'{name} {"nan" if math.isnan(value) else f"{100 * value:.2f}"}'
                        for name, value in metrics.items())
     annotated = sum(image.annotated for image in images)

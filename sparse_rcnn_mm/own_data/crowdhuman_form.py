@@ -1,4 +1,4 @@
-"""Data sets in CrowdHuman's odgt files: whole bodies, also where they are hidden or beyond the image, of one class."""
+"""Data sets in CrowdHuman's odgt files. There is one class; boxes include hidden parts and parts outside the image."""
 from __future__ import annotations
 
 import json
@@ -20,12 +20,12 @@ _CATEGORIES = {CLASS: 1}
 
 
 def recognize(scan: Scan) -> list[Path]:
-    """All odgt files."""
+    """Return all odgt files."""
     return list(scan.with_suffix('.odgt'))
 
 
 def read(scan: Scan, paths: list[Path]) -> RawData:
-    """Read a data set of one odgt file a split. `extra.ignore` makes a box a crowd box; the other keys are not used."""
+    """Read a data set with one odgt file per split. A box with `extra.ignore` is a crowd box; other keys are unused."""
     data = RawData(scan.root, NAME, {})
     images = Images(scan)
     everything: list[tuple[str, dict]] = []
@@ -48,7 +48,7 @@ def read(scan: Scan, paths: list[Path]) -> RawData:
 
 
 def _decided(boxes: list[tuple[str, dict]], outside: list[str]) -> Iterator[str]:
-    """What a user should know of the boxes, a sentence each."""
+    """Yield one sentence for each thing a user should know about the boxes."""
     if untagged := [where for where, box in boxes if box.get('tag') != CLASS and not is_ignored(box)]:
         yield (f'{counted(len(untagged), "box")} with another tag than {CLASS}, but without extra.ignore, taken as '
                f'{CLASS}, as the authors of Sparse R-CNN take them; the first: {untagged[0]}')
@@ -58,10 +58,10 @@ def _decided(boxes: list[tuple[str, dict]], outside: list[str]) -> Iterator[str]
 
 def _find(records: list[OdgtRecord], path: Path, split: str, images: Images,
           data: RawData) -> dict[str, tuple[Path, ImageSize]]:
-    """The image of each record, by its name; those without are added to the faults of `data`.
+    """Find the image of each record, by name. Records without an image are added to the faults of `data`.
 
     Raises:
-        UserError: there is none at all.
+        UserError: no record has an image.
     """
     places = {record.image: images.of_stem(record.image, path, split) for record in records}
     if records and not any(places.values()):
@@ -85,7 +85,7 @@ def _find(records: list[OdgtRecord], path: Path, split: str, images: Images,
 
 
 def _record(record: OdgtRecord, place: Path, size: ImageSize, outside: list[str], root: Path) -> Record:
-    """One image with the boxes of which a part is in it; the places of the others are added to `outside`."""
+    """Make the record of an image. Boxes outside the image are dropped, and their places are added to `outside`."""
     boxes = []
     for where, box in record.boxes:
         x, y, width, height = box['fbox']
@@ -97,10 +97,10 @@ def _record(record: OdgtRecord, place: Path, size: ImageSize, outside: list[str]
 
 
 def convert(path: str, out: Path) -> list[str]:
-    """Write OUT/SPLIT.json for every odgt file: byte for byte what the authors' converter writes.
+    """Write OUT/SPLIT.json for every odgt file, byte for byte as the authors' converter does.
 
     Source: `crowdhumantools/convert_crowdhuman_to_coco.py` of PeizeSun/SparseR-CNN, which numbers images and boxes
-    from 1, takes `fbox` as the box and keeps `vbox` beside it. Boxes that no image shows stay, as there.
+    from 1, uses `fbox` as the box and also keeps `vbox`. Like the converter, this keeps boxes outside the image.
 
     Args:
         path: the folder with the odgt files and the images, or one odgt file.
@@ -109,7 +109,7 @@ def convert(path: str, out: Path) -> list[str]:
         A line for each file.
 
     Raises:
-        UserError: a line or an image makes no sense, or OUT is the folder of the data.
+        UserError: a line or an image is invalid, or OUT is the folder of the data.
     """
     looked = scan(path)
     if not (paths := recognize(looked)):
@@ -126,7 +126,7 @@ def convert(path: str, out: Path) -> list[str]:
                             f"{data.faults[0].what}; 'sparse-rcnn inspect' lists them")
         contents[out / f'{split or file.stem}.json'] = _as_authors(records, found)
     if not out.exists() or not any(out.iterdir()):
-        mark(out)  # so that the folder of the data, which this may be in, can still be trained on
+        mark(out)  # if this is inside the data folder, training on that folder still works
     for target, coco in contents.items():
         target.write_text(json.dumps(coco))
     return [f'{target}: {len(coco["images"])} images, {counted(len(coco["annotations"]), "box")}'
@@ -134,7 +134,7 @@ def convert(path: str, out: Path) -> list[str]:
 
 
 def _as_authors(records: list[OdgtRecord], found: dict[str, tuple[Path, ImageSize]]) -> dict[str, list[dict]]:
-    """The COCO dict of the authors' converter, with its keys in their order."""
+    """Return the COCO dict of the authors' converter, with the keys in the same order."""
     coco: dict[str, list[dict]] = {'images': [], 'annotations': [], 'categories': [{'id': 1, 'name': CLASS}]}
     for image_id, record in enumerate(records, start=1):
         place, size = found[record.image]

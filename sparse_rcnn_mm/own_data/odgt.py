@@ -1,4 +1,4 @@
-"""CrowdHuman's odgt files: a JSON object a line, one line an image."""
+"""Reads CrowdHuman's odgt files: one JSON object per line, one line per image."""
 from __future__ import annotations
 
 import json
@@ -15,17 +15,17 @@ _BOXES = {'fbox': 'the whole body', 'vbox': 'its visible part'}
 
 
 class OdgtRecord(NamedTuple):
-    """One image; `image` is its file name without the suffix, `boxes` are the entries of `gtboxes` that make sense."""
+    """One image. `image` is its file name without the suffix; `boxes` are the valid entries of `gtboxes`."""
     where: str
     image: str
     boxes: list[tuple[str, dict[str, Any]]]
 
 
 def read_odgt(path: Path, split: str, data: RawData) -> list[OdgtRecord]:
-    """The records of a file; lines and boxes that make no sense are left out and added to the faults of `data`.
+    """Read the records of a file. Invalid lines and boxes are left out and added to the faults of `data`.
 
     Args:
-        split: of the file. Lines of a test split need no boxes: CrowdHuman keeps those to itself.
+        split: the split of the file. Lines of a test split need no boxes: CrowdHuman does not publish those.
 
     Raises:
         UserError: the file cannot be read, or two of its lines are about one image.
@@ -51,15 +51,15 @@ def read_odgt(path: Path, split: str, data: RawData) -> list[OdgtRecord]:
 
 
 def is_ignored(box: dict[str, Any]) -> bool:
-    """Whether a box is a region to ignore, as the authors' converter reads it: neither tag nor head count."""
+    """Whether a box is an ignored region. As in the authors' converter, tag and head do not matter."""
     return box.get('extra', {}).get('ignore') == 1
 
 
 def _parse(line: str, boxes_needed: bool) -> dict[str, Any]:
-    """The content of a line.
+    """Parse a line.
 
     Raises:
-        ValueError: it is none; the message is the rest of a sentence.
+        ValueError: the line is invalid. The message is the rest of a sentence about it.
     """
     try:
         content = json.loads(line)
@@ -77,7 +77,7 @@ def _parse(line: str, boxes_needed: bool) -> dict[str, Any]:
 
 
 def _boxes(entries: list[Any], where: str, faults: list[Fault]) -> list[tuple[str, dict[str, Any]]]:
-    """The entries of `gtboxes` that make sense, each with its place."""
+    """Return the valid entries of `gtboxes`, each with its place in the file."""
     kept = []
     for position, entry in enumerate(entries):
         place = f'{where}, box {position}'
@@ -89,7 +89,7 @@ def _boxes(entries: list[Any], where: str, faults: list[Fault]) -> list[tuple[st
 
 
 def _box_fault(entry: Any) -> str:
-    """Why an entry of `gtboxes` is no box, as the rest of a sentence."""
+    """Return why an entry of `gtboxes` is not a valid box, as the rest of a sentence."""
     if not isinstance(entry, dict):
         return f'is a {type(entry).__name__}, not an object'
     for key, meaning in _BOXES.items():

@@ -1,1 +1,1 @@
-"""Two detectors on the same images: what both find and what only one finds, their AP, speed and size."""
+"""Compares two detectors on the same images: what both find, what only one finds, AP, speed and size."""

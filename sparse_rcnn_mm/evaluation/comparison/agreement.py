@@ -1,4 +1,4 @@
-"""On what two detectors agree: the classes that both know, and the detections that both have."""
+"""What two detectors agree on: the classes that both know, and the detections that both have."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ class SharedClasses:
     """The classes of two detectors, matched by name.
 
     Attributes:
-        names: the classes that both know, in the order of the first; what is compared has these labels.
-        only: the classes that only the first knows, and that only the second knows.
+        names: the classes that both know, in the order of the first. The compared detections have these labels.
+        only: the classes that only the first detector knows, and those that only the second knows.
     """
     names: tuple[str, ...]
     only: tuple[tuple[str, ...], tuple[str, ...]]
@@ -37,7 +37,7 @@ class SharedClasses:
                            tuple(name for name in dict.fromkeys(second) if name not in names)))
 
     def labels(self, names: Sequence[str]) -> np.ndarray:
-        """The label (D,) of each class name; -1 for a class that only one detector knows."""
+        """Return the label (D,) of each class name, and -1 for a class that only one detector knows."""
         label_of = {name: label for label, name in enumerate(self.names)}
         return np.array([label_of.get(name, -1) for name in names], dtype=int)
 
@@ -48,12 +48,12 @@ def _some(names: Sequence[str], most: int = 5) -> str:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How the detections of A and B on one image match. Each detection is in one of the four.
+    """How the detections of A and B on one image match. Each detection is in exactly one of the four groups.
 
     Attributes:
-        both: (n, 2) positions in A and in B: IoU of at least 0.5, and the same class.
-        other_class: (m, 2) of the rest: IoU of at least 0.5, but another class.
-        only: what only A has, and what only B has.
+        both: (n, 2) indices in A and in B: IoU of at least 0.5, and the same class.
+        other_class: (m, 2) indices of the remaining pairs: IoU of at least 0.5, but different classes.
+        only: the indices of detections that only A has, and of those that only B has.
     """
     both: np.ndarray
     other_class: np.ndarray
@@ -61,12 +61,12 @@ class Agreement:
 
     @property
     def disagreements(self) -> int:
-        """The number of detections without a partner, and of pairs of two classes."""
+        """The number of unmatched detections, plus the number of pairs with different classes."""
         return len(self.other_class) + len(self.only[0]) + len(self.only[1])
 
 
 def agree(a: ImageRecord, b: ImageRecord, iou_thr: float = 0.5) -> Agreement:
-    """Match the detections of two records of one image: first those of one class, then the rest."""
+    """Match the detections in two records of one image: first within each class, then the rest."""
     iou = box_iou(a.boxes, b.boxes)
     same = a.labels[:, None] == b.labels[None]
     both = pairs_by_iou(np.where(same, iou, 0), iou_thr)
@@ -80,7 +80,7 @@ def agree(a: ImageRecord, b: ImageRecord, iou_thr: float = 0.5) -> Agreement:
 
 
 def pairs_by_iou(iou: np.ndarray, iou_thr: float) -> np.ndarray:
-    """Pairs (n, 2) of rows and columns of `iou` (D, G), the highest IoU first. A and B may be exchanged."""
+    """Match rows and columns of `iou` (D, G), highest IoU first. Returns pairs (n, 2). Symmetric in A and B."""
     rows, columns = np.nonzero(iou >= iou_thr)
     free_rows, free_columns = (np.ones(size, dtype=bool) for size in iou.shape)
     pairs = []

@@ -21,7 +21,7 @@ from .agreement import Agreement, SharedClasses, agree
 from .side import Side
 from .subject import Subject
 
-SCORE_THR = 0.3  # without ground truth, from which the threshold could be chosen
+SCORE_THR = 0.3  # used if there is no ground truth to choose a threshold from
 Pair = tuple[float | None, float | None]
 
 
@@ -31,11 +31,11 @@ class Comparison:
 
     Attributes:
         sides: A and B.
-        classes: the classes that both know. All detections are of these.
+        classes: the classes that both know. All detections belong to these.
         subject: the images.
         analyses: the detections of A and of B, with the ground truth if there is any.
-        seconds: (images, 2) time from the pixels to the detections, of one image after the other.
-        others: how many detections of classes that the other detector does not know were left out, by class.
+        seconds: (images, 2) time from pixels to detections, measured one image at a time.
+        others: the number of detections left out because the other detector does not know their class, by class.
     """
     sides: tuple[Side, Side]
     classes: SharedClasses
@@ -47,14 +47,14 @@ class Comparison:
     @classmethod
     def run(cls, sides: tuple[Side, Side], classes: SharedClasses, subject: Subject,
             score_thr: Pair = (None, None)) -> Comparison:
-        """Detect with both on every image.
+        """Run both detectors on every image.
 
         Args:
-            score_thr: the score from which on detections of A and B are compared. By default, the one with the best
-                F1, and `SCORE_THR` without ground truth.
+            score_thr: detections of A and B below this score are not compared. Default: the threshold with the best F1,
+                or `SCORE_THR` without ground truth.
 
         Raises:
-            UserError: no image can be read, or one of an annotated data set cannot.
+            UserError: no image can be read, or an image of an annotated data set cannot be read.
         """
         found, seconds = _detect(sides, subject)
         annotations, label_of = subject.annotations(), {label + 1: label for label in range(len(classes.names))}
@@ -79,7 +79,7 @@ class Comparison:
         return [agree(a, b) for a, b in zip(*(analysis.records for analysis in self.analyses), strict=True)]
 
     def order(self) -> list[int]:
-        """Positions of the images, those with the most disagreements first. In a tie, the more certain ones first."""
+        """Indices of the images, most disagreements first. Ties are ordered by score, the most certain first."""
         ranks = [(-one.disagreements, -self._certainty(index, one), index)
                  for index, one in enumerate(self.agreements)]
         return [index for *_, index in sorted(ranks)]
@@ -95,13 +95,13 @@ class Comparison:
         return a, b
 
     def speed(self) -> tuple[float, float, float]:
-        """Median seconds an image of A and B, and the median of how many times as long A takes as B."""
+        """Median seconds per image of A and of B, and the median ratio of A's time to B's."""
         a, b = self.seconds.T.tolist()
         return statistics.median(a), statistics.median(b), statistics.median(map(float.__truediv__, a, b))
 
 
 def _detect(sides: Sequence[Side], subject: Subject) -> tuple[dict[int, list[ImageDetections]], np.ndarray]:
-    """The detections of A and B by image id, and the seconds (images, 2). A and B take turns, as does who is first."""
+    """Return the detections of A and B by image id, and the seconds (images, 2). A and B take turns at going first."""
     detectors = [side.detector for side in sides]
     found: dict[int, list[ImageDetections]] = {}
     seconds = []
@@ -114,7 +114,7 @@ def _detect(sides: Sequence[Side], subject: Subject) -> tuple[dict[int, list[Ima
                     raise
                 complain(f'skipped: {error}')
                 continue
-            if not found:  # the first pass of a network takes longer
+            if not found:  # warmup: the first pass of a network takes longer
                 for detector in detectors:
                     _timed(detector, image)
             order = (0, 1) if len(found) % 2 == 0 else (1, 0)

@@ -1,4 +1,4 @@
-"""The curves of several trainings in one picture."""
+"""Draws the curves of several trainings in one figure."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,13 @@ from sparse_rcnn_mm.inference.names import below_common_folder
 from sparse_rcnn_mm.terminal import complain
 from sparse_rcnn_mm.visualization.letters import in_plots
 
-# Title -> the name of a metric of the validation, or of a number logged in training.
+# Title -> the name of a validation metric, or of a number logged in training.
 METRICS = {'AP': 'mAP', 'AP50': 'mAP_50', 'AP75': 'mAP_75', 'validation loss': 'val_loss'}
 LOGGED = {'training loss': 'loss', 'learning rate': 'lr'}
 
 
 def read_histories(work_dirs: Sequence[str]) -> dict[str, History]:
-    """The logs of each training, by the name of its folder below the common one.
+    """Read the logs of each training, by the path of its folder relative to the common parent.
 
     Raises:
         UserError: a folder has no logs, or was given twice.
@@ -41,7 +41,7 @@ def read_histories(work_dirs: Sequence[str]) -> dict[str, History]:
 
 
 def draw_curves(histories: Mapping[str, History]) -> Figure:
-    """A plot for each number that any training has, with a line for each training."""
+    """Draw a plot for each number that any training logged, with a line for each training."""
     titles = [title for title in (*METRICS, *LOGGED) if any(_curve(one, title)[0] for one in histories.values())]
     columns = min(3, len(titles))
     rows = -(-len(titles) // columns)
@@ -66,7 +66,7 @@ def draw_curves(histories: Mapping[str, History]) -> Figure:
 
 
 def best_lines(histories: Mapping[str, History]) -> list[str]:
-    """One line for each training: its length, and the best of each metric of the validation."""
+    """Return one line of text for each training: its length, and the best value of each validation metric."""
     lines = []
     for name, history in histories.items():
         parts = [f'{max(history.train)} iterations']

@@ -12,7 +12,7 @@ from .comparison import Comparison
 
 
 def as_numbers(comparison: Comparison) -> dict[str, Any]:
-    """The numbers, as plain values: `A` and `B` stand for the two detectors."""
+    """Return all numbers as plain values. `A` and `B` stand for the two detectors."""
     classes = comparison.classes
     numbers: dict[str, Any] = {
         'models': dict(zip('AB', _models(comparison), strict=True)),
@@ -48,7 +48,7 @@ def _average_precision(comparison: Comparison) -> dict[str, Any]:
 
 
 def agreement(comparison: Comparison) -> dict[str, dict[str, int]]:
-    """Counts over all images. With ground truth also how many of them are correct: `A correct`, `B correct`."""
+    """Count matches over all images. With ground truth, also count correct detections: `A correct`, `B correct`."""
     def total(count: Callable[[Agreement], int]) -> int:
         return sum(count(one) for one in comparison.agreements)
 
@@ -73,7 +73,7 @@ def _add_correct(counts: dict[str, dict[str, int]], one: Agreement, a: Matches, 
 
 
 def by_image(comparison: Comparison, index: int) -> dict[str, Any]:
-    """The counts of one image; with ground truth also the number of errors of A and B."""
+    """Return the counts for one image. With ground truth, also the number of errors of A and B."""
     one, record = comparison.agreements[index], comparison.records(index)[0]
     names = {image['id']: image['file_name'] for image in comparison.subject.coco['images']}
     row: dict[str, Any] = {'image_id': record.image_id, 'name': names[record.image_id], 'both': len(one.both),

@@ -14,7 +14,7 @@ _KINDS = {'both': 'found by both', 'only A': 'only by A', 'only B': 'only by B',
 
 
 def write_page(comparison: Comparison, numbers: Mapping[str, Any], path: Path, pictures: int) -> None:
-    """Write the page, with the `pictures` images on which A and B disagree most. `numbers` are of `as_numbers`."""
+    """Write the page, with the `pictures` images on which A and B disagree most. `numbers` come from `as_numbers`."""
     sections = {'Models': _models(numbers), 'Agreement': _agreement(numbers)}
     if 'average_precision' in numbers:
         found = numbers['average_precision']
@@ -28,7 +28,7 @@ def write_page(comparison: Comparison, numbers: Mapping[str, Any], path: Path, p
 
 
 def summary_rows(numbers: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """(what, of A, of B) for each number about a model, as text."""
+    """Return (name, value of A, value of B) for each number about a model, as text."""
     models = numbers['models']
     rows = [(name.replace('_', ' '), _decimal(one['A']), _decimal(one['B']))
             for name, one in numbers.get('average_precision', {'overall': {}})['overall'].items()]
@@ -43,7 +43,7 @@ def summary_rows(numbers: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def not_compared(numbers: Mapping[str, Any]) -> list[str]:
-    """A sentence for each model with classes that the other does not know, and with what else to know of it."""
+    """Return a sentence for each model with classes that the other does not know, and the notes about the models."""
     lines = []
     for letter in 'AB':
         model, names = numbers['models'][letter], numbers['classes'][f'only {letter}']

@@ -1,4 +1,4 @@
-"""The same image three times: what A finds, what B finds, and the ground truth."""
+"""Draws each image three times: with the detections of A, those of B, and the ground truth."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from ..error_pictures import picture_of_size
 from ..records import ImageRecord
 from .comparison import Comparison
 
-# On a detection: whether the other model has it too.
+# Marks on a detection: whether the other model has it too.
 COLORS = {'both': (44, 160, 44), 'only here': (255, 127, 14), 'other class': (148, 103, 189)}
 TRUE, IGNORED = (31, 119, 180), (150, 150, 150)
 
 
 def draw_pictures(comparison: Comparison, index: int, side: int = 480) -> list[Image.Image]:
-    """The picture with the detections of A, that with those of B, and one with the ground truth if there is any."""
+    """Draw the detections of A, the detections of B, and the ground truth if there is any, in a picture each."""
     one, records = comparison.agreements[index], comparison.records(index)
     drawn = [_draw(record, comparison.classes.names,
                    {'only here': one.only[letter], 'other class': one.other_class[:, letter],

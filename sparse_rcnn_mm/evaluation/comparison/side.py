@@ -16,15 +16,15 @@ from sparse_rcnn_mm.inference.mmdet_models import open_checkpoint
 
 @dataclass(frozen=True)
 class Side:
-    """A detector that is compared.
+    """A detector to compare.
 
     Attributes:
-        name: how it was given on the command line.
+        name: its name on the command line.
         detector: the detector.
-        parameters: the number of its parameters; None where the file does not say.
-        file_bytes: the size of its file; None where there is none.
+        parameters: the number of its parameters; None if the file does not say.
+        file_bytes: the size of its file; None if there is none.
         held_out: (digest, file name) of the images that its training held out.
-        note: what to know about the size of the file.
+        note: a remark about the size of the file.
     """
     name: str
     detector: ImageDetector
@@ -54,11 +54,11 @@ class Side:
 def _parameters(detector: Detector) -> int:
     assert isinstance(detector.backend, TorchBackend)
     network = detector.backend.model
-    model = getattr(network, 'module', network)  # the fast form holds the model that it was made from
+    model = getattr(network, 'module', network)  # the fast form keeps the original model
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file, with the file of weights that OpenVINO puts beside it."""
+    """Size of a file in bytes, including OpenVINO's separate file of weights."""
     weights = path.with_suffix('.bin')
     return os.path.getsize(path) + (os.path.getsize(weights) if path.suffix == '.xml' and weights.is_file() else 0)

@@ -1,4 +1,4 @@
-"""The images of a comparison, with their ground truth where there is any."""
+"""The images of a comparison, with ground truth if there is any."""
 from __future__ import annotations
 
 from collections import defaultdict
@@ -19,10 +19,10 @@ from sparse_rcnn_mm.terminal import say
 
 @dataclass(frozen=True)
 class Subject:
-    """What two detectors are compared on.
+    """The images that two detectors are compared on.
 
     Attributes:
-        name: how it was given.
+        name: the input as the user wrote it.
         coco: `images`, `annotations` and `categories`; the id of a category is its label plus 1.
         paths: image id -> path.
         annotated: whether there is ground truth.
@@ -37,13 +37,13 @@ class Subject:
         """Read data with annotations, or find images.
 
         Args:
-            inputs: one folder or annotation file of data, or images, folders and patterns.
+            inputs: a data folder or an annotation file; or images, folders and patterns.
             classes: the classes to compare.
             held_out: the images that the training of each detector held out.
-            out_dir: where the results go; nothing in it is an input.
+            out_dir: the output folder. Files in it are not used as inputs.
 
         Raises:
-            UserError: there is no image, or the data cannot be used.
+            UserError: there are no images, or the data cannot be used.
         """
         if len(inputs) == 1 and _is_data(Path(inputs[0]).expanduser()):
             return cls._of_data(inputs[0], classes, held_out, out_dir)
@@ -66,7 +66,7 @@ class Subject:
         return cls(path, coco, {image['id']: str(data.root / image['file_name']) for image in coco['images']}, True)
 
     def annotations(self) -> dict[int, list[dict[str, Any]]]:
-        """The annotations of each image, by its id."""
+        """Return the annotations of each image, by image id."""
         found: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for annotation in self.coco['annotations']:
             found[annotation['image_id']].append(annotation)
