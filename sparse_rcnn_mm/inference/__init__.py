@@ -1,6 +1,6 @@
 """Inference: a detector from a checkpoint or an exported file, run on images, folders and videos.
 
-Exported files need no PyTorch. What does is imported on first use.
+Exported files need no PyTorch. Modules that need it are imported on first use.
 """
 from typing import TYPE_CHECKING
 

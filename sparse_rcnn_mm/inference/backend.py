@@ -16,7 +16,7 @@ class Found(NamedTuple):
     boxes: np.ndarray  # (n, 4) float32, x1, y1, x2, y2
     scores: np.ndarray  # (n,) float32
     labels: np.ndarray  # (n,) int64
-    masks: np.ndarray | None = None  # (n, height, width) bool, of models that give masks
+    masks: np.ndarray | None = None  # (n, height, width) bool, from models that predict masks
 
 
 # Takes a batch of dicts with `inputs`, an image (3, H, W) uint8, and `data_samples`, whose `img_shape` and `ori_shape`

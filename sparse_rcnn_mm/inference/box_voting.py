@@ -1,7 +1,7 @@
-"""Soft voting: what several passes over one image found becomes one list of detections.
+"""Soft voting: merges the detections of several passes over one image into one list.
 
-Source: `merge_result_from_multi_scales` of the official code, which took it from cvpods. It is computed in float32, as
-there: a class offset of up to 1e5 pixels rounds the boxes to 1/64 pixel, which is part of the official numbers.
+Source: `merge_result_from_multi_scales` of the official code, which took it from cvpods. As there, it is computed in
+float32: a class offset of up to 1e5 pixels rounds the boxes to 1/64 pixel, which affects the official numbers.
 """
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Pairs of boxes that are compared at a time.
+# The number of pairs of boxes that are compared at a time.
 PAIRS = 2**22
 
 
@@ -22,13 +22,13 @@ class Candidates(NamedTuple):
 
 
 def soft_vote(found: Candidates, iou_thr: float = 0.65, least_score: float = 0.05) -> Candidates:
-    """Merge detections of the same class that overlap, best first.
+    """Merge overlapping detections of the same class, best first.
 
-    The best detection left forms a group with those that overlap it by an IoU of at least `iou_thr`. A group of one
-    stays as it is. A larger one becomes the mean of its boxes, weighted by their scores, with the best score. Each
-    member also stays by itself with its score times (1 - IoU), if that reaches `least_score`.
+    The best remaining detection forms a group with all detections whose IoU with it is at least `iou_thr`. A group of
+    one is kept as it is. A larger group becomes one box: the mean of its boxes weighted by their scores, with the best
+    score. Each member is also kept by itself with its score times (1 - IoU), if that reaches `least_score`.
 
-    Boxes are neither clipped nor dropped, except those that have no area after rounding.
+    Boxes are not clipped. Only boxes whose area is zero after rounding are dropped.
 
     Returns:
         On the CPU, sorted by score.
@@ -37,7 +37,7 @@ def soft_vote(found: Candidates, iou_thr: float = 0.65, least_score: float = 0.0
     if not len(scores):
         return Candidates(boxes.cpu(), scores.cpu(), labels.cpu())
     order = scores.argsort(descending=True, stable=True)
-    step = boxes.max() + 1  # moves classes apart; boxes that start left of the image may still meet another class
+    step = boxes.max() + 1  # separates the classes; boxes that start left of the image may still overlap another class
     apart = (boxes + labels[:, None].float() * step)[order]
     pairs = [part.cpu() for part in _overlapping(apart, iou_thr)]
     rows = torch.cat([apart, scores[order, None], labels[order, None].float()], dim=1).cpu()
@@ -48,7 +48,7 @@ def soft_vote(found: Candidates, iou_thr: float = 0.65, least_score: float = 0.0
 
 
 def _overlapping(boxes: Tensor, iou_thr: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Pairs (first, second) with first <= second whose IoU is at least `iou_thr` or NaN, and their IoUs."""
+    """Find pairs (first, second), first <= second, whose IoU is at least `iou_thr` or NaN. Also returns the IoUs."""
     x1, y1, x2, y2 = boxes.unbind(1)
     area = (x2 - x1) * (y2 - y1)
     count = max(PAIRS // len(boxes), 1)
@@ -66,7 +66,7 @@ def _overlapping(boxes: Tensor, iou_thr: float) -> tuple[Tensor, Tensor, Tensor]
 
 
 def _groups(number: int, first: Tensor, second: Tensor, ious: Tensor) -> list[tuple[list[int], Tensor]]:
-    """The members of each group, its best detection at the head, and their IoUs with it."""
+    """Return the members of each group, best detection first, and their IoUs with the best."""
     bounds = torch.searchsorted(first, torch.arange(number + 1)).tolist()
     near, groups = second.tolist(), []
     free = [True] * number
@@ -77,7 +77,7 @@ def _groups(number: int, first: Tensor, second: Tensor, ious: Tensor) -> list[tu
         members = [near[place] for place in places]
         for member in members:
             free[member] = False
-        if free[head]:  # a box of negative size does not even overlap itself: it stays alone
+        if free[head]:  # a box of negative size does not even overlap itself, so it stays alone
             members, overlap, free[head] = [head], ious.new_ones(1), False
         else:
             overlap = ious[places]
@@ -87,7 +87,7 @@ def _groups(number: int, first: Tensor, second: Tensor, ious: Tensor) -> list[tu
 
 
 def _merged(rows: Tensor, ious: Tensor, least_score: float) -> Tensor:
-    """One group (m, 6: box, score, label), its best first, as what becomes of it."""
+    """Merge one group (m, 6: box, score, label), best first."""
     if len(rows) < 2:
         return rows
     weight = rows[:, 4:5]

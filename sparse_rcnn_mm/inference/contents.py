@@ -1,4 +1,4 @@
-"""Whether a file is still the one that it was."""
+"""Detects whether a file has changed."""
 from __future__ import annotations
 
 import hashlib
@@ -10,12 +10,12 @@ from sparse_rcnn_mm.datasets.image_files import digest
 
 
 def stamp(path: str) -> str:
-    """Size and time of a file, and digits for its content."""
+    """Return size and time of a file, and a digest of its content."""
     return f'{_size_and_time(path)} {digest(Path(path))}'
 
 
 def is_same(path: str, stamped: str) -> bool:
-    """Whether a file is what it was when it was stamped; the content is read only where the time changed."""
+    """Whether a file is unchanged since it was stamped. The content is read only if the time has changed."""
     size_and_time, _, content = stamped.rpartition(' ')
     return content != '' and (_size_and_time(path) == size_and_time or digest(Path(path)) == content)
 
@@ -23,13 +23,13 @@ def is_same(path: str, stamped: str) -> bool:
 def _size_and_time(path: str) -> str:
     try:
         status = os.stat(path)
-    except OSError:  # it was removed meanwhile
+    except OSError:  # the file was removed in the meantime
         return ''
     return f'{status.st_size} {status.st_mtime_ns}'
 
 
 def names_digest(names: Iterable[str]) -> str:
-    """Digits for a list of names."""
+    """Return a digest of a list of names."""
     found = hashlib.sha256()
     for name in names:
         found.update(os.fsencode(name) + b'\0')

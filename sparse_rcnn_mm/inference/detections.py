@@ -1,4 +1,4 @@
-"""The detections of an image, and what gives them."""
+"""The detections of an image, and the interface of detectors."""
 from __future__ import annotations
 
 import os
@@ -20,11 +20,11 @@ class ImageDetections:
     """The n detections of one image, best first.
 
     Attributes:
-        boxes: (n, 4) float32, x1, y1, x2, y2 in pixels of the image as it was given.
+        boxes: (n, 4) float32, x1, y1, x2, y2 in pixels of the original image.
         scores: (n,) float32, between 0 and 1.
-        labels: (n,) int64, index of the class.
-        names: name of the class of each.
-        masks: (n, height, width) bool, the pixels of each in the image as it was given; None where the model gives
+        labels: (n,) int64, the index of each class.
+        names: the name of each class.
+        masks: (n, height, width) bool, the pixels of each detection in the original image; None if the model predicts
             no masks.
     """
     boxes: np.ndarray
@@ -37,7 +37,7 @@ class ImageDetections:
         return len(self.scores)
 
     def keep(self, score_thr: float = 0.0, classes: Sequence[str] | None = None) -> ImageDetections:
-        """Those with at least this score, of these classes (all if None)."""
+        """Return the detections with at least this score, of these classes (all if None)."""
         kept = [i for i, name in enumerate(self.names)
                 if self.scores[i] >= score_thr and (classes is None or name in classes)]
         return ImageDetections(self.boxes[kept], self.scores[kept], self.labels[kept],
@@ -49,12 +49,12 @@ class ImageDetections:
 
 
 class ImageDetector(ABC):
-    """Images to detections.
+    """Base class of detectors.
 
     Args:
         classes: names of the classes.
-        category_ids: the id of each class in the COCO file that the model was trained on; default 1, 2, ...
-        palette: an RGB color for each class, if the data set has some.
+        category_ids: the id of each class in the COCO file that the model was trained on. Default: 1, 2, ...
+        palette: an RGB color for each class, if the data set defines them.
     """
 
     def __init__(self, classes: Sequence[str], category_ids: Sequence[int] | None = None,
@@ -64,7 +64,7 @@ class ImageDetector(ABC):
         self.palette = palette
 
     def __call__(self, images: ImageLike | Sequence[ImageLike], batch_size: int = 1) -> Any:
-        """ImageDetections of one image, or the list of them for a list of images.
+        """Detect objects. Returns `ImageDetections` for one image, and a list of them for a list of images.
 
         Raises:
             UserError: an image cannot be read.
@@ -78,13 +78,13 @@ class ImageDetector(ABC):
 
     @abstractmethod
     def prepare(self, image: np.ndarray) -> dict[str, Any]:
-        """The network's input for an image (H, W, 3) uint8 in RGB order; may run in any thread."""
+        """Preprocess an image (H, W, 3) uint8 in RGB order for the network. Thread-safe."""
 
     @abstractmethod
     def detect(self, inputs: Sequence[dict[str, Any]]) -> list[ImageDetections]:
-        """Run the network on a batch of what `prepare` gave."""
+        """Run the network on a batch of results of `prepare`."""
 
     def named(self, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray,
               masks: np.ndarray | None = None) -> ImageDetections:
-        """Detections with the names of their classes."""
+        """Make detections, with the names of their classes."""
         return ImageDetections(boxes, scores, labels, tuple(self.classes[label] for label in labels), masks)

@@ -64,7 +64,7 @@ class Detector(ImageDetector):
             precision, compile: arguments of `fast_form`.
             tta: test-time augmentation: detect in 13 sizes of the image and their mirror images, and merge the
                 detections by soft voting. True resizes the image to each size, 'official' resizes an already resized
-                image, as the authors do, and a `TTA` has sizes of its own.
+                image, as the authors do, and a `TTA` sets other sizes.
 
         Raises:
             UserError: the file is missing, unsafe, for another model, or has no config.
@@ -167,7 +167,7 @@ def _build(model: dict[str, Any], path: str | os.PathLike) -> SparseRCNN:
 
 
 def _class_settings(metadata: Metadata, described: Described, model: SparseRCNN) -> dict[str, Any]:
-    """Names, ids and colors of the classes, from the checkpoint, else from the config's data set, else numbers."""
+    """Find names, ids and colors of the classes: in the checkpoint, else the config's data set, else use numbers."""
     number = model.roi_head.num_classes
     metadata = with_classes(metadata, described)
     if len(metadata.classes or ()) != number:
@@ -176,7 +176,7 @@ def _class_settings(metadata: Metadata, described: Described, model: SparseRCNN)
 
 
 def with_classes(metadata: Metadata, described: Described) -> Metadata:
-    """The same with the classes of the config's data set, if it has no classes itself."""
+    """Return the metadata, with the classes of the config's data set if it has no classes itself."""
     if not metadata.classes:
         DATASETS.import_from_location()
         kind = ChainMap(DATASETS.module_dict, DATASETS.parent.module_dict).get(described.dataset_type)

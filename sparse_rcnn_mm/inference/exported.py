@@ -18,7 +18,7 @@ from .detections import ImageDetections, ImageDetector
 
 
 def is_exported(path: str | os.PathLike) -> bool:
-    """Whether the file name is that of an exported model."""
+    """Whether the file name has the suffix of an exported model."""
     return Path(path).suffix in PACKAGES
 
 

@@ -28,9 +28,9 @@ Records = Callable[[], Iterable[Record]]
 def write_coco(path: Path, records: Records, classes: Sequence[str], category_ids: Sequence[int]) -> None:
     """Write a COCO file: images, categories, and the detections as annotations with a `score`.
 
-    Images are counted from 1; `category_id` is that of the data the model was trained on. `file_name` is the path below
-    the folder that was given, `path` the file. A frame of a video has its number as `frame`. Masks are
-    compressed run lengths.
+    Image ids start at 1. `category_id` is the id in the data that the model was trained on. `file_name` is relative to
+    the input folder, and `path` is the file. Frames of videos have their number as `frame`. Masks are compressed run
+    lengths.
     """
     categories = [{'id': i, 'name': name} for i, name in zip(category_ids, classes, strict=True)]
     with path.open('w', encoding='utf-8') as file:
@@ -59,7 +59,7 @@ def write_coco(path: Path, records: Records, classes: Sequence[str], category_id
 
 
 def write_csv(path: Path, records: Records, classes: Sequence[str], category_ids: Sequence[int]) -> None:
-    """Write a table with one row per detection. An apostrophe is put before text that looks like a formula."""
+    """Write a table with one row per detection. Text that looks like a formula gets an apostrophe in front."""
     with path.open('w', newline='', encoding='utf-8', errors='backslashreplace') as file:
         rows = csv.writer(file)
         rows.writerow(['image', 'frame', 'class', 'score', 'x1', 'y1', 'x2', 'y2'])
@@ -75,10 +75,10 @@ def _cell(text: str) -> str:
 
 
 def write_yolo(path: Path, records: Records, classes: Sequence[str], category_ids: Sequence[int]) -> None:
-    """A folder of txt files, one an image, with lines `class x y width height` relative to the image's size.
+    """Write a folder with one txt file per image, with lines `class x y width height` relative to the image's size.
 
-    They are below the folder as the images are below theirs. `classes.txt` lists the classes. YOLO tells images by the
-    names without the type; where these are the same, the type stays, and that is said.
+    The folder has the same subfolders as the images. `classes.txt` lists the classes. YOLO identifies images by their
+    names without the suffix. If two images have the same stem, their files keep the suffix, and a message says so.
     """
     path.mkdir(exist_ok=True)
     (path / 'classes.txt').write_text(''.join(f'{name}\n' for name in classes), encoding='utf-8')
@@ -102,13 +102,13 @@ def write_yolo(path: Path, records: Records, classes: Sequence[str], category_id
 
 
 def _stem(record: Record) -> str:
-    """The record's name without its type; frames of a video are numbered, so that each has a file."""
+    """Return the record's name without its suffix. Frames of a video are numbered, so that each has its own file."""
     stem = str(Path(record.name).with_suffix(''))
     return stem if record.frame is None else f'{stem}_{record.frame:06d}'
 
 
 def _of_images(records: Records, path: Path) -> Iterator[Record]:
-    """The records of images; how many frames of videos are left out is said."""
+    """Yield the records of images, and report how many video frames are left out."""
     frames = 0
     for record in records():
         if record.frame is None:
@@ -119,9 +119,9 @@ def _of_images(records: Records, path: Path) -> Iterator[Record]:
 
 
 def write_label_studio(path: Path, records: Records, classes: Sequence[str], category_ids: Sequence[int]) -> None:
-    """Tasks with predictions for Label Studio (rectangles in percent of the image).
+    """Write tasks with predictions for Label Studio (rectangles in percent of the image).
 
-    Images are local files, by their addresses below the root of the disk.
+    Images are local files, with URLs relative to the root of the file system.
     """
     with path.open('w', encoding='utf-8') as file:
         file.write('[')
@@ -141,9 +141,9 @@ def write_label_studio(path: Path, records: Records, classes: Sequence[str], cat
 
 
 def write_cvat(path: Path, records: Records, classes: Sequence[str], category_ids: Sequence[int]) -> None:
-    """Boxes in the form "CVAT for images 1.1", which CVAT takes as annotations of a task.
+    """Write boxes in the format "CVAT for images 1.1", which CVAT imports as the annotations of a task.
 
-    Images are named by their path below the folder that was given, as in a task that was made of it.
+    Images are named by their path relative to the input folder, as in a task created from that folder.
     """
     with path.open('w', encoding='utf-8') as file:
         file.write('<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n')
@@ -160,11 +160,11 @@ def write_cvat(path: Path, records: Records, classes: Sequence[str], category_id
 
 
 def _attribute(text: str) -> str:
-    """A quoted value; characters that XML cannot hold become question marks."""
+    """Quote a value for XML. Characters that XML does not allow become question marks."""
     return quoteattr(_NOT_XML.sub('?', text))
 
 
-# What comes behind the stem of the output, and the function that writes it, by the name of the form.
+# The name of a format -> what follows the stem of the output path, and the function that writes it.
 FORMATS: dict[str, tuple[str, Callable[[Path, Records, Sequence[str], Sequence[int]], None]]] = {
     'coco': ('.json', write_coco),
     'csv': ('.csv', write_csv),

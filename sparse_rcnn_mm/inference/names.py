@@ -1,4 +1,4 @@
-"""Names of pictures: by the path below the common folder, so that images of one name in two folders stay two."""
+"""Names of pictures, from paths relative to the common folder: images with one name in two folders stay separate."""
 from __future__ import annotations
 
 import os
@@ -6,26 +6,26 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
 VIDEO_SUFFIXES = {'.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv', '.flv', '.ts', '.gifv'}
-_WRITTEN = ('.jpg', '.jpeg', '.png', '.mp4')  # the types that pictures and videos are written as
+_WRITTEN = ('.jpg', '.jpeg', '.png', '.mp4')  # the file types of written pictures and videos
 
 
 def below_common_folder(paths: Sequence[str]) -> list[str]:
-    """Each path as seen from the lowest folder that they are all in, with `/`."""
+    """Return each path relative to the deepest common folder, with `/` as the separator."""
     whole = [PurePath(os.path.abspath(path)) for path in dict.fromkeys(paths)]
     try:
         common = os.path.commonpath([path.parent for path in whole]) if whole else ''
         names = [path.relative_to(common).as_posix() for path in whole]
-    except ValueError:  # on several drives of Windows
+    except ValueError:  # the paths are on different Windows drives
         names = ['/'.join([path.drive.strip('\\/:'), *path.parts[1:]]) for path in whole]
     by_path = dict(zip(dict.fromkeys(paths), names, strict=True))
     return [by_path[path] for path in paths]
 
 
 def picture_names(names: Iterable[str]) -> list[str]:
-    """A name for the picture or video of each: of a type that is written, and each once.
+    """Return a unique name for the picture or video of each source, with a file type that can be written.
 
-    Two videos clip.avi and clip.mp4 stay two. Where a picture would have the name of another, that of the image called
-    so is left alone. Names that differ in capitals only are one on some systems.
+    Two videos clip.avi and clip.mp4 get two names. If two names collide, the image that has the name originally keeps
+    it. Names that differ only in case count as equal, because on some systems they are.
     """
     wanted = [(name, _picture_name(name)) for name in names]
     taken: set[str] = set()
@@ -41,7 +41,7 @@ def _picture_name(name: str) -> str:
 
 
 def _unused(name: str, taken: set[str]) -> str:
-    """`name`, numbered if there is one like it already."""
+    """Return `name`, with a number added if the name is taken."""
     stem, suffix = os.path.splitext(name)
     number = 2
     while name.casefold() in taken:

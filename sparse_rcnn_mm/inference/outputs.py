@@ -21,11 +21,11 @@ from .records import PART, Record, RecordFile, is_complete, read_about, read_rec
 from .resuming import done_before
 from .sources import Frame, Source, opencv
 
-Shard = tuple[int, int]  # the number of a part of the inputs, from 1, and how many parts there are
+Shard = tuple[int, int]  # the number of this part of the inputs, from 1, and the number of parts
 
 
 class PictureWriter:
-    """Pictures and videos in a folder, under the names of their sources. A file of such a name is whole."""
+    """Writes pictures and videos to a folder, named after their sources. A file with its final name is complete."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -60,7 +60,7 @@ class PictureWriter:
             self.close()
 
     def close(self) -> None:
-        """End the video, also one that was cut off."""
+        """Finish the current video, even if it was cut off."""
         if self._video is not None:
             self._video.release()
             self._video = None
@@ -68,7 +68,7 @@ class PictureWriter:
 
 
 def _part(path: Path) -> Path:
-    """Where a file is until it is whole; of the same type."""
+    """Return the path of a file while it is incomplete, with the same suffix."""
     return path.with_name(PART + path.name)
 
 
@@ -76,17 +76,17 @@ class Outputs:
     """Everything that a run writes. Use it as a context manager, so that files are complete even after an interrupt.
 
     Args:
-        folder: where to.
-        detector: whose classes the files name.
-        sources: the part of the inputs that this run does.
-        about: what the run is about: runs are joined, and gone on with, if they are about the same.
-        pictures: whether to draw.
+        folder: the output folder.
+        detector: the detector, whose classes are named in the files.
+        sources: the part of the inputs that this run processes.
+        about: the inputs and settings of the run. Runs are joined or resumed only if these are equal.
+        pictures: whether to draw pictures.
         formats: keys of `FORMATS`.
-        resume: go on with what an earlier run wrote there.
-        shard: which part of the inputs this is; the run that finishes last joins the files of all.
+        resume: continue with the results that an earlier run wrote to the folder.
+        shard: which part of the inputs this is. The run that finishes last joins the files of all parts.
 
     Attributes:
-        done: names of the sources that an earlier run did.
+        done: names of the sources that an earlier run processed.
     """
 
     def __init__(self, folder: Path, detector: ImageDetector, sources: Sequence[Source], about: Mapping[str, Any],
@@ -101,7 +101,7 @@ class Outputs:
         path = self._records_path(shard[0])
         self.done = done_before(path, about, sources, self._is_written) if resume else set()
         self.records = RecordFile(path, about, self.done)
-        self.interrupted = False  # by the user; what is there is written all the same
+        self.interrupted = False  # by the user; results so far are still written
 
     def _records_path(self, number: int) -> Path:
         return self.folder / ('detections.jsonl' if self.shard[1] == 1 else

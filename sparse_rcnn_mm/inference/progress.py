@@ -1,4 +1,4 @@
-"""How far a run is, on the terminal."""
+"""Shows the progress of a run on the terminal."""
 from __future__ import annotations
 
 import sys
@@ -9,7 +9,7 @@ from sparse_rcnn_mm.terminal import one_line
 
 
 class _Silent:
-    """In the place of a bar, where tqdm is not installed."""
+    """Replaces the progress bar if tqdm is not installed."""
 
     def __enter__(self) -> _Silent:
         return self
@@ -18,11 +18,11 @@ class _Silent:
         pass
 
     def update(self, count: int) -> None:
-        """Nothing to show."""
+        """Show nothing."""
 
 
 def progress_bar(total: int | None) -> Any:
-    """A context with `update(images)`; shows a bar on a terminal if tqdm is installed. None: the end is not known."""
+    """Return a context with `update(images)`, a bar on a terminal if tqdm is installed. None: the total is unknown."""
     try:
         from tqdm import tqdm
     except ImportError:
@@ -31,7 +31,7 @@ def progress_bar(total: int | None) -> Any:
 
 
 def complain(message: str) -> None:
-    """A line on stderr, above the bar if there is one."""
+    """Print a line on stderr, above the bar if there is one."""
     try:
         from tqdm import tqdm
     except ImportError:

@@ -18,7 +18,7 @@ from .sources import Frame
 
 _COMPLETE = '"complete"\n'
 _HEAD = '{"run": '
-PART = '.part-'  # before the name of a file that is not whole yet
+PART = '.part-'  # prefix of the name of an incomplete file
 
 
 @dataclass
@@ -27,10 +27,10 @@ class Record:
 
     Attributes:
         path, frame: the file, and the number of the frame in a video or of a camera, from 0.
-        name: the file's path below the folder that was given as input.
+        name: the file's path relative to the input folder.
         boxes: x1, y1, x2, y2 in pixels, and the score and label of each.
-        masks: compressed run lengths (COCO's `counts`) of each; empty where the model gives no masks.
-        content: of the file, as `stamp` has it.
+        masks: compressed run lengths (COCO's `counts`) of each; empty if the model predicts no masks.
+        content: the `stamp` of the file.
         last: whether the video ends with this frame.
     """
     path: str
@@ -67,11 +67,11 @@ class RecordFile:
 
     Args:
         path: the file.
-        about: what the run is about, which becomes its first line.
-        done: the names whose records are kept of what is there; everything else is dropped.
+        about: the inputs and settings of the run, which become the first line.
+        done: the names whose records are kept from an existing file. All other records are dropped.
 
     Raises:
-        UserError: the file cannot be written, or what is there is no file of records.
+        UserError: the file cannot be written, or the existing file is not a file of records.
     """
 
     def __init__(self, path: Path, about: Mapping[str, Any], done: Container[str] = ()) -> None:
@@ -115,10 +115,10 @@ def is_complete(path: Path) -> bool:
 
 
 def read_about(path: Path) -> dict[str, Any] | None:
-    """What the run of a file of records was about; None where not even that was written.
+    """Read the inputs and settings of the run that wrote a file of records. None if not even those were written.
 
     Raises:
-        UserError: it is no file of records.
+        UserError: it is not a file of records.
     """
     if not path.is_file():
         return None
@@ -144,7 +144,7 @@ def read_records(paths: Iterable[Path]) -> Iterator[Record]:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, Record]]:
-    """Each record with its line. A last line that was cut off is none."""
+    """Yield each record with its line. A last line that was cut off is skipped."""
     with path.open(encoding='utf-8', errors='surrogateescape') as lines:
         for number, line in enumerate(lines, start=1):
             if line == _COMPLETE or (number == 1 and line.startswith(_HEAD)) or not line.endswith('\n'):

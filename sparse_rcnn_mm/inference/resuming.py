@@ -1,4 +1,4 @@
-"""What an earlier run wrote and this one need not do again."""
+"""Finds the results of an earlier run, which need not be computed again."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,18 +18,18 @@ _SAID = {'score_thr': '--score-thr', 'only': '--classes', 'classes': 'a model wi
 
 def done_before(path: Path, about: Mapping[str, Any], sources: Sequence[Source],
                 is_written: Callable[[Source], bool]) -> set[str]:
-    """The names of the sources that the records in `path` have whole.
+    """Return the names of the sources that the records in `path` cover completely.
 
-    A video that was cut off is not, nor is a source whose picture is missing.
+    These do not include videos that were cut off, and sources whose picture is missing.
 
     Args:
         path: the file of records of the earlier run.
-        about: what this run is about.
-        sources: of this run.
-        is_written: whether the picture of a source is there.
+        about: the inputs and settings of this run.
+        sources: the sources of this run.
+        is_written: whether the picture of a source exists.
 
     Raises:
-        UserError: the earlier run was another: of other inputs, with other settings, or no run at all.
+        UserError: the earlier run had other inputs or other settings, or the file is not from a run.
     """
     earlier = read_about(path)
     if earlier is None:
@@ -46,7 +46,7 @@ def done_before(path: Path, about: Mapping[str, Any], sources: Sequence[Source],
 
 def _compare(path: Path, earlier: Mapping[str, Any], about: Mapping[str, Any]) -> None:
     for key, value in about.items():
-        if key == 'inputs' or earlier.get(key) == value:  # there may be more inputs than there were
+        if key == 'inputs' or earlier.get(key) == value:  # there may be additional inputs
             continue
         was, now = ('' if key == 'model' else f' {_shown(settings.get(key))}' for settings in (earlier, about))
         instead_of = f'{_SAID[key]}{was}, not{now}' if was != now else _SAID[key]

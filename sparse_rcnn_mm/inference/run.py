@@ -27,7 +27,7 @@ from .sources import Frame, Source, frames_of
 T = TypeVar('T')
 R = TypeVar('R')
 
-# The number of frames that wait before and after the detector. More would only use memory.
+# The number of frames that wait before and after the detector. Larger numbers would only use more memory.
 QUEUE = 4
 
 
@@ -36,7 +36,7 @@ class Report:
     """The numbers of a run.
 
     Attributes:
-        images, detections: how many there were.
+        images, detections: their numbers.
         skipped: the reason for each input that could not be read.
         wall, model: seconds in total, and in the detector.
         read, draw: seconds of work in the parallel threads.
@@ -153,7 +153,7 @@ class Pipeline:
         kept = detections.keep(self.score_thr, self.classes)
         if self.outputs.pictures:
             self.outputs.pictures.add(frame, draw_detections(frame.image, kept, self._colors))
-        self.outputs.add(frame, frame.image.shape[:2], kept)  # last: what is recorded is there
+        self.outputs.add(frame, frame.image.shape[:2], kept)  # last, so that everything recorded has been written
         self.report.images += 1
         self.report.detections += len(kept)
         self.report.draw += time.perf_counter() - start
@@ -186,7 +186,7 @@ def process(detector: ImageDetector, sources: Sequence[Source], out_dir: Path, p
 
 
 def _processors() -> int:
-    """How many this process may use."""
+    """Number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 

@@ -27,10 +27,10 @@ class Source:
     """One file or camera.
 
     Attributes:
-        path: as opened; a camera's is its number.
-        name: its path below the folder that was given, or below the common folder of several that were; the name of
-            its detections.
-        picture: where its picture goes, relative to the output folder.
+        path: the path to open. For a camera, its number.
+        name: the path relative to the input folder, or to the common folder of several inputs. Also the name of its
+            detections.
+        picture: the path of its picture, relative to the output folder.
         kind: 'image', 'video' or 'camera'.
         length: the number of frames, 0 if unknown.
         fps: frames per second.
@@ -110,7 +110,7 @@ def _names(pairs: Sequence[tuple[str, str]]) -> list[str]:
 
 
 class _Folders:
-    """Paths without links, at one look a folder."""
+    """Resolves the links in paths, with a single lookup per folder."""
 
     def __init__(self) -> None:
         self._real: dict[str, str] = {}
@@ -125,7 +125,7 @@ class _Folders:
 
 
 def _expand(text: str, out: Path | None, folders: _Folders) -> list[tuple[str, str]]:
-    """(path, the folder from which it is named) of everything that one input names; a camera has no folder."""
+    """List everything that one input matches, as (path, base folder of its name). A camera has no folder."""
     path = Path(text).expanduser()
     if path.is_dir():
         return _in_folder(path, out, folders)
@@ -153,7 +153,7 @@ def _in_folder(folder: Path, out: Path | None, folders: _Folders) -> list[tuple[
 
 
 def _is_media(name: str) -> bool:
-    hidden = name.startswith('.')  # macOS puts hidden files beside images
+    hidden = name.startswith('.')  # macOS puts hidden files next to images
     return not hidden and os.path.splitext(name)[1].lower() in _SUFFIXES
 
 

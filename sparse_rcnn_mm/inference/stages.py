@@ -38,7 +38,7 @@ def follow_stages(detector: Detector, image: np.ndarray, score_thr: float = 0.3)
 
 
 def _sampled(stages: Sequence[StageOutput]) -> np.ndarray:
-    """The points (S, N, P, 2) that stages sampled, in pixels of the resized image; P is 0 if they pool boxes."""
+    """Return the points (S, N, P, 2) sampled by the stages, in pixels of the resized image. P is 0 for RoI pooling."""
     none = stages[0].boxes.new_zeros(1, stages[0].boxes.shape[1], 1, 0, 2)
     points = torch.cat([getattr(stage, 'points', none) for stage in stages])
     return points[..., :2].flatten(2, 3).float().cpu().numpy()

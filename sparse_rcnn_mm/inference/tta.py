@@ -1,4 +1,4 @@
-"""Test-time augmentation as the authors do it: one image in many sizes and mirrored, merged by soft voting.
+"""The authors' test-time augmentation: one image at many sizes and mirrored, merged by soft voting.
 
 Source: `SparseRCNNWithTTA` of the official code with the settings of its config. Everything is computed in float32, in
 the order of that code.
@@ -24,7 +24,7 @@ from .box_voting import Candidates, soft_vote
 
 # The short side for which the authors chose their sizes.
 OFFICIAL_SHORT_SIDE = 800
-# Steps of a test pipeline that leave pixels as they are.
+# Steps of a test pipeline that do not change pixels.
 _OTHER_STEPS = ('LoadRGBImage', 'LoadImageFromFile', 'LoadAnnotations', 'PackDetInputs')
 
 Pipeline = Sequence[Mapping[str, Any]]
@@ -33,16 +33,16 @@ Size = tuple[int, int]  # height, width
 
 @dataclass(frozen=True)
 class TTA:
-    """In which sizes an image is looked at, and what is kept of each.
+    """The sizes of an image to detect at, and the boxes to keep at each size.
 
     Attributes:
-        short_sides: pixels of the short side; each size is looked at twice, the second time mirrored.
-        max_long_side: a size is smaller where its long side would exceed this.
-        box_sides: for each size the range of boxes that are kept: those of an area above the square of the first number
-            and below that of the second, in pixels of the resized image.
-        iou_thr, least_score: of `soft_vote`.
-        resize_first: resize to the size of the test pipeline first, and that picture to each size, as the authors do;
-            else the original picture is resized to each size directly.
+        short_sides: lengths of the short side in pixels. Each size is used twice, the second time mirrored.
+        max_long_side: the longest long side. Sizes that would exceed it are reduced.
+        box_sides: the range of boxes to keep for each size: the area is above the square of the first number and below
+            the square of the second, in pixels of the resized image.
+        iou_thr, least_score: arguments of `soft_vote`.
+        resize_first: resize to the size of the test pipeline first, and then to each size, as the authors do.
+            Otherwise, the original image is resized to each size directly.
     """
     short_sides: Sequence[int] = (400, 500, 600, 640, 700, 900, 1000, 1100, 1200, 1300, 1400, 1800, 800)
     max_long_side: int | None = 4000
@@ -62,15 +62,15 @@ class TTA:
 
     @classmethod
     def of(cls, choice: bool | str | TTA, pipeline: Pipeline) -> TTA:
-        """What a choice means for a detector with this test pipeline.
+        """Return the TTA that a choice means for a detector with this test pipeline.
 
         Args:
-            choice: True for the authors' sizes; 'official' for these with `resize_first`; or a TTA,
-                which stays as it is. The authors' sizes and ranges belong to tests with a short side of 800 pixels;
-                where the pipeline has another, they are scaled like it.
+            choice: True for the authors' sizes; 'official' for the same with `resize_first`; or a TTA, which is not
+                changed. The authors' sizes and ranges are for a test pipeline with a short side of 800 pixels; for
+                other short sides they are scaled in proportion.
 
         Raises:
-            UserError: it is none of these, or the pipeline does more than to read, resize and pack.
+            UserError: it is none of these, or the pipeline does more than read, resize and pack.
         """
         side = short_side_of(pipeline)
         if isinstance(choice, TTA):
@@ -81,7 +81,7 @@ class TTA:
         return tta.scaled((side or OFFICIAL_SHORT_SIDE) / OFFICIAL_SHORT_SIDE)
 
     def scaled(self, factor: float) -> TTA:
-        """The same with all lengths multiplied."""
+        """Return a copy with all lengths multiplied by `factor`."""
         if factor == 1:
             return self
         return replace(self, short_sides=tuple(max(round(side * factor), 1) for side in self.short_sides),
@@ -89,11 +89,11 @@ class TTA:
                        box_sides=tuple((low * factor, high * factor) for low, high in self.box_sides))
 
     def pipeline(self, pipeline: Pipeline) -> list[Mapping[str, Any]]:
-        """A test pipeline without its resizing, unless that comes first."""
+        """Return the test pipeline without its resizing, unless `resize_first` is set."""
         return [step for step in pipeline if self.resize_first or not _resizes(step)]
 
     def sizes(self, image: Size) -> list[Size]:
-        """(height, width) of the image in each size."""
+        """Return the (height, width) of the image at each size."""
         return [resized_shape(*image, side, self.max_long_side) for side in self.short_sides]
 
 
@@ -107,10 +107,10 @@ def _resizes(step: Mapping[str, Any]) -> bool:
 
 
 def short_side_of(pipeline: Pipeline) -> int | None:
-    """The short side to which a test pipeline resizes; None where it does not resize.
+    """Return the short side that a test pipeline resizes to, or None if it does not resize.
 
     Raises:
-        UserError: it does something else with the pixels.
+        UserError: the pipeline changes the pixels in another way.
     """
     side = None
     for step in pipeline:
@@ -127,7 +127,7 @@ def short_side_of(pipeline: Pipeline) -> int | None:
 
 
 class AugmentedBackend:
-    """A network that looks at each image in all sizes; a `Backend`.
+    """A `Backend` that runs a network on each image at all sizes.
 
     Args:
         model: a detector or its fast form, on its device and in evaluation mode.
@@ -139,7 +139,7 @@ class AugmentedBackend:
 
     @torch.inference_mode()
     def __call__(self, inputs: Sequence[dict[str, Any]]) -> list[Found]:
-        """Detect on images, one after the other; each comes in the size that `TTA.pipeline` leaves it."""
+        """Detect objects in images, one after the other. Each has the size that `TTA.pipeline` returns."""
         return [self._detect(one['inputs'], one['data_samples'].ori_shape[:2]) for one in inputs]
 
     def _detect(self, image: Tensor, original: Size) -> Found:
@@ -151,19 +151,19 @@ class AugmentedBackend:
             return torch.from_numpy(view).permute(2, 0, 1).contiguous()
 
         sizes = self.tta.sizes(now)
-        with ThreadPoolExecutor(1) as pool:  # resizes while the network runs
+        with ThreadPoolExecutor(1) as pool:  # resizes in parallel with the network
             found = [self.look(view) for view in pool.map(resized, sizes)]
         kept = [kept_boxes(one, place, size, [now, original], limits)
                 for one, size, limits in zip(found, sizes, self.tta.box_sides, strict=True) for place in (0, 1)]
         together = Candidates(*(torch.cat(parts) for parts in zip(*kept, strict=True)))
         voted = soft_vote(together, self.tta.iou_thr, self.tta.least_score)
-        boxes, scores, labels = (part[:found[0].scores.shape[1]] for part in voted)  # as many as in one pass
+        boxes, scores, labels = (part[:found[0].scores.shape[1]] for part in voted)  # as many as in a single pass
         height, width = original
         boxes = torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
         return Found(boxes.numpy(), scores.numpy(), labels.numpy())
 
     def look(self, view: Tensor) -> Detections:
-        """What one pass finds in an image (3, H, W) uint8 and in its mirror image, in their pixels, unclipped."""
+        """Run one pass on an image (3, H, W) uint8 and its mirror image. Boxes are in their pixels, unclipped."""
         height, width = view.shape[1:]
         batch = self.model.data_preprocessor({'inputs': [view, view.flip(2)], 'data_samples': None})['inputs']
         whwh = batch.new_tensor([[[width, height, width, height]]] * 2)
@@ -173,12 +173,12 @@ class AugmentedBackend:
 
 def kept_boxes(found: Detections, place: int, size: Size, targets: Sequence[Size],
                limits: tuple[float, float]) -> Candidates:
-    """The boxes of one image of a pass that have a size within `limits`, in pixels of the original image.
+    """Select the boxes of one image of a pass whose size is within `limits`. Returns pixels of the original image.
 
     Args:
         place: 0 for the image, 1 for its mirror image.
-        size: of the image in the pass.
-        targets: the sizes that the image had before, the last one first.
+        size: the size of the image in the pass.
+        targets: the earlier sizes of the image, most recent first.
     """
     boxes, scores, labels = found.boxes[place], found.scores[place], found.labels[place]
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
