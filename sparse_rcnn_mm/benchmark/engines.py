@@ -1,4 +1,4 @@
-"""Exported files against the checkpoint they are from: time, memory, and whether they find the same."""
+"""Compares exported files with their checkpoint: time, memory, and differences of the detections."""
 from __future__ import annotations
 
 import os
@@ -26,10 +26,10 @@ from .timing import Spread
 
 
 class Worker:
-    """A process with one detector, see `worker.py`; use it as a context.
+    """A process with one detector, see `worker.py`. Use it as a context manager.
 
     Attributes:
-        loaded: `engine`, `precision` and `load`, the seconds from the start of the process until it can detect.
+        loaded: `engine`, `precision` and `load`, the seconds from the start of the process until the model is loaded.
     """
 
     def __init__(self, model: str | os.PathLike, threads: int) -> None:
@@ -44,7 +44,7 @@ class Worker:
         self.loaded = self._answer()
 
     def __call__(self, images: Sequence[np.ndarray]) -> dict[str, Any]:
-        """`seconds`, `found` and `memory`, the peak in MiB, for images (h, w, 3) of the size that the network sees."""
+        """Run on images (h, w, 3) of the network's input size. Returns `seconds`, `found` and peak `memory` in MiB."""
         assert self._process.stdin is not None
         pickle.dump(images, self._process.stdin)
         self._process.stdin.flush()
@@ -72,12 +72,12 @@ class Worker:
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of one model.
+    """The measurements of one model.
 
     Attributes:
-        ratio: time of the first model divided by its time, in pairs of runs one after the other.
+        ratio: time of the first model divided by the time of this model, in the same turn.
         size, memory: of the file and of the process, in MiB.
-        differences: of the detections from those of the first model.
+        differences: between the detections of this model and of the first.
     """
     name: str
     engine: str
@@ -93,12 +93,12 @@ class Row:
 
 def compare_engines(models: Sequence[str], size: tuple[int, int] | None, batch: int, repeats: int,
                     threads: int) -> list[Row]:
-    """Measure a checkpoint and exported files, which take turns.
+    """Measure a checkpoint and exported files. They take turns.
 
     Args:
         models: the checkpoint, and the files.
-        size: height and width of the images; default that of a photo of 3 : 4.
-        batch: images at once.
+        size: height and width of the images. Default: those of a resized photo with height : width = 3 : 4.
+        batch: the number of images per run.
     """
     shape = size or resized_shape(3, 4, **Engine(models[1]).metadata['resize'])
     images = [smooth_image(seed, *shape) for seed in range(batch)]
@@ -118,7 +118,7 @@ def compare_engines(models: Sequence[str], size: tuple[int, int] | None, batch: 
 
 
 def size_of(model: str | os.PathLike) -> int:
-    """Bytes of a model with the files that belong to it."""
+    """Size of a model in bytes, including the files that belong to it."""
     path = Path(model)
     others = [path.with_suffix('.bin')] if path.suffix == '.xml' else [path.with_name(path.name + '.data')]
     return path.stat().st_size + sum(other.stat().st_size for other in others if other.is_file())
@@ -132,7 +132,7 @@ def _apart(found: Sequence[tuple], wanted: Sequence[tuple]) -> Differences:
 
 
 def engines_table(rows: Sequence[Row], size: tuple[int, int] | None, batch: int) -> str:
-    """As a Markdown table."""
+    """Format the rows as a Markdown table."""
     what = f'{size[0]}x{size[1]}' if size else 'of 3 : 4'
     lines = [f'{batch} image(s) {what} at a time; median (quartiles); the models take turns, each in its own process',
              '',

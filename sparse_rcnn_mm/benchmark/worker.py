@@ -1,9 +1,9 @@
-"""One detector in a process of its own, so that its memory and the time to load it are its own.
+"""Runs one detector in its own process, to measure its memory and loading time separately.
 
     python -m sparse_rcnn_mm.benchmark.worker MODEL THREADS
 
-reads pickled lists of images (h, w, 3) from stdin and writes pickled answers to stdout: first what was loaded, then for
-each list the seconds and the detections. A process for an exported file does not import PyTorch.
+reads pickled lists of images (h, w, 3) from stdin and writes pickled answers to stdout: first a description of the
+model, then the seconds and the detections for each list. A process for an exported file does not import PyTorch.
 """
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Run = Callable[[Sequence[np.ndarray]], list[tuple[np.ndarray, ...]]]
 
 
 def open_exported(path: str, threads: int) -> tuple[Run, str, str]:
-    """What runs it, the name of its engine, and its precision."""
+    """Open an exported file. Returns a function that runs it, the name of its engine, and its precision."""
     from sparse_rcnn_mm.runtime import Engine
     from sparse_rcnn_mm.runtime.detector import detect
 
@@ -40,7 +40,7 @@ def open_exported(path: str, threads: int) -> tuple[Run, str, str]:
 
 
 def open_checkpoint(path: str, threads: int) -> tuple[Run, str, str]:
-    """The same for the fast form of a checkpoint."""
+    """Open the fast form of a checkpoint. Returns the same as `open_exported`."""
     import torch
 
     from sparse_rcnn_mm.export.proof import as_inputs
@@ -53,15 +53,15 @@ def open_checkpoint(path: str, threads: int) -> tuple[Run, str, str]:
 
 
 def peak_memory() -> float:
-    """Of this process so far, in MiB."""
+    """Return the peak memory of this process so far, in MiB."""
     import resource
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == 'darwin' else 2**10)
 
 
 def main() -> None:
-    """Answer until stdin ends."""
+    """Answer requests until stdin ends."""
     answers: Any = os.fdopen(os.dup(1), 'wb')
-    os.dup2(2, 1)  # what others print goes elsewhere
+    os.dup2(2, 1)  # other prints go to stderr, not into the answers
     path, threads = sys.argv[1], int(sys.argv[2])
     run, engine, precision = (open_exported if Path(path).suffix in PACKAGES else open_checkpoint)(path, threads)
     pickle.dump({'engine': engine, 'precision': precision, 'load': time.perf_counter() - START}, answers)

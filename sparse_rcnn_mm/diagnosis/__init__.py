@@ -1,1 +1,1 @@
-"""Why a detector does not learn a data set: one measurement a file, the verdict in words, a page of pictures."""
+"""Finds out why a detector does not learn a data set: a file per measurement, a verdict in words, and a page."""

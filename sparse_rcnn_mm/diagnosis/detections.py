@@ -1,4 +1,4 @@
-"""Labels against what trained weights detect, which have never seen these labels."""
+"""Compares labels with the detections of trained weights, which have never seen these labels."""
 from __future__ import annotations
 
 from collections import Counter
@@ -12,20 +12,20 @@ from .hypotheses import AS_THEY_ARE, CHANGES, SHIFTED
 from .measurements import Hypothesis, Labels
 from .sample import Labelled
 
-SCORE = 0.3  # of the detections that are compared
-_SIZE = 1.25  # a box and a detection of one object differ by no more in width and height
-_FEWEST = 10  # boxes and detections that say something
-_FITS, _BETTER = 0.5, 0.25  # shares of boxes: of the right hypothesis, and more than as they are
+SCORE = 0.3  # the lowest score of the detections that are compared
+_SIZE = 1.25  # largest ratio of widths and heights between a box and a detection of the same object
+_FEWEST = 10  # boxes, and detections, needed for a conclusion
+_FITS, _BETTER = 0.5, 0.25  # shares of boxes that the right hypothesis must fit, and must gain over the unchanged boxes
 
 
 def by_detections(images: Sequence[Labelled], classes: Sequence[str], detector: Detector) -> Labels:
-    """Compare boxes, as they are and changed, with confident detections; then the classes."""
+    """Compare the boxes, unchanged and changed, with confident detections. Then compare the classes."""
     found = [detector(one.path).keep(SCORE) for one in images]
     return compare(images, classes, found)
 
 
 def compare(images: Sequence[Labelled], classes: Sequence[str], found: Sequence[ImageDetections]) -> Labels:
-    """The same for detections that are there already."""
+    """Do the same with given detections."""
     boxes = sum(len(one.boxes) for one in images)
     if boxes < _FEWEST or sum(map(len, found)) < _FEWEST:
         return Labels()
@@ -47,7 +47,7 @@ def compare(images: Sequence[Labelled], classes: Sequence[str], found: Sequence[
 
 
 def _partners(boxes: np.ndarray, detected: np.ndarray) -> np.ndarray:
-    """(n,) the detection that each box overlaps most, -1 below an IoU of 0.5."""
+    """Return the detection (n,) that each box overlaps most, and -1 below an IoU of 0.5."""
     if not len(detected):
         return np.full(len(boxes), -1)
     low, high = (choose(boxes[:, None, part], detected[None, :, part]) for choose, part in
@@ -59,20 +59,20 @@ def _partners(boxes: np.ndarray, detected: np.ndarray) -> np.ndarray:
 
 
 def _shift(images: Sequence[Labelled], found: Sequence[ImageDetections]) -> np.ndarray:
-    """(2,) the distance right and down that most pairs of a box and a detection of its size have in common."""
+    """Find the most common offset (2,) to the right and down between boxes and detections of about the same size."""
     distances = np.concatenate([_distances(one.boxes, detected.boxes) for one, detected in
                                 zip(images, found, strict=True)])
     if not len(distances):
         return np.zeros(2)
     sides = np.concatenate([one.boxes[:, 2:] - one.boxes[:, :2] for one in images])
     near = max(float(np.median(sides)) / 10, 2.)
-    # the pair with the most others near it
+    # the pair with the most others close to it
     votes = (np.abs(distances[:, None] - distances[None]) <= near).all(-1)
     return np.median(distances[votes[votes.sum(1).argmax()]], axis=0)
 
 
 def _distances(boxes: np.ndarray, detected: np.ndarray) -> np.ndarray:
-    """(pairs, 2) of the centers of every box and detection of about the same size."""
+    """Return center offsets (pairs, 2) between all boxes and detections of about the same size."""
     sizes = [np.maximum(group[:, 2:] - group[:, :2], 1) for group in (boxes, detected)]
     ratio = np.abs(np.log(sizes[0][:, None] / sizes[1][None]))
     alike = (ratio <= np.log(_SIZE)).all(-1)
@@ -82,7 +82,7 @@ def _distances(boxes: np.ndarray, detected: np.ndarray) -> np.ndarray:
 
 def _compare_classes(labels: Labels, images: Sequence[Labelled], classes: Sequence[str],
                      found: Sequence[ImageDetections], partners: Sequence[np.ndarray]) -> None:
-    """Of the boxes on a detection of one of the data's classes: which class has the label, and which the detection."""
+    """Compare the class of each label with the class of its detection, if that is one of the data's classes."""
     number = {name: label for label, name in enumerate(classes)}
     pairs = [(int(label), number[detected.names[partner]])
              for one, detected, several in zip(images, found, partners, strict=True)

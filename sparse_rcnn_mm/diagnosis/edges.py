@@ -1,7 +1,7 @@
-"""Boxes against the edges in their images, for data that no trained weights know.
+"""Compares boxes with the edges in their images, for data whose objects no trained weights detect.
 
-The borders of right boxes lie on edges more often than those of the same boxes elsewhere, if objects stand out from
-what is around them. In photographs that is often too faint to tell; then nothing is decided.
+If objects stand out from their surroundings, the borders of correct boxes lie on edges more often than those of the
+same boxes elsewhere. In photographs the effect is often too weak; then nothing is decided.
 """
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from .hypotheses import AS_THEY_ARE, CHANGES, SHIFTED
 from .measurements import Hypothesis, Labels
 from .sample import Labelled
 
-_SIDE = 256  # pixels of the longer side of the images that are looked at
-_BAND = 3  # pixels on each side of a border whose means are compared
-_REACH, _STEP = 60, 3  # of the shifts that are tried, in pixels of those images
+_SIDE = 256  # length in pixels of the longer side of the resized images
+_BAND = 3  # width in pixels of the bands on both sides of a border, whose means are compared
+_REACH, _STEP = 60, 3  # of the shifts to try, in pixels of the resized images
 _MOST_BOXES = 150
-_CLEARER = 1.5  # times the contrast that another hypothesis needs
-_SURE = 5.0  # standard errors that it needs, on boxes that did not choose it
+_CLEARER = 1.5  # how many times the contrast another hypothesis needs
+_SURE = 5.0  # how many standard errors it needs, on boxes that were not used to choose it
 
 
 class _Edges:
-    """The contrast across vertical and horizontal lines of an image, summed so that any line is read at once."""
+    """Contrast across vertical and horizontal lines of an image, as cumulative sums: each line takes one lookup."""
 
     def __init__(self, image: np.ndarray) -> None:
         picture = Image.fromarray(image)
@@ -40,7 +40,7 @@ class _Edges:
         self.height, self.width = pixels.shape[:2]
 
     def under(self, boxes: np.ndarray) -> np.ndarray:
-        """Mean contrast (...) under the sides of boxes (..., 4) that lie inside; NaN where none does."""
+        """Return the mean contrast (...) under the sides of boxes (..., 4) inside the image. NaN if none is inside."""
         x1, y1, x2, y2 = np.moveaxis(np.rint(boxes * self.scale).astype(int), -1, 0)
         sides = [_along(self.vertical, x, y1, y2, self.width, self.height) for x in (x1, x2)]
         sides += [_along(self.horizontal.T, y, x1, x2, self.height, self.width) for y in (y1, y2)]
@@ -49,7 +49,7 @@ class _Edges:
 
 
 def _contrast(pixels: np.ndarray) -> np.ndarray:
-    """(H, W): difference of the means of the rows above and below, summed over channels."""
+    """Return the difference (H, W) between the means of the rows above and below, summed over channels."""
     sums = np.cumsum(np.pad(pixels, ((1, 0), (0, 0), (0, 0))), 0)
     found = np.zeros(pixels.shape[:2], np.float32)
     above, middle, below = sums[:-2 * _BAND], sums[_BAND:-_BAND], sums[2 * _BAND:]
@@ -59,7 +59,7 @@ def _contrast(pixels: np.ndarray) -> np.ndarray:
 
 def _along(sums: np.ndarray, place: np.ndarray, start: np.ndarray, end: np.ndarray, places: int,
            length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean along one side of each box, and whether enough of it is inside."""
+    """Return the mean along one side of each box, and whether enough of it is inside the image."""
     start, end = start.clip(0, length), end.clip(0, length)
     inside = (place >= _BAND) & (place < places - _BAND) & (end - start >= _BAND)
     place = place.clip(0, places - 1)
@@ -67,7 +67,7 @@ def _along(sums: np.ndarray, place: np.ndarray, start: np.ndarray, end: np.ndarr
 
 
 def by_edges(images: Sequence[Labelled]) -> Labels:
-    """Compare boxes, and the same boxes changed, with the edges of their images."""
+    """Compare the boxes, unchanged and changed, with the edges of their images."""
     shifts = _shifts(images)
     changed: list[np.ndarray] = []
     shifted: list[np.ndarray] = []
@@ -84,14 +84,14 @@ def by_edges(images: Sequence[Labelled]) -> Labels:
 
 
 def _shifts(images: Sequence[Labelled]) -> np.ndarray:
-    """(S, 2) pixels of the images, up to about a quarter of their longer side."""
+    """Return shifts (S, 2) in pixels of the original images, up to about a quarter of their longer side."""
     side = float(np.median([max(one.width, one.height) for one in images])) if images else 1.
     steps = np.arange(-_REACH, _REACH + 1, _STEP) * side / _SIDE
     return np.stack(np.meshgrid(steps, steps, indexing='ij'), -1).reshape(-1, 2)
 
 
 def _decide(changed: np.ndarray, shifted: np.ndarray, shifts: np.ndarray) -> Labels:
-    """From the contrasts (n, changes) and (n, S) of the same boxes."""
+    """Decide from the contrasts of the same boxes, changed (n, changes) and shifted (n, S)."""
     plain = changed[:, 0]
     means = dict(zip(CHANGES, _mean(changed), strict=True))
     first, second = shifted[::2], shifted[1::2]
@@ -111,12 +111,12 @@ def _decide(changed: np.ndarray, shifted: np.ndarray, shifts: np.ndarray) -> Lab
 
 
 def _meant(change: np.ndarray) -> tuple[int, int]:
-    """How far labels lie off, where `change` puts them right."""
+    """Return the error of the labels that `change` corrects."""
     return -round(float(change[0])), -round(float(change[1]))
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
-    """Over the boxes, 0 where there is none."""
+    """Average over the boxes, ignoring NaN. 0 if there are none."""
     known = ~np.isnan(values)
     return np.where(known, values, 0).sum(0) / np.maximum(known.sum(0), 1)
 

@@ -1,4 +1,4 @@
-"""The examination: every link from the data to AP on a few images."""
+"""The examination: checks every step from the data to AP on a few images."""
 from __future__ import annotations
 
 from collections import Counter
@@ -36,7 +36,7 @@ from .sample import Labelled, labelled_images
 from .schedule import measure_learning_rate
 from .verdict import FAULT, causes
 
-_LOOKED_AT = 60  # images whose labels are compared with something
+_LOOKED_AT = 60  # images whose labels are compared with detections or edges
 
 
 @dataclass
@@ -45,9 +45,9 @@ class Settings:
 
     Attributes:
         load_from: weights to start from, instead of the config's.
-        images: that are learned.
-        iterations, minutes: of learning them, at most.
-        processes: of the training, each with its batch.
+        images: the number of images to learn.
+        iterations, minutes: limits of the short training.
+        processes: the number of processes in the full training, each with its own batch.
     """
     load_from: str | None = None
     images: int = 8
@@ -58,12 +58,12 @@ class Settings:
 
 @dataclass
 class Examination:
-    """What was found, and what a page shows of it.
+    """The findings, and the data that the page shows.
 
     Attributes:
-        labelled: images with their labels as the file has them.
-        images: those that were learned, once they are known.
-        detections: on them, at the end.
+        labelled: images with the labels in the file.
+        images: the images that were learned, once they have been chosen.
+        detections: the final detections on them.
     """
     found: Measurements
     say: Callable[[str], None]
@@ -73,7 +73,7 @@ class Examination:
 
 
 def examine(patient: Patient, settings: Settings, say: Callable[[str], None] = print) -> Examination:
-    """Follow every link. A link that does not hold ends the examination; `found.stopped` says so in a sentence."""
+    """Check every step. If one fails, the examination ends, and `found.stopped` is a sentence about it."""
     done = Examination(Measurements(patient.name, patient.config), say)
     try:
         raw = patient.raw()
@@ -91,7 +91,7 @@ def _look_at_labels(done: Examination, raw: RawData, patient: Patient, settings:
     first = next(iter(raw.splits.values())).coco
     with_boxes = {box['image_id'] for box in first['annotations']}
     num_classes = len([name for name in counts if counts[name]]) if patient.data else _num_classes(patient)
-    if patient.data:  # as training does it
+    if patient.data:  # as in training
         counts = {name: count for name, count in counts.items() if count}
     done.found.data = Data(len(first['images']), len(first['annotations']), len(first['images']) - len(with_boxes),
                            counts, num_classes, dict(Counter(one.kind for one in data_errors(raw))))
@@ -107,13 +107,13 @@ def _num_classes(patient: Patient) -> int:
 
 
 def _labels(images: list[Labelled], classes: list[str], load_from: str) -> Labels:
-    """By detections where there are weights that detect something, else by edges."""
+    """Check the labels by detections if there are weights that detect something, else by edges."""
     labels = Labels()
     if load_from and images:
         try:
             labels = by_detections(images, classes, Detector.from_checkpoint(load_from))
         except UserError:
-            labels = Labels()  # weights of a part only, or without their config: the edges are left
+            labels = Labels()  # the weights are for a part only, or have no config: use the edges
     if images and labels.decided is None:
         by = by_edges(images)
         by.same_class, by.class_step, by.confused = labels.same_class, labels.class_step, labels.confused
@@ -123,7 +123,7 @@ def _labels(images: list[Labelled], classes: list[str], load_from: str) -> Label
 
 
 def _beyond(images: list[Labelled], change: str) -> float:
-    """Share of boxes that reach beyond their image by more than a pixel."""
+    """Return the share of boxes that extend beyond their image by more than a pixel."""
     out = [(boxes[:, 2] > one.width + 1) | (boxes[:, 3] > one.height + 1) for one in images
            for boxes in [CHANGES[change](one.boxes, one.width, one.height)]]
     return float(np.concatenate(out).mean()) if out else 0.
@@ -165,7 +165,7 @@ def _learn(done: Examination, model: Any, batches: list[dict], patient: Patient,
 
 
 def _trained(patient: Patient, work_dir: Path, images: FewImages, settings: Settings) -> Trained | None:
-    """How good the weights of the earlier training are, on training and on validation images."""
+    """Test the weights of the earlier training on training and validation images."""
     files = sorted(work_dir.glob('*.pth'), key=lambda path: path.stat().st_mtime)
     if not files:
         return None
@@ -173,12 +173,12 @@ def _trained(patient: Patient, work_dir: Path, images: FewImages, settings: Sett
     try:
         val = ap_of(detect(model, FewImages(patient.cfg, settings.images, part='val')))
     except UserError:
-        val = None  # no validation data, or none with boxes
+        val = None  # there is no validation data, or it has no boxes
     return Trained(str(files[-1]), ap_of(detect(model, images)), val)
 
 
 def _built(patient: Patient, load_from: str) -> tuple[Any, LoadReport | None, tuple[str, ...] | None]:
-    """The model with the weights of a checkpoint, what of them was loaded, and their class names."""
+    """Build the model with the weights of a checkpoint. Also returns which were loaded, and their class names."""
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope(SCOPE):
         model: Any = MODELS.build(patient.cfg.model)

@@ -1,4 +1,4 @@
-"""The stages on some images: which ground truths they reach, and at what matching cost."""
+"""Measures for each stage how many ground truths its boxes reach, and at what matching cost."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ from .measurements import Stage
 
 @torch.no_grad()
 def follow(model: Any, batches: Sequence[dict]) -> list[Stage]:
-    """The proposals and every stage, over all batches of training images. Empty if no image has a ground truth."""
-    rows: list[list[Tensor]] = []  # by batch, by stage: (matches, 4) reached, cost, IoU, score
+    """Measure the proposals and every stage over all training batches. Empty if there is no ground truth."""
+    rows: list[list[Tensor]] = []  # per batch and stage: (matches, 4) reached, cost, IoU, score
     criterion = next((one for one in model.criterion.modules() if isinstance(one, SetCriterion)), None)
     training = model.training
     model.eval()
@@ -47,12 +47,12 @@ def _stage(values: Tensor) -> Stage:
 
 
 def _reached(boxes: Tensor, gt: GroundTruth) -> Tensor:
-    """(T,) 1 where any box (B, N, 4) of its image has an IoU of 0.5 with the ground truth."""
+    """Return 1 for each ground truth (T,) that any box (B, N, 4) of its image covers with IoU 0.5, else 0."""
     return (overlaps(boxes[gt.image], gt.boxes[:, None])[0].amax(1) >= 0.5).float()
 
 
 def _matched(criterion: SetCriterion | None, logits: Tensor, boxes: Tensor, gt: GroundTruth) -> list[Tensor]:
-    """By stage (T, 3): cost, IoU and score of what each ground truth is matched to; NaN where to nothing."""
+    """Return for each stage (T, 3): cost, IoU and score of the match of each ground truth. NaN without a match."""
     found = torch.full((len(logits), len(gt.labels), 3), torch.nan, device=logits.device)
     if criterion is None or not (logits.isfinite().all() and boxes.isfinite().all()):
         return list(found)

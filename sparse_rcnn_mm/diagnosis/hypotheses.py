@@ -1,4 +1,4 @@
-"""Ways in which boxes are wrong, each as the change that would put them right."""
+"""Ways in which boxes can be wrong, each given by the change that corrects it."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def _upside_down(boxes: np.ndarray, width: float, height: float) -> np.ndarray:
     return np.stack([boxes[:, 0], height - boxes[:, 3], boxes[:, 2], height - boxes[:, 1]], 1)
 
 
-# name -> boxes (n, 4) as x1, y1, x2, y2 in an image of (width, height) to the boxes that were meant.
+# name -> function from boxes (n, 4) as x1, y1, x2, y2 in an image of (width, height) to the corrected boxes.
 CHANGES: dict[str, Callable[[np.ndarray, float, float], np.ndarray]] = {
     AS_THEY_ARE: lambda boxes, width, height: boxes,
     'swapped': _swapped,
@@ -43,14 +43,14 @@ WORDS = {
 
 
 def moved_words(shift: tuple[int, int]) -> str:
-    """How far labels lie off: (30, -20) is '30 px right and 20 px up'."""
+    """Describe an offset in words: (30, -20) is '30 px right and 20 px up'."""
     sides = [f'{abs(pixels)} px {names[pixels < 0]}' for pixels, names in
              zip(shift, (('right', 'left'), ('down', 'up')), strict=True) if pixels]
     return ' and '.join(sides)
 
 
 def put_right(name: str, shift: tuple[int, int], boxes: np.ndarray, width: float, height: float) -> np.ndarray:
-    """The boxes that were meant, by the hypothesis `name`."""
+    """Correct the boxes according to the hypothesis `name`."""
     if name == SHIFTED:
         return boxes - np.tile(shift, 2)
     return CHANGES[name](boxes, width, height)

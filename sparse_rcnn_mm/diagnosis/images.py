@@ -1,4 +1,4 @@
-"""The few images that are learned: which, and as training and testing read them."""
+"""Chooses the few images to learn, and reads them as in training and in testing."""
 from __future__ import annotations
 
 import random
@@ -13,15 +13,15 @@ from sparse_rcnn_mm.engine.data_stream import drawing_from
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.registry import DATASETS, SCOPE, innermost_dataset
 
-_LOOKED_AT = 2000  # images among which some are chosen
+_LOOKED_AT = 2000  # the images to choose from
 
 
 class FewImages:
-    """Some images of the training set of a config, by the training pipeline and by the test pipeline.
+    """Some training images of a config, read with the training pipeline or with the test pipeline.
 
     Attributes:
         infos: path, size and boxes of each, before any pipeline.
-        total: images of the whole training set.
+        total: the number of images in the whole training set.
     """
 
     def __init__(self, cfg: Config, count: int, seed: int = 0, part: str = 'train') -> None:
@@ -43,16 +43,16 @@ class FewImages:
         self.seed = seed
 
     def fixed_batches(self) -> list[dict]:
-        """Every image once, by the training pipeline with fixed draws."""
+        """Read every image once with the training pipeline, with fixed random numbers."""
         return list(self._batches(range(len(self.chosen)), number=-1))
 
     def test_batches(self) -> Iterator[dict]:
-        """Every image by itself, by the test pipeline."""
+        """Yield every image by itself, read with the test pipeline."""
         samples = (self.test[index] for index in range(len(self.chosen)))
         return (pseudo_collate([sample]) for sample in samples)
 
     def endless(self) -> Iterator[dict]:
-        """Training batches, in a new order each time all were seen, with new draws of the augmentation."""
+        """Yield training batches without end, in a new order in every epoch, with new random augmentation."""
         order: list[int] = []
         random_order = random.Random(self.seed)
         number = 0
@@ -73,7 +73,7 @@ class FewImages:
 
 
 def _choose(dataset: Any, count: int, most_boxes: int, seed: int) -> list[int]:
-    """Images with boxes, but not more than can be found, so that many classes are among them."""
+    """Choose images with boxes, but no more boxes than the model can find, and with many different classes."""
     looked_at = random.Random(seed).sample(range(len(dataset)), min(_LOOKED_AT, len(dataset)))
     labels = {index: {one['bbox_label'] for one in instances} for index in looked_at
               if 0 < len(instances := dataset.get_data_info(index)['instances']) <= most_boxes}

@@ -1,4 +1,4 @@
-"""What the doctor measures, as plain numbers; `verdict` reads nothing else."""
+"""The doctor's measurements as plain numbers. `verdict` reads nothing else."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -9,9 +9,9 @@ class Data:
     """The images and boxes that training would use.
 
     Attributes:
-        classes: boxes by class.
-        num_classes: of the model's classifier.
-        warnings: what an inspection of the data found, by kind; counts.
+        classes: the number of boxes of each class.
+        num_classes: the number of classes of the model's classifier.
+        warnings: the number of findings of each kind from an inspection of the data.
     """
     images: int
     boxes: int
@@ -23,26 +23,26 @@ class Data:
 
 @dataclass
 class Hypothesis:
-    """Boxes as they are, or changed in one way: how well they fit what they are compared with."""
+    """How well the boxes fit what they are compared with, either unchanged or changed in one way."""
     name: str
     fit: float
 
 
 @dataclass
 class Labels:
-    """Boxes and classes against something that does not come from the labels.
+    """Boxes and classes, compared with a source that is independent of the labels.
 
     Attributes:
-        by: 'detections' of weights that were given, 'edges' of the images, or '' where neither tells anything.
-        boxes: that were compared.
+        by: 'detections' of the given weights, 'edges' of the images, or '' if neither is conclusive.
+        boxes: the number of compared boxes.
         hypotheses: the first is "as they are". The fit is the share of boxes on a detection (IoU 0.5), or the contrast
             under the borders of the boxes, where 1 is the mean of the image.
-        decided: the hypothesis that is right beyond doubt; None where none is.
-        shift: pixels (right, down) by which labels lie off, of the hypothesis 'shifted'.
-        beyond: share of boxes that reach beyond their image, as they are and with x and y swapped.
-        same_class: share of the boxes on a detection whose class is that of the detection; None where unknown.
-        class_step: labels are this many classes too high in most of the others; 0 for none.
-        confused: class -> the class that the weights see in most of its boxes, where that is another.
+        decided: the hypothesis that is clearly right; None if there is none.
+        shift: the offset of the labels in pixels (right, down) under the hypothesis 'shifted'.
+        beyond: share of boxes that extend beyond their image, unchanged and with x and y swapped.
+        same_class: of the boxes on a detection, the share with the class of the detection; None if unknown.
+        class_step: how many classes too high most of the other labels are; 0 for none.
+        confused: class -> the class that the weights see in most of its boxes, if that is another class.
     """
     by: str = ''
     boxes: int = 0
@@ -65,7 +65,7 @@ class Augmented:
 
 @dataclass
 class Normalization:
-    """How pixels become the network's input. `order` is that of the channels when `mean` and `std` are applied."""
+    """How pixels become the network's input. `order` is the channel order when `mean` and `std` are applied."""
     mean: list[float]
     std: list[float]
     order: str
@@ -77,11 +77,11 @@ class Inputs:
 
     Attributes:
         used: the config's normalization.
-        wanted: that of the weights that training starts from; None where they do not say.
-        wanted_by: what says so.
-        mean, std: of the normalized pixels of the chosen images, by channel.
-        distances: how far the input of the first batch norm is from the statistics that its weights were trained with,
-            by way of normalization; empty where there are no trained statistics. 0 is equal.
+        wanted: the normalization of the weights that training starts from; None if they do not say.
+        wanted_by: the source of `wanted`.
+        mean, std: of the normalized pixels of the chosen images, for each channel.
+        distances: for each normalization, how far the input of the first batch norm is from its trained statistics;
+            0 means equal. Empty if there are no trained statistics.
     """
     used: Normalization
     wanted: Normalization | None
@@ -96,12 +96,12 @@ class Part:
     """The parameters and statistics of one part of the model, as counts of tensors.
 
     Attributes:
-        tensors: parameters; statistics of batch norms do not count.
-        loaded: from a checkpoint.
-        reshaped: in the checkpoint, but of another shape.
-        frozen: do not get gradients.
+        tensors: parameters, without the statistics of batch norms.
+        loaded: loaded from a checkpoint.
+        reshaped: in the checkpoint, but with another shape.
+        frozen: without gradients.
         frozen_at_random: frozen, and neither loaded nor pretrained.
-        moved: changed while the chosen images were learned.
+        moved: changed by the training on the chosen images.
     """
     name: str
     tensors: int
@@ -118,11 +118,11 @@ class Weights:
 
     Attributes:
         source: the checkpoint; '' for none.
-        pretrained: the checkpoint of the backbone, where the config names one and no other is loaded; '' for none.
+        pretrained: the checkpoint of the backbone, if the config names one and no other is loaded; '' for none.
         unknown: tensors of the checkpoint that the model lacks.
-        their_classes, our_classes: numbers of classes, where the classifier has another shape in the checkpoint.
-        other_names: the classifier was loaded, but its classes have other names than the data's: (theirs, ours).
-        random_statistics: batch norms that use running statistics which nothing has ever set.
+        their_classes, our_classes: numbers of classes, if the classifier has another shape in the checkpoint.
+        other_names: (theirs, ours), if the classifier was loaded, but its class names differ from the data's.
+        random_statistics: the number of batch norms that use running statistics that were never set.
     """
     source: str
     pretrained: str
@@ -136,7 +136,7 @@ class Weights:
 
 @dataclass
 class Probe:
-    """A short training at `factor` times the learning rate: mean loss at its start and at its end, NaN if it broke."""
+    """A short training at `factor` times the learning rate: mean loss at the start and the end, NaN if it diverged."""
     factor: float
     first: float
     last: float
@@ -144,17 +144,17 @@ class Probe:
 
 @dataclass
 class LearningRate:
-    """The learning rate against the batch and the schedule.
+    """The learning rate, compared with the batch size and the schedule.
 
     Attributes:
-        lr: of the optimizer, of a step of `images` images.
-        base_images: the images a step that the config says it is for; None where it does not say.
+        lr: the optimizer's learning rate, for steps of `images` images.
+        base_images: the images per step that the config states the rate for; None if it does not say.
         warmup, iterations: of the whole training.
         epochs: how often the whole training sees each image.
         optimizer: its name.
-        usual: the rate with which the weights that training starts from were trained, for as many images a step; None
-            where that is not known. For a backbone alone, the paper's.
-        probes: short trainings at other rates, where the chosen images were not learned.
+        usual: the rate that the initial weights were trained with, for the same number of images per step; None if
+            unknown. With only a pretrained backbone, the paper's rate.
+        probes: short trainings at other rates, if the chosen images were not learned.
     """
     lr: float
     images: int
@@ -169,10 +169,10 @@ class LearningRate:
 
 @dataclass
 class Stage:
-    """One stage on the chosen images; stage 0 are the proposals, which have boxes only.
+    """One stage on the chosen images. Stage 0 is the initial proposals, which have only boxes.
 
     Attributes:
-        reached: share of the ground truths that any box reaches with IoU 0.5.
+        reached: share of the ground truths that any box covers with IoU 0.5.
         cost: mean matching cost of the matched proposals.
         iou: their mean IoU with their ground truths.
         score: their mean score of the right class.
@@ -188,13 +188,13 @@ class Overfit:
     """Training on the chosen images only.
 
     Attributes:
-        losses: of every iteration.
-        ap: (iteration, AP, AP50) on the chosen images, by the test pipeline.
-        seconds: of training, without the evaluations.
+        losses: the loss of every iteration.
+        ap: (iteration, AP, AP50) on the chosen images, with the test pipeline.
+        seconds: time of the training, without the evaluations.
         limit: why it ended: 'learned', 'iterations', 'time', 'stuck' (the loss does not fall) or 'broken'.
-        broken: what broke, in a clause.
-        step: how much one step changes a weight matrix, as a share of its norm before training; median over them. None
-            before a step.
+        broken: what failed, as a clause.
+        step: median over the weight matrices of the change in one step, relative to the norm before training. None
+            before the first step.
         before, after: the stages before and after.
     """
     images: int
@@ -210,7 +210,7 @@ class Overfit:
 
 @dataclass
 class Trained:
-    """The weights of an earlier training: (AP, AP50) on some of its own training images, and on validation images."""
+    """Results of an earlier training: (AP, AP50) on some of its own training images, and on validation images."""
     path: str
     train: tuple[float, float]
     val: tuple[float, float] | None
@@ -218,7 +218,7 @@ class Trained:
 
 @dataclass
 class Measurements:
-    """All of them; None for what was not reached. `stopped` is the sentence that ended the examination early."""
+    """All measurements, None for missing ones. `stopped` is a sentence if the examination ended early."""
     name: str
     config: str
     data: Data | None = None

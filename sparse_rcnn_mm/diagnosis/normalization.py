@@ -1,4 +1,4 @@
-"""What reaches the network: mean, deviation and order of the channels, against what the weights were trained with."""
+"""Compares the network's input with that of the weights: mean, standard deviation and order of the channels."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from sparse_rcnn_mm.registry import SCOPE, TRANSFORMS, innermost_dataset
 from .measurements import Inputs, Normalization
 
 IMAGENET = Normalization([123.675, 116.28, 103.53], [58.395, 57.12, 57.375], 'RGB')
-# Addresses of backbones, by what is in them, and what their authors normalized with.
+# Part of the URL of a backbone's weights, and the normalization that its authors used.
 _BACKBONES = {
     'download.pytorch.org': IMAGENET, 'torchvision://': IMAGENET,
     'detectron2/resnet50_caffe': Normalization([103.53, 116.28, 123.675], [1., 1., 1.], 'BGR'),
@@ -28,7 +28,7 @@ _BACKBONES = {
 
 
 def of_config(cfg: Mapping[str, Any], loader: str, scope: str = SCOPE) -> Normalization | None:
-    """That of a model's config, whose images are read by the transform `loader`; None without mean and deviation."""
+    """Read the normalization from a model's config. `loader` is its loading transform. None without mean or std."""
     settings = cfg.get('data_preprocessor') or {}
     if settings.get('mean') is None or settings.get('std') is None:
         return None
@@ -47,12 +47,12 @@ def _reads_rgb(loader: str, scope: str) -> bool:
 
 
 def used_by(cfg: Config) -> Normalization | None:
-    """That of the training of a config."""
+    """Return the normalization that a config uses in training."""
     return of_config(cfg.model, innermost_dataset(cfg.train_dataloader.dataset).pipeline[0].type)
 
 
 def wanted_by(cfg: Config, load_from: str) -> tuple[Normalization | None, str]:
-    """What the weights that training starts from were normalized with, and what says so."""
+    """Return the normalization that the initial weights were trained with, and where it comes from."""
     if load_from:
         return _of_checkpoint(load_from), load_from
     init_cfg = cfg.model.backbone.get('init_cfg') or {}
@@ -68,12 +68,12 @@ def _of_checkpoint(path: str) -> Normalization | None:
         dataset = innermost_dataset((values.get('test_dataloader') or {}).get('dataset') or {})
         return of_config(values['model'], str(dataset['pipeline'][0]['type']), str(values.get('default_scope', SCOPE)))
     except (UserError, KeyError, TypeError, AttributeError, IndexError):
-        return None  # it does not say: the measured distances are what is left
+        return None  # unknown: only the measured distances remain
 
 
 def measure_inputs(model: Any, batches: Sequence[dict], used: Normalization, wanted: Normalization | None,
                    by: str) -> Inputs:
-    """The statistics of the normalized pixels, without the padding; those of the first batch norm if it has some."""
+    """Measure the normalized pixels without the padding, and compare with the first batch norm's statistics if any."""
     normalized, sizes = [], []
     for batch in batches:
         data = model.data_preprocessor(batch, False)
@@ -88,7 +88,7 @@ def measure_inputs(model: Any, batches: Sequence[dict], used: Normalization, wan
 @torch.no_grad()
 def _distances(backbone: nn.Module, images: list[Tensor], sizes: list[tuple[int, int]],
                used: Normalization) -> dict[str, float]:
-    """Of the input of the first batch norm from its running statistics, for the config's normalization and others."""
+    """Distance of the first batch norm's input from its running statistics, for each normalization."""
     norm = next((one for one in backbone.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)), None)
     if norm is None or norm.running_mean is None or not norm.running_mean.any():
         return {}
@@ -102,7 +102,7 @@ def _distances(backbone: nn.Module, images: list[Tensor], sizes: list[tuple[int,
 
 def _distance(backbone: nn.Module, norm: Any, images: list[Tensor], mean: list[float], std: list[float],
               swap: bool) -> float:
-    """Median over channels of |difference of means| / deviation + |log of the ratio of deviations|."""
+    """Median over channels of |difference of means| / std + |log of the ratio of stds|."""
     seen: list[Tensor] = []
     hook = norm.register_forward_pre_hook(lambda module, args: seen.append(args[0].transpose(0, 1).flatten(1)))
     training = backbone.training

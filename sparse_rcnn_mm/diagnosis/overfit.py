@@ -1,4 +1,4 @@
-"""Learn a few images, which any detector can unless something is wrong; and short trainings at other rates."""
+"""Trains on a few images, which any detector learns unless something is wrong, and probes other learning rates."""
 from __future__ import annotations
 
 import time
@@ -21,16 +21,16 @@ from .precision import ap_of, detect
 
 LEARNED = 0.9  # AP50
 _EVERY = 30  # iterations between evaluations
-_WARMUP = 10  # iterations; that of the config would take longer than all of this
+_WARMUP = 10  # iterations; the config's warmup would be longer than this whole training
 FACTORS = (0.01, 0.1, 1., 10., 100.)
 PROBE = 30  # iterations of a probe
-_STUCK = 120  # iterations after which a loss that does not fall is not waited for
-_FALLS = 0.8  # of the loss before the middle, at the end
+_STUCK = 120  # iterations after which training stops if the loss does not fall
+_FALLS = 0.8  # largest ratio of the loss at the end to the loss before the middle that counts as falling
 _MEAN = 5  # iterations whose losses are averaged
 
 
 def train(model: Any, cfg: Config, images: FewImages, factor: float = 1.) -> Iterator[float]:
-    """Train by the config's optimizer on the images without end, and give the loss of every iteration.
+    """Train on the images without end, with the config's optimizer. Yields the loss of every iteration.
 
     Raises:
         NotFinite: a loss, a gradient or a prediction is not finite.
@@ -48,7 +48,7 @@ def train(model: Any, cfg: Config, images: FewImages, factor: float = 1.) -> Ite
 
 def overfit(model: Any, cfg: Config, images: FewImages, iterations: int, seconds: float,
             say: Callable[[str], None]) -> Overfit:
-    """Train until the images are learned, or as long as it may take."""
+    """Train until the images are learned, or until a limit is reached."""
     done = Overfit(len(images.chosen), [], [], 0., 'iterations')
     start = time.monotonic()
     weights: dict[str, Tensor] = {}
@@ -74,7 +74,7 @@ def overfit(model: Any, cfg: Config, images: FewImages, iterations: int, seconds
 
 def _step(model: Any, before: Mapping[str, Tensor],
           sizes: Mapping[str, float]) -> tuple[dict[str, Tensor], float | None]:
-    """The weight matrices, and how much they changed since `before`, as shares of `sizes`; None if nothing did."""
+    """Return the weight matrices, and their change since `before` relative to `sizes`. None if nothing changed."""
     now = {name: weight.detach().clone() for name, weight in model.named_parameters()
            if weight.requires_grad and weight.dim() > 1}
     shares = [float((weight - before[name]).norm()) / sizes[name] for name, weight in now.items()
@@ -87,7 +87,7 @@ def _stuck(done: Overfit) -> bool:
 
 
 def falls(losses: Sequence[float]) -> bool:
-    """Whether the last fifth of them is well below the fifth before the middle."""
+    """Whether the last fifth of the losses is well below the fifth before the middle."""
     fifth = max(len(losses) // 5, 1)
     early, late = losses[len(losses) // 2 - fifth:len(losses) // 2], losses[-fifth:]
     return bool(np.mean(late) < _FALLS * np.mean(early)) if early else False
@@ -95,9 +95,9 @@ def falls(losses: Sequence[float]) -> bool:
 
 def probe(model: Any, cfg: Config, images: FewImages, start: Mapping[str, Tensor], seconds: float,
           say: Callable[[str], None]) -> list[Probe]:
-    """Short trainings from the weights `start` at several learning rates; none if there is no time for all of them.
+    """Run short trainings from the weights `start` at several learning rates, or none if time is too short for all.
 
-    The first, at the config's own rate, tells how long they take. The model is left at `start`.
+    The first one, at the config's own rate, shows how long they take. Afterwards the model is reset to `start`.
     """
     probes: list[Probe] = []
     began = time.monotonic()

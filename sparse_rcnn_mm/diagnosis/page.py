@@ -1,4 +1,4 @@
-"""The examination as one self-contained HTML page."""
+"""Writes the examination as one self-contained HTML page."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -24,8 +24,8 @@ from .sample import Labelled
 from .verdict import conclusion, verdicts
 
 _PICTURES = 8
-_SIDE = 640  # pixels of the longer side of a picture
-_LABEL, _RIGHT = (255, 196, 0), (0, 170, 90)  # colors of a box as it is, and put right
+_SIDE = 640  # length in pixels of the longer side of a picture
+_LABEL, _RIGHT = (255, 196, 0), (0, 170, 90)  # colors of unchanged and of corrected boxes
 
 
 def write_page(done: Examination, path: Path) -> None:

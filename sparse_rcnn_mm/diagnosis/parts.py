@@ -1,4 +1,4 @@
-"""The parts of a model: what each got from a checkpoint, what of it is trained, and what moved."""
+"""The parts of a model: which weights of each were loaded from a checkpoint, are trained, and changed."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from .measurements import Part, Weights
 
 
 def part_of(name: str) -> str:
-    """The part that a parameter is of: backbone, neck, proposals, a stage, or the classifiers of all stages."""
+    """Return the part of a parameter: backbone, neck, proposals, a stage, or the classifiers of all stages."""
     pieces = name.split('.')
     if 'fc_cls' in pieces:
         return 'classifier'
@@ -23,10 +23,10 @@ def part_of(name: str) -> str:
 
 
 def measure_parts(model: nn.Module, report: LoadReport | None, backbone_is_loaded: bool) -> list[Part]:
-    """The parts in the model's order; `report` is of the checkpoint, if one was loaded.
+    """Measure the parts, in the model's order. `report` is about the checkpoint, if one was loaded.
 
     Args:
-        backbone_is_loaded: the backbone has pretrained weights from elsewhere.
+        backbone_is_loaded: whether the backbone has pretrained weights from another source.
     """
     loaded = set(report.loaded if report else ())
     parts: dict[str, Part] = {}
@@ -37,13 +37,13 @@ def measure_parts(model: nn.Module, report: LoadReport | None, backbone_is_loade
         part.loaded += known
         part.reshaped += name in (report.reshaped if report else {})
         part.frozen += not parameter.requires_grad
-        # weights and biases of fresh norms are 1 and 0, which is no harm
+        # weights and biases of new norms are 1 and 0, which is harmless
         part.frozen_at_random += not parameter.requires_grad and not known and parameter.dim() > 1
     return list(parts.values())
 
 
 def random_statistics(model: nn.Module) -> int:
-    """Batch norms that normalize by running statistics in training, which are still those of a new one."""
+    """Count the batch norms that use running statistics in training although these were never updated."""
     model.train()
     norms = [one for one in model.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
     return sum(not one.training and one.running_mean is not None and one.running_var is not None
@@ -52,10 +52,10 @@ def random_statistics(model: nn.Module) -> int:
 
 def measure_weights(model: nn.Module, report: LoadReport | None, source: str, pretrained: str,
                     names: tuple[Sequence[str] | None, Sequence[str]]) -> Weights:
-    """Where training starts.
+    """Describe the weights that training starts from.
 
     Args:
-        names: of the classes, of the checkpoint (None where it does not say) and of the data.
+        names: the class names of the checkpoint (None if it does not say), and those of the data.
     """
     weights = Weights(source, pretrained, measure_parts(model, report, bool(pretrained)),
                       unknown=len(report.unexpected) if report else 0, our_classes=len(names[1]),
@@ -71,7 +71,7 @@ def measure_weights(model: nn.Module, report: LoadReport | None, source: str, pr
 
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of all weights and statistics."""
+    """Copy all weights and statistics."""
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 

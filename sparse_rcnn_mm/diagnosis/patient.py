@@ -1,4 +1,4 @@
-"""What is examined: a config and its data, as training would use them."""
+"""The subject of an examination: a config and its data, as training would use them."""
 from __future__ import annotations
 
 import argparse
@@ -20,14 +20,14 @@ from sparse_rcnn_mm.own_data.report import data_of
 
 @dataclass
 class Patient:
-    """A training that is to be examined.
+    """A training to examine.
 
     Attributes:
-        name: of the data, for messages.
-        config: its path or name.
-        cfg: where the data are set already, unless `data` is given.
-        data: a folder of own data, which `prepare` sets.
-        work_dir: of an earlier training; None for none.
+        name: the name of the data in messages.
+        config: the path or name of the config.
+        cfg: the config. It already names its data, unless `data` is given.
+        data: a folder of the user's own data, which `prepare` puts into the config.
+        work_dir: the work dir of an earlier training; None if there is none.
     """
     name: str
     config: str
@@ -37,13 +37,13 @@ class Patient:
 
     @classmethod
     def of_data(cls, data: str, config: str, out: str | None, options: Mapping[str, Any]) -> Patient:
-        """A folder of own data, to be trained with a config."""
+        """Examine the training of a config on a folder of the user's own data."""
         name = Path(data).resolve().stem
         return cls(name, config, _config(config, out or f'work_dirs/doctor_{name}', options), data)
 
     @classmethod
     def of_target(cls, target: str, out: str | None, options: Mapping[str, Any]) -> Patient:
-        """A config with data of its own, or the work dir of an earlier training."""
+        """Examine a config that names its data, or the work dir of an earlier training."""
         if not Path(target).is_dir():
             name = Path(target).stem
             return cls(name, target, _config(target, out or f'work_dirs/doctor_{name}', options))
@@ -57,7 +57,7 @@ class Patient:
 
     @property
     def folder(self) -> Path:
-        """Where the page goes."""
+        """The folder of the page."""
         return Path(self.cfg.work_dir)
 
     @property
@@ -66,18 +66,18 @@ class Patient:
         return os.fspath(self.cfg.get('load_from') or '')
 
     def raw(self) -> RawData:
-        """The data as they lie on the disk."""
+        """Read the data from the disk."""
         return read_data(self.data) if self.data else data_of(self.cfg)
 
     def prepare(self, load_from: str | None) -> None:
-        """Make the config what training would make of it."""
+        """Change the config in the same way as training does."""
         if self.data:
             set_training_data(self.cfg, self.data)
         if load_from:
             self.cfg.load_from = load_from
         if self.load_from:
-            self.cfg.model.backbone.init_cfg = None  # the checkpoint has the backbone as well
-        if self.work_dir is None:  # the config of a training has the rate of its step already
+            self.cfg.model.backbone.init_cfg = None  # the checkpoint includes the backbone
+        if self.work_dir is None:  # the saved config of a training already has the rate for its batch size
             accumulate(self.cfg)
 
 

@@ -1,4 +1,4 @@
-"""AP of a model on a few images."""
+"""Computes the AP of a model on a few images."""
 from __future__ import annotations
 
 from typing import Any
@@ -14,7 +14,7 @@ from .images import FewImages
 
 @torch.no_grad()
 def detect(model: Any, images: FewImages) -> EvaluatedData:
-    """The detections on the images, by the test pipeline, beside the ground truth."""
+    """Detect in the images with the test pipeline. Returns the detections with the ground truth."""
     training = model.training
     model.eval()
     records = []
@@ -29,7 +29,7 @@ def detect(model: Any, images: FewImages) -> EvaluatedData:
 
 
 def ap_of(data: EvaluatedData) -> tuple[float, float]:
-    """AP and AP50."""
+    """Return AP and AP50."""
     overall = average_precision(data, max_detections=100).overall
     return overall['AP'], overall['AP50']
 

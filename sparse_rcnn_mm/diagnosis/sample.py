@@ -1,4 +1,4 @@
-"""Labels of some images, as the file has them."""
+"""Samples images with the labels in the file."""
 from __future__ import annotations
 
 import random
@@ -22,9 +22,9 @@ class Labelled:
 
 
 def labelled_images(raw: RawData, most_images: int, seed: int = 0) -> tuple[list[Labelled], list[str]]:
-    """Images with boxes of the first split, chosen at random; and the class names, which labels index.
+    """Choose random images with boxes from the first split. Also returns the class names, which the labels index.
 
-    Classes stand in the order of their category ids.
+    Classes are ordered by category id.
     """
     coco = next(iter(raw.splits.values())).coco
     names = {one['id']: one['name'] for one in sorted(coco['categories'], key=lambda one: one['id'])}

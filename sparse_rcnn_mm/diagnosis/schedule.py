@@ -1,4 +1,4 @@
-"""The learning rate against the batch, the warm-up and the length of training, read from the config."""
+"""Compares the learning rate with batch size, warmup and length of the training, as read from the config."""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ from sparse_rcnn_mm.errors import UserError
 
 from .measurements import LearningRate
 
-_PAPER = 2.5e-5, 16  # learning rate of AdamW, and images a step
+_PAPER = 2.5e-5, 16  # learning rate of AdamW, and images per step
 
 
 def measure_learning_rate(cfg: Config, images: int, processes: int = 1, load_from: str = '') -> LearningRate:
-    """Of a config after `accumulate`, for a training set of so many images, from the weights `load_from`."""
+    """Measure a config after `accumulate`, for a training set of `images` images, from the weights `load_from`."""
     optimizer = cfg.optim_wrapper.optimizer
     batch = cfg.train_dataloader.batch_size * processes
     step = batch * cfg.optim_wrapper.get('accumulative_counts', 1)
@@ -26,7 +26,7 @@ def measure_learning_rate(cfg: Config, images: int, processes: int = 1, load_fro
     if scale.get('enable') and base:
         rate *= step / base
     if cfg.get('accumulate_to') or scale.get('enable'):
-        base = step  # it was scaled
+        base = step  # the rate is already scaled
     epoch = max(images // batch, 1)
     settings = cfg.train_cfg
     iterations = int(settings.get('max_iters') or settings.get('max_epochs', 1) * epoch)
@@ -35,7 +35,7 @@ def measure_learning_rate(cfg: Config, images: int, processes: int = 1, load_fro
 
 
 def _usual(cfg: Config, optimizer: str, images: int, load_from: str) -> float | None:
-    """The rate with which the weights were trained by the same optimizer, scaled to so many images a step."""
+    """Return the rate that the weights were trained with by the same optimizer, scaled to `images` images per step."""
     if not load_from:
         rate, its_images = _PAPER
         named = cfg.model.backbone.get('init_cfg') and optimizer == 'AdamW'
@@ -53,7 +53,7 @@ def _usual(cfg: Config, optimizer: str, images: int, load_from: str) -> float | 
 
 
 def _warmup(schedulers: Any, iterations: int, epoch: int) -> int:
-    """Iterations until the learning rate is reached."""
+    """Return the number of iterations until the full learning rate is reached."""
     longest = 0
     for one in schedulers if isinstance(schedulers, (list, tuple)) else [schedulers]:
         if isinstance(one, Mapping):

@@ -1,4 +1,4 @@
-"""From the numbers to words. Pure: it reads `Measurements` and nothing else."""
+"""Turns the measurements into words. Pure functions of `Measurements`."""
 from __future__ import annotations
 
 import math
@@ -11,12 +11,12 @@ from .measurements import Hypothesis, Inputs, Labels, LearningRate, Measurements
 from .overfit import LEARNED, PROBE, falls
 
 FAULT, WARNING, NOTE = 'fault', 'warning', 'note'
-_FAR = 4.  # times the learning rate that the batch asks for
+_FAR = 4.  # times the learning rate that suits the batch size
 _VERY_FAR = 30.  # times the rate that the weights were trained with
-_LARGE_STEP, _HEALTHY_STEP = 0.05, 0.005  # of the norm of a weight matrix
-_CLEARLY = 0.9  # of the loss of the long training: what a short one reaches with a far better rate
+_LARGE_STEP, _HEALTHY_STEP = 0.05, 0.005  # relative to the norm of a weight matrix
+_CLEARLY = 0.9  # a short training with a much better rate gets below this fraction of the long training's loss
 _MEAN = 5  # iterations whose losses are averaged
-_FEW = 100  # iterations after which nothing is known yet
+_FEW = 100  # with fewer iterations than this, nothing is known yet
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Verdict:
 
     Attributes:
         kind: `FAULT`, `WARNING` or `NOTE`.
-        sentence: what is so.
-        mend: what to do about it; '' for nothing.
+        sentence: the finding.
+        mend: how to fix it; '' if there is nothing to do.
     """
     kind: str
     sentence: str
@@ -37,7 +37,7 @@ class Verdict:
 
 
 def verdicts(found: Measurements) -> list[Verdict]:
-    """Everything that is worth saying, causes before effects; faults first."""
+    """Return all findings, faults first, causes before effects."""
     said = causes(found)
     if found.overfit and not any(one.kind == FAULT for one in said):
         said += _unlearned(found, found.overfit)
@@ -45,12 +45,12 @@ def verdicts(found: Measurements) -> list[Verdict]:
 
 
 def causes(found: Measurements) -> list[Verdict]:
-    """What the links say, without whether the images were learned."""
+    """Return the findings about the individual steps, without the result of the short training."""
     return [one for rule in RULES for one in rule(found)]
 
 
 def conclusion(found: Measurements) -> str:
-    """The last line: the first fault, or that all is well, or that it is not known."""
+    """Return the last line: the first fault, or that all is well, or that it is not known."""
     faults = [one for one in verdicts(found) if one.kind == FAULT]
     if faults:
         return str(faults[0])
@@ -168,7 +168,7 @@ def _other_normalization(used: Normalization, wanted: Normalization, by: str) ->
 
 
 def _better_way(inputs: Inputs) -> str | None:
-    """A normalization that fits the statistics of the first batch norm far better than the config's."""
+    """Find a normalization that fits the statistics of the first batch norm much better than the config's."""
     if not inputs.distances:
         return None
     best = min(inputs.distances, key=lambda name: inputs.distances[name])
@@ -265,7 +265,7 @@ def _learning_rate(found: Measurements) -> Iterator[Verdict]:
 
 
 def _probed(rate: LearningRate, done: Overfit | None) -> Verdict | None:
-    """A rate with which a short training gets further than the long one with the config's; None for none."""
+    """Find a rate at which a short training gets further than the long one at the config's rate. None if none does."""
     best = _best(rate.probes)
     if best is None or done is None or not rate.lr:
         return None
@@ -283,7 +283,7 @@ def _probed(rate: LearningRate, done: Overfit | None) -> Verdict | None:
 
 
 def _best(probes: Sequence[Probe]) -> Probe | None:
-    """The lowest loss; of those within a twentieth of it, the rate nearest to the config's."""
+    """Return the probe with the lowest loss. Of those within 5% of it, take the rate closest to the config's."""
     whole = [one for one in probes if one.last == one.last]
     if not whole:
         return None
@@ -293,7 +293,7 @@ def _best(probes: Sequence[Probe]) -> Probe | None:
 
 
 def _by_step(rate: LearningRate, done: Overfit | None) -> Iterator[Verdict]:
-    """Whether a step changes the weights by far more than is healthy (about 1e-3 of their norm: CS231n)."""
+    """Check whether a step changes the weights far more than is healthy (about 1e-3 of their norm: CS231n)."""
     if done is not None and done.step is not None and done.step > _LARGE_STEP:
         times = 10 ** max(round(math.log10(done.step / _HEALTHY_STEP)), 1)
         yield Verdict(FAULT, f'the learning rate is about {times} times too large: with {rate.lr:g} one step changes '
@@ -302,7 +302,7 @@ def _by_step(rate: LearningRate, done: Overfit | None) -> Iterator[Verdict]:
 
 
 def _by_rule(rate: LearningRate) -> Iterator[Verdict]:
-    """Against the rate that the weights were trained with, where there was no time to measure."""
+    """Compare with the rate that the weights were trained with, if there was no time to measure."""
     if rate.probes or not rate.lr or not rate.usual:
         return
     ratio = rate.lr / rate.usual
@@ -335,7 +335,7 @@ def _trained(found: Measurements) -> Iterator[Verdict]:
 
 
 def _unlearned(found: Measurements, done: Overfit) -> Iterator[Verdict]:
-    """Not learned, and no cause was found: the weakest link."""
+    """Report the weakest step, if the images were not learned and no cause was found."""
     if done.limit == 'learned':
         return
     if done.broken:
@@ -364,7 +364,7 @@ RULES: list[Callable[[Measurements], Iterator[Verdict]]] = [
 
 
 def best_of(hypotheses: Sequence[Hypothesis]) -> Hypothesis | None:
-    """The one that fits best."""
+    """Return the hypothesis that fits best."""
     return max(hypotheses, key=lambda one: one.fit, default=None)
 
 

@@ -26,11 +26,11 @@ def export(detector: Detector, path: str | os.PathLike, config: str | None = Non
            tracing: Tracing | None = None) -> Differences:
     """Export a detector to a file for other engines, and verify that it gives the same detections as PyTorch.
 
-    The float32 file is verified. The loss from lower precision is to be measured by `accept`.
+    The float32 file is verified. `accept` should measure the loss from lower precision.
 
     Args:
         detector: `Detector.from_checkpoint(..., device='cpu', fast=False)`.
-        path: the file: .onnx; .xml for OpenVINO, which puts the weights in a .bin file beside it; or .pt2.
+        path: the file: .onnx; .xml for OpenVINO, which puts the weights in a .bin file in the same folder; or .pt2.
         config: the text of the detector's config, which is needed to test the file.
         precision: 'fp32'; 'fp16' for the weights; or 'int8' for the convolutions.
         images: a folder of images to calibrate 'int8'.
@@ -68,7 +68,7 @@ def export(detector: Detector, path: str | os.PathLike, config: str | None = Non
 
 
 def _reduce(exact: Path, result: Path, metadata: dict[str, Any], images: Calibration | None) -> None:
-    """Make the file that was asked for out of the one in float32."""
+    """Convert the float32 file to the requested precision and format."""
     if result.suffix == '.xml':
         openvino_file(exact, result, metadata, metadata['precision'] == 'fp16', images)
     elif images is not None:

@@ -1,4 +1,4 @@
-"""A detector compiled by AOTInductor, as one .pt2 file; it runs with PyTorch, without this package's models."""
+"""Compiles a detector with AOTInductor to one .pt2 file, which runs with PyTorch, without this package's models."""
 from __future__ import annotations
 
 import json
@@ -21,7 +21,7 @@ def write_pt2(network: ExportedNetwork, metadata: dict[str, Any], path: Path, tr
     """Compile the network, with a static shape, for the processor of this machine.
 
     Raises:
-        UserError: the shape is open, or the network cannot be compiled, as without a C++ compiler.
+        UserError: the shape is open, or the network cannot be compiled, for example without a C++ compiler.
     """
     if tracing.size is None or tracing.batch is None:
         raise UserError('a .pt2 file has a static shape: give --static H W, and --batch N for more than 1 image')
@@ -29,7 +29,7 @@ def write_pt2(network: ExportedNetwork, metadata: dict[str, Any], path: Path, tr
         with quiet(), plain_attention():
             program = torch.export.export(network, tracing.example())
             torch._inductor.aoti_compile_and_package(program, package_path=str(path))
-    except Exception as error:  # anything can go wrong in the parts of others
+    except Exception as error:  # parts from outside can raise anything
         reason = ' '.join(str(error).split())[:300]
         raise UserError(f'AOTInductor cannot compile the network ({reason}): it needs a C++ compiler such as g++, and '
                         'a network that does not depend on values') from error

@@ -1,4 +1,4 @@
-"""A folder with an exported file that Triton Inference Server and OpenVINO Model Server take as it is.
+"""Writes an exported file to a folder that Triton Inference Server and OpenVINO Model Server can load directly.
 
     FOLDER/NAME/1/model.onnx       the file as version 1
     FOLDER/NAME/config.pbtxt       for Triton: `message ModelConfig` of its model_config.proto
@@ -21,14 +21,14 @@ BACKENDS = {'.onnx': 'onnxruntime', '.xml': 'openvino'}
 
 
 def write_serving(model: Path, folder: Path) -> list[Path]:
-    """Write the folder; returns its files.
+    """Write the folder. Returns its files.
 
     Args:
         model: an exported .onnx or .xml file; its name becomes that of the model.
-        folder: where to; made if need be. Models of other names that are there stay.
+        folder: the output folder, created if necessary. Models with other names in it are kept.
 
     Raises:
-        UserError: servers do not take such a file, or its name.
+        UserError: the servers do not support such a file, or its name.
     """
     if model.suffix not in BACKENDS:
         raise UserError(f'model servers take .onnx and .xml files, not {model}')
@@ -51,7 +51,7 @@ def write_serving(model: Path, folder: Path) -> list[Path]:
 
 
 def triton_config(name: str, backend: str, engine: Engine) -> str:
-    """The text of config.pbtxt. The batch is one of the dimensions, because `sizes` belongs to it."""
+    """Return the text of config.pbtxt. The batch is an ordinary dimension, because `sizes` depends on it."""
     said = engine.metadata
     batch, (height, width) = said.get('batch') or -1, said['resize'].get('within') or (-1, -1)
     found = engine(np.zeros((1, 3, 64, 64), np.uint8), np.array([[64, 64]]))[1].shape[1]

@@ -1,4 +1,4 @@
-"""What a graph leaves open and what it gives."""
+"""Which sizes an exported graph leaves open, and what it returns."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from sparse_rcnn_mm.errors import UserError
 
 @dataclass(frozen=True)
 class Tracing:
-    """How a network becomes a graph.
+    """Settings for tracing a network.
 
     Attributes:
-        size: height and width of all batches; None leaves them open.
-        batch: images in all batches; None leaves it open.
-        stages: give the boxes of the detections after every stage as well.
+        size: the height and width of all batches; None leaves them open.
+        batch: the number of images in all batches; None leaves it open.
+        stages: whether to also return the boxes of the detections after every stage.
     """
     size: Sequence[int] | None = None
     batch: int | None = None
@@ -32,23 +32,23 @@ class Tracing:
 
     @property
     def outputs(self) -> list[str]:
-        """Their names."""
+        """The names of the outputs."""
         return ['boxes', 'scores', 'labels', *(['stage_boxes'] if self.stages else [])]
 
     def example(self) -> tuple[Tensor, Tensor]:
-        """Inputs to trace with."""
-        batch = self.batch or 2  # 1 would be taken for a constant
+        """Return example inputs for tracing."""
+        batch = self.batch or 2  # a size of 1 would become a constant
         height, width = self.size or (96, 128)
         sizes = torch.tensor([[height, width - 8], [height - 6, width]]).repeat(batch, 1)[:batch]
         return torch.zeros(batch, 3, height, width, dtype=torch.uint8), sizes
 
     def open_sizes(self) -> dict[str, dict[int, str]] | None:
-        """Names of the axes of the inputs that are left open; None if there are none."""
+        """Return the names of the open axes of the inputs, or None if there are none."""
         batch = {} if self.batch else {0: 'batch'}
         images = {**batch, **({} if self.size else {2: 'height', 3: 'width'})}
         return {'images': images, 'sizes': batch} if images else None
 
     def described(self, metadata: dict[str, Any]) -> dict[str, Any]:
-        """The metadata of a file of this kind."""
+        """Return the metadata, extended by these settings."""
         fixed = {'within': list(self.size)} if self.size else {}
         return {**metadata, 'resize': {**metadata['resize'], **fixed}, 'batch': self.batch}

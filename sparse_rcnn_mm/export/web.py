@@ -1,4 +1,4 @@
-"""A static web page that detects in the browser, with ONNX Runtime's build for it; nothing is fetched at run time."""
+"""A static web page that runs a detector in the browser with ONNX Runtime. It includes all files that it needs."""
 from __future__ import annotations
 
 import json
@@ -22,11 +22,11 @@ def write_web_page(model: Path, folder: Path) -> list[Path]:
     """Write a folder that any web server can serve.
 
     Args:
-        model: an exported .onnx file; with `stage_boxes` among its outputs, the page shows them.
-        folder: where to; made if need be.
+        model: an exported .onnx file. If it has the output `stage_boxes`, the page shows the stages.
+        folder: the output folder, created if necessary.
 
     Raises:
-        UserError: it is no such file, or npm is missing or cannot fetch the scripts.
+        UserError: the model is not such a file, or npm is missing or cannot download the scripts.
     """
     if model.suffix != '.onnx':
         raise UserError(f'a web page runs .onnx files only, not {model}')
@@ -42,7 +42,7 @@ def write_web_page(model: Path, folder: Path) -> list[Path]:
 
 @contextmanager
 def _scripts() -> Iterator[list[Path]]:
-    """The files of ONNX Runtime that a page needs."""
+    """Yield the files of ONNX Runtime that the page needs."""
     npm = shutil.which('npm')
     if npm is None:
         raise UserError(f'npm is missing, which fetches {PACKAGE}: install Node.js')

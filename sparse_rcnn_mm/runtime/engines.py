@@ -72,7 +72,7 @@ class Engine:
         return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
     def _filled_up(self, images: np.ndarray, sizes: np.ndarray, shape: tuple[int, ...]) -> list[np.ndarray]:
-        """Run a batch in a larger one of the shape that the file is for."""
+        """Pad a batch to the static shape of the file, and run it."""
         canvas, content = np.zeros(shape, np.uint8), np.ones((shape[0], 2), np.int64)
         canvas[:len(images), :, :images.shape[2], :images.shape[3]], content[:len(images)] = images, sizes
         return [array[:len(images)] for array in self._run(canvas, content)]
