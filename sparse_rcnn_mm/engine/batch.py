@@ -23,5 +23,6 @@ def accumulate(cfg: Config) -> None:
     optimizer = cfg.optim_wrapper.optimizer
     optimizer.lr *= batch * count / target
     cfg.optim_wrapper.accumulative_counts = count
+    cfg.accumulate_to = batch * count  # what the learning rate is for now, in the config that is written out
     say(f'{batch * count} images per step ({processes} x {cfg.train_dataloader.batch_size}, gradients of {count} '
         f'batches accumulated): learning rate {optimizer.lr:.3g}')
