@@ -1,10 +1,9 @@
-"""The Jaccard index (JI) of detections in crowds: how much the set of boxes and the ground truth have in common.
+"""The Jaccard index (JI) of detections in crowds: the overlap between the set of boxes and the ground truth.
 
-Source: CrowdDet (Chu et al., "Detection in Crowded Scenes", CVPR 2020, section 5), JI = matched / (found + objects -
-matched) of an image, with a maximum matching of the boxes whose IoU is at least 0.5; and its program, where the paper
-leaves something open: unmatched boxes and objects of which more than half lies in an ignored region do not count, the
-index is the mean over the images that have a box or an object left, and it is reported at the best of ten thresholds
-of the score.
+Source: CrowdDet (Chu et al., "Detection in Crowded Scenes", CVPR 2020, section 5). For one image, JI = matches /
+(detections + objects - matches), with a maximum matching of boxes whose IoU is at least 0.5. Details that the paper
+leaves open follow its code: unmatched boxes and objects with more than half of their area in an ignored region do not
+count; JI is averaged over the images that have a box or an object left; and the best of ten score thresholds is used.
 """
 from __future__ import annotations
 
@@ -17,13 +16,13 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 from .crowd_files import CrowdImage
 from .crowd_scores import clipped, overlaps
 
-THRESHOLDS = tuple(0.1 * step for step in range(10))  # detections above one count
+THRESHOLDS = tuple(0.1 * step for step in range(10))  # only detections above the threshold count
 
 
 def jaccard_index(images: Sequence[CrowdImage], iou_thr: float = 0.5) -> tuple[float, float]:
-    """The highest mean index over the images, and the score threshold it is at; nan and 0 where nothing is to compare.
+    """Return the highest mean JI over the images, and its score threshold. nan and 0 if there is nothing to compare.
 
-    An image without annotations counts where there is a detection on it: its index is 0.
+    An image without annotations counts only if there is a detection on it. Its JI is 0.
     """
     numbers = np.array([_by_threshold(image, iou_thr) for image in images]).reshape(-1, len(THRESHOLDS))
     counted = (~np.isnan(numbers)).sum(axis=0)
@@ -35,7 +34,7 @@ def jaccard_index(images: Sequence[CrowdImage], iou_thr: float = 0.5) -> tuple[f
 
 
 def _by_threshold(image: CrowdImage, iou_thr: float) -> list[float]:
-    """The index of one image at each threshold; nan where no box and no object is left."""
+    """Compute the JI of one image at each threshold. nan if no box and no object is left."""
     boxes, truths = clipped(image.boxes, image.size), clipped(image.gt_boxes, image.size)
     objects, ignored = truths[~image.gt_ignored], truths[image.gt_ignored]
     iou, _ = overlaps(boxes, objects)
@@ -48,7 +47,7 @@ def _by_threshold(image: CrowdImage, iou_thr: float) -> list[float]:
 
 
 def _index(near: np.ndarray, boxes_inside: np.ndarray, objects_inside: np.ndarray) -> float:
-    """JI of boxes (D,) and objects (G,) of which `near` (D, G) may be matched; those `inside` count only if matched."""
+    """JI of D boxes and G objects. `near` (D, G) pairs may be matched. Those `inside` count only if matched."""
     object_of = np.full(len(near), -1)
     if near.size:
         object_of = maximum_bipartite_matching(csr_matrix(near), perm_type='column')

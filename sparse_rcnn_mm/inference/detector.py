@@ -186,7 +186,7 @@ def with_classes(metadata: Metadata, described: Described) -> Metadata:
 
 
 def device_of(device: str | None) -> torch.device:
-    """The device of this name; by default a GPU if there is one.
+    """Return the device with this name. Default: the GPU if there is one.
 
     Raises:
         UserError: it cannot be used.

@@ -1,4 +1,4 @@
-"""Detectors of mmdet that are not Sparse R-CNN, from checkpoints of mmdet 3.x, to compare with."""
+"""Opens mmdet 3.x checkpoints of detectors other than Sparse R-CNN, for comparisons."""
 from __future__ import annotations
 
 import os
@@ -28,10 +28,10 @@ from .detector import Described, Detector, config_from_file, device_of, read_con
 
 
 def open_checkpoint(checkpoint: str | os.PathLike, config: str | None = None, device: str | None = None) -> Detector:
-    """A detector from a checkpoint of this package or of mmdet.
+    """Open a detector from a checkpoint of this package or of mmdet.
 
     Args:
-        checkpoint, device: as of `Detector.from_checkpoint`.
+        checkpoint, device: as in `Detector.from_checkpoint`.
         config: a config file to use instead of the config in the checkpoint.
 
     Raises:
@@ -57,7 +57,7 @@ def open_checkpoint(checkpoint: str | os.PathLike, config: str | None = None, de
     load_contents(model, contents, checkpoint)
     backend = MMDetBackend(model.to(device_of(device)).eval(), len(classes), checkpoint)
     detector = Detector(backend, described.pipeline, classes, metadata.category_ids, metadata.palette)
-    # in our registry, mmdet's name of its loader stands for ours, which gives RGB
+    # in our registry, the name of mmdet's loader refers to our loader, which returns RGB
     detector.bgr = described.pipeline[0]['type'].split('.')[-1] != 'LoadRGBImage'
     return detector
 
@@ -71,14 +71,14 @@ def _build(model: Mapping[str, Any], path: str | os.PathLike, stored: bool) -> n
     try:
         with DefaultScope.overwrite_default_scope('mmdet'), registered_only() if stored else nullcontext():
             return mmdet.registry.MODELS.build(_for_prediction(model))
-    except Exception as error:  # the arguments come from a file: a constructor may raise anything
+    except Exception as error:  # the arguments come from a file, so a constructor may raise anything
         raise UserError(f'mmdet cannot build the model of {path} ({type(error).__name__}: '
                         f'{" ".join(str(error).split())[:300]}): pass the config that it was trained with') from error
 
 
 def _for_prediction(model: Mapping[str, Any]) -> ConfigDict:
-    """Without pretrained weights, which the checkpoint replaces, and without settings of the training."""
-    two_stages = {'train_cfg': None} if 'roi_head' in model else {}  # which has no default there
+    """Remove the pretrained weights, which the checkpoint replaces, and the settings of the training."""
+    two_stages = {'train_cfg': None} if 'roi_head' in model else {}  # has no default in two-stage detectors
     kept = {key: value for key, value in model.items() if key not in ('train_cfg', 'init_cfg', 'pretrained')}
     return ConfigDict(**kept, **two_stages)
 
@@ -88,7 +88,7 @@ class MMDetBackend(TorchBackend):
 
     Args:
         model: the detector, on its device and in evaluation mode.
-        num_classes: how many classes have a name.
+        num_classes: the number of classes with names.
         path: the checkpoint, for messages.
     """
 
