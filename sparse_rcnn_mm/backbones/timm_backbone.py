@@ -31,8 +31,8 @@ def import_timm() -> ModuleType:
     except ImportError as error:
         raise UserError(f"backbones of timm need the package timm ({error}): pip install 'timm>=1.0'") from error
     except RuntimeError as error:  # each torchvision release works with one version of torch
-        raise UserError(f'timm cannot be imported, as torchvision does not fit the installed torch ({error}): install '
-                        f'the torchvision for torch {torch.__version__}') from error
+        raise UserError(f'timm cannot be imported, because torchvision does not fit the installed torch ({error}): '
+                        f'install the torchvision for torch {torch.__version__}') from error
     return timm
 
 
@@ -55,7 +55,7 @@ def create(model: str, **more: Any) -> Any:
         except (RuntimeError, AttributeError) as error:
             if 'pretrained' in more:  # the error is about the weights
                 raise
-            raise UserError(f'the network {model} of timm gives no feature maps ({error})') from error
+            raise UserError(f'timm model {model} does not provide feature maps ({error})') from error
     raise AssertionError('the last way has no arguments that could be unknown')
 
 

@@ -57,7 +57,7 @@ class Worker:
         except EOFError:
             self._process.wait()
             self._errors.seek(0)
-            lines = self._errors.read().decode(errors='replace').strip().splitlines() or ['without a word']
+            lines = self._errors.read().decode(errors='replace').strip().splitlines() or ['no message']
             raise UserError(f'the process with {self.model} ended: {lines[-1][:300]}') from None
 
     def __enter__(self) -> Worker:

@@ -62,7 +62,7 @@ def _check(record: Record, source: Source | None, path: Path) -> None:
         raise UserError(f'{path} holds detections on {record.name} ({record.path}), which is not among the inputs now: '
                         f'{_INSTEAD}')
     if source.kind == 'camera':
-        raise UserError(f'what camera {source.path} saw does not come again: {_INSTEAD}')
+        raise UserError(f'camera {source.path} cannot be resumed: {_INSTEAD}')
     if not is_same(source.path, record.content):
         raise UserError(f'{path} holds detections on another {record.name} ({record.path}) than {source.path} is now: '
                         f'{_INSTEAD}')

@@ -51,8 +51,8 @@ class Report:
 
     def __str__(self) -> str:
         lines = [f'{"":12}images/s   share of the time']
-        parts = [('read', self.read, 'beside the model'), ('model', self.model, ''),
-                 ('draw, write', self.draw, 'beside the model'), ('all', self.wall, '')]
+        parts = [('read', self.read, 'in parallel with the model'), ('model', self.model, ''),
+                 ('draw, write', self.draw, 'in parallel with the model'), ('all', self.wall, '')]
         for name, seconds, note in parts:
             rate = self.images / seconds if seconds else 0.0
             lines.append(f'{name:12}{rate:8.1f}   {seconds / max(self.wall, 1e-9):5.0%} {note}'.rstrip())

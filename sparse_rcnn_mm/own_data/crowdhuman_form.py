@@ -53,7 +53,7 @@ def _decided(boxes: list[tuple[str, dict]], outside: list[str]) -> Iterator[str]
         yield (f'{counted(len(untagged), "box")} with another tag than {CLASS}, but without extra.ignore, taken as '
                f'{CLASS}, as the authors of Sparse R-CNN take them; the first: {untagged[0]}')
     if outside:
-        yield (f'{counted(len(outside), "box")} of which no part is in the image left out; the first: {outside[0]}')
+        yield f'{counted(len(outside), "box")} completely outside of the image skipped; the first: {outside[0]}'
 
 
 def _find(records: list[OdgtRecord], path: Path, split: str, images: Images,

@@ -69,7 +69,7 @@ def test_what_is_decided_is_said(tmp_path: Path) -> None:
     assert data.notes[:2] == [
         '1 box with another tag than person, but without extra.ignore, taken as person, as the authors of Sparse R-CNN '
         'take them; the first: annotation_train.odgt:1, box 1',
-        '2 boxes of which no part is in the image left out; the first: annotation_train.odgt:1, box 3']
+        '2 boxes completely outside of the image skipped; the first: annotation_train.odgt:1, box 3']
     coco = data.splits['train'].coco
     assert [(box['image_id'], box['iscrowd']) for box in coco['annotations']] == [(1, 0), (1, 0), (1, 1), (2, 1)]
     assert [image['file_name'] for image in coco['images']] == ['Images/a.jpg', 'Images/b.png']
