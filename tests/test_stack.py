@@ -135,3 +135,11 @@ def test_compiled_operations_are_left_alone_and_mmcv_is_not_imported_to_see_them
         (tmp_path / 'mmcv/_ext.py').touch()
     done = in_new_process('import sys, sparse_rcnn_mm\nprint("mmcv._ext" in sys.modules)', path=tmp_path)
     assert done.stdout.split() == [str(not compiled)], done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('room', ['datasets.coco', 'engine', 'inference.detector', 'models', 'own_data.config'])
+def test_imports_print_nothing(room: str) -> None:
+    """onedl-mmdetection prints a notice, which would be in the output of scripts."""
+    done = in_new_process(f'import sparse_rcnn_mm.{room}')
+    assert (done.returncode, done.stdout) == (0, ''), done.stderr

@@ -50,11 +50,11 @@ def test_a_renamed_and_a_copied_work_dir_go_on_by_themselves(
     first.rename(renamed)
     assert tool('train', DIGITS_CONFIG, '--work-dir', 'renamed', '--resume', *small, 'train_cfg.max_iters=3',
                 'default_hooks.checkpoint.interval=1') == 0
-    assert 'training goes on after iteration 2' in ''.join(capsys.readouterr())
+    assert 'training resumes after iteration 2' in ''.join(capsys.readouterr())
     before = {path: path.stat().st_mtime_ns for path in renamed.rglob('*')}
     shutil.copytree(renamed, copied)
     assert tool('train', DIGITS_CONFIG, '--work-dir', 'copied', '--resume', *small) == 0
-    assert 'training goes on after iteration 3' in ''.join(capsys.readouterr())
+    assert 'training resumes after iteration 3' in ''.join(capsys.readouterr())
     assert sorted(path.name for path in copied.glob('iter_*.pth')) == ['iter_2.pth', 'iter_3.pth', 'iter_4.pth']
     assert Path((copied / 'last_checkpoint').read_text()).resolve() == copied / 'iter_4.pth'
     assert {path: path.stat().st_mtime_ns for path in renamed.rglob('*')} == before

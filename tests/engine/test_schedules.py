@@ -99,7 +99,7 @@ def test_every_config_in_one_to_five_iterations(path: Any) -> None:
     (dict(type='OneCycleLR', anneal_strategy='x'), 'anneal_strategy must by one of'),
     (dict(type='LinearLR', start_factor=3), 'Starting multiplicative factor should between 0 and 1'),
     (dict(type='LinearLR', begin=5, end=5), 'end should be larger than begin'),
-    (dict(type='OneCycleLR', total_steps=2), r'total_steps=2, but training has 3 epochs: leave total_steps out'),
+    (dict(type='OneCycleLR', total_steps=2), r'total_steps=2, but training has 3 epochs: remove total_steps'),
     (dict(type='OneCycleLR', total_steps=2, by_epoch=False), r'total_steps=2, but training has 6 iterations'),
 ])
 def test_settings_that_make_no_sense(settings: dict, sentence: str) -> None:

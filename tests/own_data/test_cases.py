@@ -70,9 +70,9 @@ CASES = {
     'double_ext': everything('{}.jpg.jpg', 4),
     'eval_json': COCO,
     'float_ids': everything('images/{}.jpg', 4),
-    'gbk_classes': everything('{}.jpg', 6, ('红', '蓝'), ['classes.txt is not in UTF-8; it and similar files']),
+    'gbk_classes': everything('{}.jpg', 6, ('红', '蓝'), ['classes.txt is not in UTF-8 and is read as GBK']),
     'gbk_yaml': Case(dict.fromkeys(('train', 'val'), files('images/{}.jpg', range(6))), ('红', '蓝'), [
-        'data.yaml is not in UTF-8; it and similar files are read as GBK',
+        'data.yaml is not in UTF-8 and is read as GBK, as are others like it',
         '6 of the 6 validation images are also training images']),
     'inside_folder': everything('images/{}.jpg', 6, ('blue', 'red')),
     'instances_train_and_val': COCO,

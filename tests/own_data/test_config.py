@@ -36,7 +36,7 @@ def test_train_fine_tune_and_test(tool: Tool, tmp_path: Path, capsys: pytest.Cap
     said = capsys.readouterr().out
     assert 'train: train.json (8 images, 8 boxes); val: val.json (8 images, 8 boxes)' in said
     assert '2 classes: cat, dog' in said
-    assert '16 images a step (1 x 4, gradients of 4 batches accumulated): learning rate 2.5e-05' in said
+    assert '16 images per step (1 x 4, gradients of 4 batches accumulated): learning rate 2.5e-05' in said
     compact = torch.load(tmp_path / 'pets_work/inference.pth', weights_only=True)
     assert sorted(compact) == ['meta', 'state_dict']
     assert tuple(compact['meta']['dataset_meta']['classes']) == ('cat', 'dog')

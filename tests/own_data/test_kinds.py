@@ -68,11 +68,11 @@ def test_json_in_any_encoding(tmp_path: Path, encoding: str) -> None:
 def test_encodings_that_could_be_another_are_not_guessed(tmp_path: Path, encoding: str, names: str) -> None:
     yolo(tmp_path, yaml='')
     write_text(tmp_path / 'classes.txt', names.replace(' ', '\n'), encoding)
-    with pytest.raises(UserError, match=r'classes\.txt is not in UTF-8, and its encoding is not certain'):
+    with pytest.raises(UserError, match=r'classes\.txt is not in UTF-8, and its encoding is ambiguous'):
         read_data(tmp_path)
     (tmp_path / 'classes.txt').rename(tmp_path / 'data.yaml')
     write_text(tmp_path / 'data.yaml', f'train: images\nnames: [{", ".join(names.split())}]\n', encoding)
-    with pytest.raises(UserError, match=r'data\.yaml is not in UTF-8, and its encoding is not certain'):
+    with pytest.raises(UserError, match=r'data\.yaml is not in UTF-8, and its encoding is ambiguous'):
         read_data(tmp_path)
 
 
@@ -85,7 +85,7 @@ def test_names_of_files_that_are_no_text(tmp_path: Path, capsys: pytest.CaptureF
     os.rename(tmp_path / 'other/0.png', os.fsencode(tmp_path) + b'/other/\xe4.png')
     assert inspect([str(tmp_path), '--out', str(tmp_path / 'out'), '--pictures', '0']) == 0
     written = (tmp_path / 'out/inspection.txt').read_text()
-    assert r'not used: 1 image (no annotation is about them): other/\udce4.png' in written
+    assert r'not used: 1 image (no annotation names them): other/\udce4.png' in written
     assert r'other/\udce4.png' in capsys.readouterr().out
     (path,) = prepare(read_data(tmp_path), split=False).write(tmp_path / 'work').values()
     dataset = CocoDataset(ann_file=str(path), data_root=str(tmp_path), metainfo={'classes': ('red', 'blue')},
@@ -135,7 +135,7 @@ def test_xml_with_a_namespace(tmp_path: Path) -> None:
     ({'label': '0 .5 .5 .2 .2 .4 .4 2 .6 .6 1\n'}, 'look like boxes with keypoints, the first: labels/0.txt:1 is'),
     ({'label': '0 .5 .5 .2 .2 .4 .4 2\n'}, 'keypoints need kpt_shape in data.yaml'),
     ({'label': '0 .1 .1 .9 .95\n0 .6 .6 .99 .98\n'}, 'look like x1, y1, x2, y2: .* 6 of 6 reach beyond'),
-    ({'label': '0 .5 .5 .2 .2 .91\n'}, 'has 6 numbers'), ({'label': '0 0,5 0,5 0,2 0,2\n'}, 'is no box')])
+    ({'label': '0 .5 .5 .2 .2 .91\n'}, 'has 6 numbers'), ({'label': '0 0,5 0,5 0,2 0,2\n'}, 'is not a valid box')])
 def test_what_is_wrong_in_all_lines_is_a_sentence(tmp_path: Path, change: dict[str, str], sentence: str) -> None:
     yolo(tmp_path, **change)
     with pytest.raises(UserError, match=sentence):
@@ -165,7 +165,7 @@ def test_linked_folders_are_used_and_not_said_to_be_left_out(tmp_path: Path) -> 
 def test_pictures_and_archives_that_are_not_read_are_named(tmp_path: Path) -> None:
     yolo(tmp_path / 'a')
     (tmp_path / 'a/images/9.HEIC').write_bytes(b'ftypheic')
-    assert 'not used: 1 picture (of a type that is not read): images/9.HEIC' in read_data(tmp_path / 'a').notes
+    assert 'not used: 1 picture (an unsupported type): images/9.HEIC' in read_data(tmp_path / 'a').notes
     (tmp_path / 'b').mkdir()
     with zipfile.ZipFile(tmp_path / 'b/data.zip', 'w') as archive:
         archive.writestr('0.txt', TWO)

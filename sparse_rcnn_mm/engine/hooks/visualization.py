@@ -1,18 +1,22 @@
 """Pictures of the detections of a test, one for every image."""
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from mmdet.engine.hooks import DetVisualizationHook as MMDetVisualizationHook
 from mmdet.structures import DetDataSample
 from mmengine.fileio import get
 
 from sparse_rcnn_mm.datasets.decoding import opened, pixels
 from sparse_rcnn_mm.inference.names import below_common_folder, picture_names
 from sparse_rcnn_mm.registry import HOOKS
+
+with contextlib.redirect_stdout(io.StringIO()):  # onedl-mmdetection prints a notice
+    from mmdet.engine.hooks import DetVisualizationHook as MMDetVisualizationHook
 
 
 @HOOKS.register_module()
