@@ -30,7 +30,7 @@ LIGHT = {
     'inference.records', 'inference.resuming', 'inference.run', 'inference.sources', 'lazy', 'mmcv_ops',
     'own_outputs', 'runtime', 'runtime.detector', 'runtime.engines', 'runtime.preprocessing', 'stack', 'terminal',
     'versions', 'visualization', 'visualization.contact_sheet', 'visualization.draw', 'visualization.letters',
-    'visualization.stages'}
+    'visualization.masks', 'visualization.stages'}
 
 
 class _Watcher(MetaPathFinder):

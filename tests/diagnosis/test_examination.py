@@ -57,7 +57,7 @@ def test_shifted_labels_are_named_though_they_are_learned(tmp_path: Path) -> Non
 def test_empty_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, found = examined(tmp_path, change=empty)
     assert status == 1
-    assert found['conclusion'] == f'training does not start: no JSON file in {tmp_path / "data"} has any box'
+    assert found['conclusion'] == f'training does not start: no JSON file in {tmp_path / "data"} has a usable box'
     assert found['conclusion'] in capsys.readouterr().out
     assert found['measured']['overfit'] is None
 
