@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from sparse_rcnn_mm.inference import Detector
 
@@ -30,3 +31,12 @@ def use_everywhere(checkpoint: Path, image: Path, folder: Path, tool: Callable[.
     fast, plain = (Detector.from_checkpoint(folder / checkpoint, device='cpu', fast=fast) for fast in (True, False))
     np.testing.assert_allclose(fast(image).scores, plain(image).scores, atol=1e-4)
     return [one['score'] for one in found], fast(image).scores.tolist()
+
+
+def train_and_resume(config: str, tool: Callable[..., int], small: list[str], folder: Path) -> None:
+    """Train into `whole`, and from its second iteration on into `parts`; both must end in the same weights."""
+    assert tool('train', config, '--work-dir', 'whole', *small) == 0
+    assert tool('train', config, '--work-dir', 'parts', '--resume', 'whole/iter_2.pth', *small) == 0
+    whole, parts = (torch.load(folder / name / 'iter_4.pth', weights_only=True)['state_dict']
+                    for name in ('whole', 'parts'))
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)

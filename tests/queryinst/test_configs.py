@@ -12,7 +12,7 @@ from mmengine.registry import DefaultScope
 
 from sparse_rcnn_mm.registry import MODELS
 from tests.kit import CONFIGS
-from tests.kit.through_tools import use_everywhere
+from tests.kit.through_tools import train_and_resume, use_everywhere
 
 SHIPPED = Path(mmdet.__file__).parent / '.mim' / 'configs' / 'queryinst'
 EPOCH = 7_330  # iterations
@@ -90,11 +90,7 @@ def test_mmdets_checkpoint_of_r50_loads_strictly() -> None:
 def test_train_resume_test_infer_and_pictures(tool: Callable[..., int], small: list[str], digits: Path, tmp_path: Path,
                                               capsys: pytest.CaptureFixture) -> None:
     config = str(CONFIGS / 'queryinst_r18_digits.py')
-    assert tool('train', config, '--work-dir', 'whole', *small) == 0
-    assert tool('train', config, '--work-dir', 'parts', '--resume', 'whole/iter_2.pth', *small) == 0
-    whole, parts = (torch.load(tmp_path / folder / 'iter_4.pth', weights_only=True)['state_dict']
-                    for folder in ('whole', 'parts'))
-    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+    train_and_resume(config, tool, small, tmp_path)
     image = digits / 'val' / '000001.jpg'
     written, found = use_everywhere(Path('whole/iter_4.pth'), image, tmp_path, tool, capsys)
     assert sorted(written) == pytest.approx(sorted(found), abs=1e-3)

@@ -5,12 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from mmengine.config import Config
 
 from sparse_rcnn_mm.benchmark.measure import Workload, measure
 from tests.kit import CONFIGS
-from tests.kit.through_tools import use_everywhere
+from tests.kit.through_tools import train_and_resume, use_everywhere
 
 FAMILY = ['adamixer_r18_digits', 'sqr_r18_digits', 'ddq_rcnn_r18_digits']
 
@@ -20,11 +19,7 @@ FAMILY = ['adamixer_r18_digits', 'sqr_r18_digits', 'ddq_rcnn_r18_digits']
 def test_train_resume_test_infer_and_pictures(name: str, tool: Callable[..., int], small: list[str], digits: Path,
                                               tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     config = str(CONFIGS / f'{name}.py')
-    assert tool('train', config, '--work-dir', 'whole', *small) == 0
-    assert tool('train', config, '--work-dir', 'parts', '--resume', 'whole/iter_2.pth', *small) == 0
-    whole, parts = (torch.load(tmp_path / folder / 'iter_4.pth', weights_only=True)['state_dict']
-                    for folder in ('whole', 'parts'))
-    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+    train_and_resume(config, tool, small, tmp_path)
 
     image = digits / 'val' / '000001.jpg'
     written, found = use_everywhere(Path('whole/iter_4.pth'), image, tmp_path, tool, capsys)
