@@ -3,12 +3,14 @@
 # make lint         ruff and mypy
 # make fuzz         random damage to data sets for MINUTES=5
 # make docs         the documentation site, in site/; a broken link or docstring ends it
-# Options: PYTHON=python3.12 (for the environment), VENV=folder, WORK_DIR=folder, ARGS='more pytest options'
+# Options: PYTHON=python3.12 (for the environment), VENV=folder, WORK_DIR=folder, JOBS=2 (processes of the tests),
+#          ARGS='more pytest options'
 
 PYTHON ?= python3
 VENV ?= .venv
 CONFIG := configs/sparse_rcnn_r18_digits.py
 MINUTES ?= 5
+JOBS ?= 2
 WORK_DIR ?= work_dirs/sparse_rcnn_r18_digits
 DATA := data/digits
 PICTURES := $(abspath $(WORK_DIR))/detections
@@ -18,7 +20,7 @@ PY := $(VENV)/bin/python
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | head -n 6
+	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | head -n 7
 
 venv: $(VENV)/.installed
 data: $(DATA)/.made
@@ -53,11 +55,14 @@ quickstart: $(WORK_DIR)/.trained
 	@echo "Pictures of detections on the validation images (delete $(WORK_DIR) to train anew):"
 	@echo "$(PICTURES)"
 
+# Each process takes the next tests in order, so that the tests of a file share what is made once for them.
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist worksteal
+
 test: $(VENV)/.installed
-	$(PY) -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-slow: $(VENV)/.installed
-	$(PY) -m pytest -m slow $(ARGS)
+	$(PYTEST) -m slow $(ARGS)
 
 fuzz: $(VENV)/.installed
 	@end=$$(( $$(date +%s) + 60 * $(MINUTES) )); rounds=0; while [ $$(date +%s) -lt $$end ]; do \

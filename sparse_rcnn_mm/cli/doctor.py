@@ -21,6 +21,7 @@ from sparse_rcnn_mm.terminal import show
 from sparse_rcnn_mm.versions import INSTALL, SUPPORTED, __version__, check_versions, fits, installed_version
 
 from .parser import Parser
+from .threads import allowed_processors, cgroup, cpu_quota
 
 # Other required modules, as module -> distribution.
 NEEDED = {'numpy': 'numpy', 'scipy': 'scipy', 'PIL': 'pillow', 'pycocotools': 'pycocotools', 'cv2': 'opencv-python',
@@ -174,25 +175,11 @@ def devices() -> Finding:
 
 def cpus() -> Finding:
     """Check how many processors this process may use, by its affinity and its container's quota."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-    quota = cpu_quota()
+    usable, quota = allowed_processors(), cpu_quota()
     text = f'{usable} of {os.cpu_count()} usable' + (f', quota of {quota:g}' if quota else '')
     threads = int(os.environ.get('OMP_NUM_THREADS') or usable)
     too_many = quota is not None and threads > quota + 0.5
     return Finding('processors', text, f'export OMP_NUM_THREADS={max(int(quota or 1), 1)}' if too_many else '', False)
-
-
-def cpu_quota() -> float | None:
-    """The CPU quota of the control group, in processors; None without a limit."""
-    try:
-        limit, period = _cgroup('cpu.max').split()
-        return None if limit == 'max' else int(limit) / int(period)
-    except (OSError, ValueError):
-        try:
-            limit, period = (_cgroup(f'cpu/cpu.cfs_{name}_us') for name in ('quota', 'period'))
-            return int(limit) / int(period) if int(limit) > 0 else None
-        except (OSError, ValueError):
-            return None
 
 
 def memory() -> Finding:
@@ -212,14 +199,10 @@ def memory_limit() -> float | None:
     """The memory limit of the control group in GiB; None without a limit."""
     for name in ('memory.max', 'memory/memory.limit_in_bytes'):
         try:
-            return int(_cgroup(name)) / 2**30
+            return int(cgroup(name)) / 2**30
         except (OSError, ValueError):  # ValueError: 'max'
             continue
     return None
-
-
-def _cgroup(name: str) -> str:
-    return Path('/sys/fs/cgroup', name).read_text().strip()
 
 
 def cache_folder() -> Path:

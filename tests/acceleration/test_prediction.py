@@ -22,8 +22,9 @@ def trained(config: ConfigDict) -> nn.Module:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.02)
-        model.rpn_head.init_proposal_bboxes.weight[:, :2].uniform_(0.2, 0.8)
-        model.rpn_head.init_proposal_bboxes.weight[:, 2:].uniform_(0.1, 0.5)
+        if hasattr(model.rpn_head, 'init_proposal_bboxes'):
+            model.rpn_head.init_proposal_bboxes.weight[:, :2].uniform_(0.2, 0.8)
+            model.rpn_head.init_proposal_bboxes.weight[:, 2:].uniform_(0.1, 0.5)
         for norm in (m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)):
             norm.running_mean.normal_(std=0.2)
             norm.running_var.uniform_(0.5, 2.)

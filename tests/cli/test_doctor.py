@@ -12,6 +12,7 @@ import pytest
 from sparse_rcnn_mm.cli import doctor
 from sparse_rcnn_mm.versions import INSTALL
 from tests.kit import ROOT
+from tests.kit.control_group import control_group
 
 
 def run_doctor(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -68,27 +69,22 @@ def test_the_command_that_mends_is_the_first_that_the_error_names(sentence: str,
     assert doctor.advice(sentence) == command
 
 
-@pytest.mark.parametrize(('files', 'quota', 'limit'), [
-    ({'cpu.max': '150000 100000\n', 'memory.max': str(3 << 30)}, 1.5, 3.0),
-    ({'cpu.max': 'max 100000\n', 'memory.max': 'max\n'}, None, None),
-    ({'cpu/cpu.cfs_quota_us': '400000', 'cpu/cpu.cfs_period_us': '100000',
-      'memory/memory.limit_in_bytes': str(1 << 31)}, 4.0, 2.0),
-    ({'cpu/cpu.cfs_quota_us': '-1', 'cpu/cpu.cfs_period_us': '100000'}, None, None),
-    ({}, None, None),
-])
-def test_limits_of_a_container(monkeypatch: pytest.MonkeyPatch, files: dict[str, str], quota: float | None,
-                               limit: float | None) -> None:
-    def read(name: str) -> str:
-        if name not in files:
-            raise FileNotFoundError(name)
-        return files[name].strip()
-
-    monkeypatch.setattr(doctor, '_cgroup', read)
-    assert (doctor.cpu_quota(), doctor.memory_limit()) == (quota, limit)
-    assert ('limit of' in doctor.memory().value) == (limit is not None)
+@pytest.mark.parametrize(('quota', 'mend'), [(1.5, 'export OMP_NUM_THREADS=1'), (4.0, ''), (None, '')])
+def test_more_threads_than_the_container_may_use(monkeypatch: pytest.MonkeyPatch, quota: float | None,
+                                                 mend: str) -> None:
+    monkeypatch.setattr(doctor, 'cpu_quota', lambda: quota)
     monkeypatch.setenv('OMP_NUM_THREADS', '3')
-    threads = doctor.cpus()
-    assert threads.mend == ('export OMP_NUM_THREADS=1' if quota == 1.5 else '') and not threads.needed
+    assert (doctor.cpus().mend, doctor.cpus().needed) == (mend, False)
+
+
+@pytest.mark.parametrize(('files', 'limit'), [
+    ({'memory.max': str(3 << 30)}, 3.0), ({'memory.max': 'max\n'}, None), ({}, None),
+    ({'memory/memory.limit_in_bytes': str(1 << 31)}, 2.0)])
+def test_the_memory_of_a_container(monkeypatch: pytest.MonkeyPatch, files: dict[str, str],
+                                   limit: float | None) -> None:
+    monkeypatch.setattr(doctor, 'cgroup', control_group(files))
+    assert doctor.memory_limit() == limit
+    assert ('limit of' in doctor.memory().value) == (limit is not None)
 
 
 def test_disks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

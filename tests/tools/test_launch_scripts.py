@@ -150,3 +150,19 @@ def test_a_failing_process_gets_one_sentence(tmp_path: Path) -> None:
     first, last = done.stderr.splitlines()
     assert first.startswith('error: there is no config file nowhere.py')
     assert last == 'error: process 0 ended with status 1, so all were stopped: its message is above'
+
+
+def test_the_gpu_check_runs_all_checks_and_ends_with_the_worst(stand_ins: Path, tmp_path: Path) -> None:
+    done = run('gpu_check.sh', str(tmp_path / 'logs'), path=stand_ins)
+    names = [line.split()[0] for line in done.stdout.splitlines() if line.endswith('  ok')]
+    assert len(names) == 13 and done.returncode == 0 and 'FAILED' not in done.stdout
+    started = {name: (tmp_path / 'logs' / f'{name}.log').read_text().split() for name in names}
+    words = started['training-torchrun']
+    assert words[words.index('--work-dir'):][:3] == ['--work-dir', f'{tmp_path}/logs/torchrun', '--cfg-options']
+    assert started['speed-300--train'][-5:] == ['tools/benchmark.py', 'sparse_rcnn_r50_300pro_3x', '--train',
+                                                '--against', 'mmdet']
+
+    (stand_ins / 'python').write_text('#!/bin/sh\n[ "$3" != pytest ] && [ "$2" != pytest ]\n')
+    failing = run('gpu_check.sh', str(tmp_path / 'logs'), path=stand_ins)
+    assert failing.returncode == 1 and failing.stdout.count('FAILED') == 1
+    assert f'FAILED, see {tmp_path}/logs/equality.log' in failing.stdout
