@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     mark(out)
     head = '\n\n'.join(['\n'.join(map(one_line, [f'{raw.root}: {raw.form}', *raw.notes])), overview(raw, settings)])
     show(head)
-    found = inspect_data(raw, settings.num_proposals, args.decode)
+    found = inspect_data(raw, settings.num_proposals, args.decode, with_masks(cfg))
     show(f'\n{report(found, MOST)}\n')
     (out / 'inspection.txt').write_text(f'{head}\n\n{report(found)}\n', encoding='utf-8', errors='backslashreplace')
     show(f'the complete list is in {out / "inspection.txt"}')
