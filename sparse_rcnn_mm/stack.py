@@ -23,14 +23,14 @@ from .versions import check_versions
 PACKAGE = 'sparse_rcnn_mm'
 # Modules that can be imported without the stack. All others need it.
 LIGHT = {
-    'cli', 'cli.commands', 'cli.doctor', 'cli.download_coco', 'cli.infer', 'cli.parser', 'cli.tta_arguments',
-    'config_files', 'datasets', 'datasets.decoding', 'datasets.image_files', 'datasets.read_image', 'datasets.scan',
-    'downloads', 'errors', 'inference', 'inference.contents', 'inference.conversions', 'inference.detections',
-    'inference.exported', 'inference.formats', 'inference.names', 'inference.outputs', 'inference.progress',
-    'inference.records', 'inference.resuming', 'inference.run', 'inference.sources', 'lazy', 'mmcv_ops',
-    'own_outputs', 'runtime', 'runtime.detector', 'runtime.engines', 'runtime.preprocessing', 'stack', 'terminal',
-    'versions', 'visualization', 'visualization.contact_sheet', 'visualization.draw', 'visualization.letters',
-    'visualization.masks', 'visualization.stages'}
+    'cli', 'cli.archives', 'cli.commands', 'cli.doctor', 'cli.download_coco', 'cli.download_voc', 'cli.infer',
+    'cli.parser', 'cli.tta_arguments', 'config_files', 'datasets', 'datasets.decoding', 'datasets.image_files',
+    'datasets.read_image', 'datasets.scan', 'downloads', 'errors', 'inference', 'inference.contents',
+    'inference.conversions', 'inference.detections', 'inference.exported', 'inference.formats', 'inference.names',
+    'inference.outputs', 'inference.progress', 'inference.records', 'inference.resuming', 'inference.run',
+    'inference.sources', 'lazy', 'mmcv_ops', 'own_outputs', 'runtime', 'runtime.detector', 'runtime.engines',
+    'runtime.preprocessing', 'stack', 'terminal', 'versions', 'visualization', 'visualization.contact_sheet',
+    'visualization.draw', 'visualization.letters', 'visualization.masks', 'visualization.stages'}
 
 
 class _Watcher(MetaPathFinder):

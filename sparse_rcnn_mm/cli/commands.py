@@ -40,6 +40,7 @@ COMMANDS = {
     'doctor': Command('doctor', 'find what is wrong with the installation, or with a training that learns nothing'),
     'download': Command('download', 'fetch trained weights by name; without a name, list them'),
     'download coco': Command('download_coco', 'fetch COCO 2017'),
+    'download voc': Command('download_voc', 'fetch Pascal VOC 2007 and 2012, with masks'),
     'crowd convert': Command('crowd_convert', "convert CrowdHuman's odgt files to COCO JSON as the authors do"),
     'crowd score': Command('crowd_score', 'compute AP, mMR, recall and JI of a file of detections'),
     'digits': Command('digits', 'make the small data set of the quick start'),

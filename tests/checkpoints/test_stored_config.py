@@ -43,7 +43,9 @@ def test_text_is_read_as_mmengine_reads_it(path: Path) -> None:
     assert [step['type'] for step in config.test_pipeline()] == [
         step['type'] for step in by_running['test_dataloader']['dataset']['pipeline']]
     assert config.test_dataloader()['dataset']['ann_file'] == by_running['test_dataloader']['dataset']['ann_file']
-    assert config.test_evaluator()[0]['ann_file'] == by_running['test_evaluator']['ann_file']
+    evaluators = by_running['test_evaluator']
+    evaluators = evaluators if isinstance(evaluators, list) else [evaluators]
+    assert [one['ann_file'] for one in config.test_evaluator()] == [one['ann_file'] for one in evaluators]
 
 
 def test_literals_of_every_kind() -> None:
