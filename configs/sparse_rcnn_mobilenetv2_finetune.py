@@ -11,7 +11,7 @@ _base_ = './sparse_rcnn_r50_finetune.py'
 train_short_sides = (192, 208, 224, 240, 256)
 test_short_side = 224
 max_long_side = 384
-lr = 2e-4  # for 4 images per step
+lr = 5e-4  # for 4 images per step
 num_proposals = 20
 # Sometimes changed
 channels = 96
