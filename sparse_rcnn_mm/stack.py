@@ -85,6 +85,7 @@ def connect() -> None:
     # Upstream mmengine 0.10.7 cannot resume under torch >= 2.6, because safe loading rejects its log buffers;
     # onedl-mmengine falls back to unsafe loading of every file that safe loading rejects.
     CheckpointLoader.register_scheme(prefixes=('', 'http://', 'https://'), loader=load_from_file, force=True)
+    CheckpointLoader.register_scheme(prefixes='package://', loader=load_from_package, force=True)
     if _WATCHER in sys.meta_path:
         sys.meta_path.remove(_WATCHER)
 
@@ -100,6 +101,11 @@ def _connect_or_warn() -> None:
 def load_from_file(filename: str, map_location: Any = None) -> dict[str, Any]:
     """Read a checkpoint for mmengine by `checkpoints.read_checkpoint`, which is imported on first use."""
     return import_module(f'{PACKAGE}.checkpoints').read_checkpoint(filename, map_location)
+
+
+def load_from_package(address: str, map_location: Any = None) -> dict[str, Any]:
+    """Read pretrained weights that come with an installed Python package, for mmengine."""
+    return import_module(f'{PACKAGE}.backbones.packaged').read_packaged(address, map_location)
 
 
 def _call_after(loader: Any, then: Any) -> None:

@@ -34,7 +34,7 @@ COMMANDS = {
     'compare': Command('compare', 'write a page that compares two detectors on the same images'),
     'compare curves': Command('compare_curves', 'draw the curves of several trainings in one picture'),
     'stages': Command('stages', 'draw how proposals become detections, stage by stage'),
-    'convert': Command('convert', 'convert checkpoints of the official code, and back'),
+    'convert': Command('convert', 'convert checkpoints of other projects, or publish your own'),
     'benchmark': Command('benchmark', 'measure time, FLOPs and memory of a detector, part by part'),
     'export': Command('export', 'export a checkpoint to ONNX or OpenVINO, and compare it with PyTorch'),
     'doctor': Command('doctor', 'find what is wrong with the installation, or with a training that learns nothing'),
