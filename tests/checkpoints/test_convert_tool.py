@@ -8,13 +8,20 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from sparse_rcnn_mm.checkpoints import Metadata, read_checkpoint
-from sparse_rcnn_mm.checkpoints.official import from_official
+from sparse_rcnn_mm.checkpoints.official import dataset_meta, from_official
 from sparse_rcnn_mm.cli import convert
 from sparse_rcnn_mm.errors import one_sentence
 from sparse_rcnn_mm.registry import MODELS
 
 from ..parity.cases import official_state
 from .test_reading import Marker
+
+
+def test_class_names_where_none_are_given():
+    assert dataset_meta(3) == {'classes': ('class_0', 'class_1', 'class_2')}
+    coco = dataset_meta(80)
+    assert [len(coco[key]) for key in ('classes', 'palette')] == [80, 80] and coco['classes'][79] == 'toothbrush'
+    assert dataset_meta(2, ['a', 'b']) == {'classes': ('a', 'b')}
 
 
 @pytest.fixture(scope='module')
