@@ -90,7 +90,10 @@ def _fetch_once(url: str, target: Path, size: int | None) -> tuple[int | None, s
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
             resumed = answer.status == 206
             length = answer.headers.get('Content-Length')
-            size = size or (int(length) + have * resumed if length else None)
+            told = int(length) + have * resumed if length else None
+            if size and told not in (None, size):
+                return size, f'the file there has {told} bytes instead of {size}'
+            size = size or told
             progress = Progress(target.name.removesuffix('.partial'), size or 0, have if resumed else 0)
             with target.open('ab' if resumed else 'wb') as file:
                 while chunk := answer.read(CHUNK):

@@ -41,9 +41,11 @@ RUNNERS = _child(mmdet.RUNNERS)
 RUNNER_CONSTRUCTORS = _child(mmdet.RUNNER_CONSTRUCTORS)
 LOOPS = _child(mmdet.LOOPS, 'sparse_rcnn_mm.engine')
 HOOKS = _child(mmdet.HOOKS, 'sparse_rcnn_mm.engine')
-DATASETS = _child(mmdet.DATASETS, 'sparse_rcnn_mm.datasets.coco', 'sparse_rcnn_mm.datasets.digits')
+DATASETS = _child(mmdet.DATASETS, 'sparse_rcnn_mm.datasets.coco', 'sparse_rcnn_mm.datasets.digits',
+                  'sparse_rcnn_mm.datasets.voc')
 DATA_SAMPLERS = _child(mmdet.DATA_SAMPLERS, 'sparse_rcnn_mm.datasets.samplers')
-TRANSFORMS = _child(mmdet.TRANSFORMS, 'sparse_rcnn_mm.datasets.transforms', 'sparse_rcnn_mm.datasets.masks')
+TRANSFORMS = _child(mmdet.TRANSFORMS, 'sparse_rcnn_mm.datasets.transforms', 'sparse_rcnn_mm.datasets.masks',
+                    'sparse_rcnn_mm.datasets.copy_paste')
 MODELS = _child(mmdet.MODELS, 'sparse_rcnn_mm.models', *FAMILY, 'sparse_rcnn_mm.ops.naive_sync_batch_norm',
                 'sparse_rcnn_mm.backbones')
 MODEL_WRAPPERS = _child(mmdet.MODEL_WRAPPERS)

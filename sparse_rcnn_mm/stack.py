@@ -23,14 +23,15 @@ from .versions import check_versions
 PACKAGE = 'sparse_rcnn_mm'
 # Modules that can be imported without the stack. All others need it.
 LIGHT = {
-    'cli', 'cli.commands', 'cli.doctor', 'cli.download_coco', 'cli.infer', 'cli.parser', 'cli.threads',
-    'cli.tta_arguments', 'config_files', 'datasets', 'datasets.decoding', 'datasets.image_files', 'datasets.read_image',
-    'datasets.scan', 'downloads', 'errors', 'inference', 'inference.contents', 'inference.conversions',
-    'inference.detections', 'inference.exported', 'inference.formats', 'inference.names', 'inference.outputs',
-    'inference.progress', 'inference.records', 'inference.resuming', 'inference.run', 'inference.sources', 'lazy',
-    'mmcv_ops', 'own_outputs', 'runtime', 'runtime.detector', 'runtime.engines', 'runtime.preprocessing', 'stack',
-    'terminal', 'versions', 'visualization', 'visualization.contact_sheet', 'visualization.draw',
-    'visualization.letters', 'visualization.masks', 'visualization.stages'}
+    'cli', 'cli.archives', 'cli.commands', 'cli.doctor', 'cli.download_coco', 'cli.download_voc', 'cli.infer',
+    'cli.parser', 'cli.threads', 'cli.tta_arguments', 'config_files', 'datasets', 'datasets.decoding',
+    'datasets.image_files', 'datasets.read_image', 'datasets.scan', 'downloads', 'errors', 'inference',
+    'inference.contents', 'inference.conversions', 'inference.detections', 'inference.exported', 'inference.formats',
+    'inference.names', 'inference.outputs', 'inference.progress', 'inference.records', 'inference.resuming',
+    'inference.run', 'inference.sources', 'lazy', 'mmcv_ops', 'own_outputs', 'runtime', 'runtime.detector',
+    'runtime.engines', 'runtime.preprocessing', 'stack', 'terminal', 'versions', 'visualization',
+    'visualization.contact_sheet', 'visualization.draw', 'visualization.letters', 'visualization.masks',
+    'visualization.stages'}
 
 
 class _Watcher(MetaPathFinder):
@@ -85,6 +86,7 @@ def connect() -> None:
     # Upstream mmengine 0.10.7 cannot resume under torch >= 2.6, because safe loading rejects its log buffers;
     # onedl-mmengine falls back to unsafe loading of every file that safe loading rejects.
     CheckpointLoader.register_scheme(prefixes=('', 'http://', 'https://'), loader=load_from_file, force=True)
+    CheckpointLoader.register_scheme(prefixes='package://', loader=load_from_package, force=True)
     if _WATCHER in sys.meta_path:
         sys.meta_path.remove(_WATCHER)
 
@@ -100,6 +102,11 @@ def _connect_or_warn() -> None:
 def load_from_file(filename: str, map_location: Any = None) -> dict[str, Any]:
     """Read a checkpoint for mmengine by `checkpoints.read_checkpoint`, which is imported on first use."""
     return import_module(f'{PACKAGE}.checkpoints').read_checkpoint(filename, map_location)
+
+
+def load_from_package(address: str, map_location: Any = None) -> dict[str, Any]:
+    """Read pretrained weights that come with an installed Python package, for mmengine."""
+    return import_module(f'{PACKAGE}.backbones.packaged').read_packaged(address, map_location)
 
 
 def _call_after(loader: Any, then: Any) -> None:

@@ -9,6 +9,8 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from sparse_rcnn_mm.checkpoints import compare, read_checkpoint, state_dict_of
+from sparse_rcnn_mm.checkpoints.weights import local_checkpoint
 from sparse_rcnn_mm.downloads import DownloadError
 from sparse_rcnn_mm.errors import UserError, did_you_mean
 from sparse_rcnn_mm.registry import MODELS
@@ -134,10 +136,25 @@ class TimmBackbone(BaseModule):
         if self.init_cfg is None or self.is_init:
             return
         source = str(self.init_cfg['checkpoint'])
-        name = f'{self.model}.{source.removeprefix("timm://")}' if source.startswith('timm://') else self.model
-        local = {} if name != self.model or source == OWN_WEIGHTS else dict(pretrained_cfg_overlay=dict(file=source))
-        self.body.load_state_dict(self._pretrained(name, source, local))
+        tagged = source.startswith('timm://')
+        name = f'{self.model}.{source.removeprefix("timm://")}' if tagged else self.model
+        if tagged or source == OWN_WEIGHTS:
+            self.body.load_state_dict(self._pretrained(name, source, {}))
+        else:
+            self._load_file(source)
         self._is_init = True
+
+    def _load_file(self, source: str) -> None:
+        """Load a file that `sparse-rcnn convert` wrote, or the checkpoint of a classifier."""
+        state = state_dict_of(read_checkpoint(source))  # timm would run code in some files
+        if any(name.startswith('body.') for name in state):
+            if not (report := compare(state, self.state_dict())).complete:
+                raise UserError(f'{source} does not fit the network {self.model} of timm: {report.summary()}')
+            self.load_state_dict(state)
+        else:
+            path = local_checkpoint(source)
+            self.body.load_state_dict(self._pretrained(self.model, source, dict(
+                pretrained_cfg_overlay=dict(file=str(path)))))
 
     def _pretrained(self, name: str, source: str, local: dict[str, Any]) -> dict[str, Tensor]:
         try:

@@ -157,6 +157,12 @@ def check_complete(state: State, cfg: Config) -> None:
         raise UserError(f'the checkpoint is not complete: {report.summary(most=1000)}')
 
 
+def is_detector(state: State) -> bool:
+    """Whether a state dict has parts of a detector besides its backbone: of the official code, or of mmdet's kind."""
+    return any(name.startswith(('head.head_series.', 'init_proposal', 'backbone.bottom_up.', 'rpn_head.', 'roi_head.'))
+               for name in state)
+
+
 def is_backbone(state: State) -> bool:
     """Whether a state dict contains only a detectron2 ResNet, such as torchvision's R-101.pkl."""
     return any(name.startswith(('stem.', 'res2.')) for name in state)

@@ -25,6 +25,8 @@ from torch import Tensor
 
 from sparse_rcnn_mm.errors import UserError
 
+from .hub import read_folder
+from .safetensors_files import SUFFIX, read_safetensors
 from .weights import local_checkpoint
 
 try:  # NumPy 2 moved it, so files of the two versions refer to different paths
@@ -73,20 +75,26 @@ torch.serialization.add_safe_globals(_safe_globals())
 
 
 def read_checkpoint(path: str | os.PathLike, map_location: Any = 'cpu') -> dict[str, Any]:
-    """Read a `.pth` file of torch, or a `.pkl` file of detectron2, whose arrays are converted to tensors.
+    """Read a `.pth` file of torch, a `.safetensors` file, or a `.pkl` file of detectron2, whose arrays become tensors.
 
-    `path` may also be an address, or the name of published weights.
+    `path` may also be a folder with a published model, an address, or the name of published weights.
 
     Raises:
         UserError: the file is missing, cannot be fetched, is damaged, or contains more than data.
     """
     path = local_checkpoint(path)
     try:
-        if path.suffix == '.pkl':
+        if path.is_dir():
+            contents = read_folder(path, map_location)
+        elif path.suffix == SUFFIX:
+            contents = read_safetensors(path, map_location)
+        elif path.suffix == '.pkl':
             contents = _to_tensors(load_data_pickle(path.read_bytes(), encoding='latin1'))
         else:
             _check_records(path)
             contents = torch.load(path, map_location=map_location, weights_only=True)
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f'{path} cannot be read: {error}') from error
     except Exception as error:  # a damaged pickle can raise anything

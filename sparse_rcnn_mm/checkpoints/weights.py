@@ -13,6 +13,9 @@ from filelock import FileLock
 from sparse_rcnn_mm.downloads import fetch, hash_of
 from sparse_rcnn_mm.errors import UserError, did_you_mean
 
+from .hub import PREFIX as HUB
+from .hub import is_hub_folder, pull
+
 SITE = 'https://download.openmmlab.com/mmdetection/v2.0/sparse_rcnn'
 AUTHORS = 'https://github.com/PeizeSun/SparseR-CNN#models'
 # Files of mmdet and torchvision end with the first digits of their SHA-256.
@@ -65,14 +68,16 @@ OFFICIAL = [f'{backbone}_{proposals}pro_3x_model' for backbone in ('r50', 'r101'
 def local_checkpoint(checkpoint: str | os.PathLike) -> Path:
     """Return the local file of a checkpoint given by path, name or address, and download it if necessary.
 
-    An existing file has precedence over a name.
+    An existing file has precedence over a name. A folder with a published model, or `hf://USER/NAME`, gives a folder.
 
     Raises:
         UserError: there is no such file, name or address, or the download failed.
     """
     path, text = Path(checkpoint).expanduser(), os.fspath(checkpoint)
-    if path.is_file():
+    if path.is_file() or is_hub_folder(path):
         return path
+    if text.startswith(HUB):
+        return pull(text)
     if text in NAMES:
         return fetched(NAMES[text].url)
     if text.startswith(('http://', 'https://')):

@@ -12,7 +12,7 @@ from .parser import Parser
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return the exit status."""
     parser = Parser(description='Download trained weights to the cache, where every command finds them '
-                    'by name. `sparse-rcnn download coco` downloads COCO 2017.')
+                    'by name. `sparse-rcnn download coco` downloads COCO 2017, `sparse-rcnn download voc` Pascal VOC.')
     parser.add_argument('names', nargs='*', metavar='NAME', help='name or address; without one, the names are listed')
     names = parser.parse_args(argv).names
     show('\n'.join(str(local_checkpoint(name)) for name in names) if names else table())

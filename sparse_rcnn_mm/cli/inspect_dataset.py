@@ -8,6 +8,7 @@ from pathlib import Path
 from sparse_rcnn_mm.config_files import config_names
 from sparse_rcnn_mm.engine import load_config
 from sparse_rcnn_mm.engine.settings import SettingsAction
+from sparse_rcnn_mm.own_data.config import with_masks
 from sparse_rcnn_mm.own_data.forms import form_names
 from sparse_rcnn_mm.own_data.inspection import inspect_data
 from sparse_rcnn_mm.own_data.overview import ModelSettings, overview
@@ -44,13 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     of_config = args.data.endswith('.py') or (args.data in config_names() and not Path(args.data).exists())
     cfg = load_config(argparse.Namespace(config=args.data if of_config else args.config, work_dir=None,
                                          cfg_options=args.cfg_options, launcher='none'))
-    raw = data_of(cfg) if of_config else read_data(args.data)
+    raw = data_of(cfg) if of_config else read_data(args.data, with_masks(cfg))
     settings = ModelSettings.of(cfg)
     out = Path(args.out or f'work_dirs/inspect_{Path(args.data).resolve().stem}')
     mark(out)
     head = '\n\n'.join(['\n'.join(map(one_line, [f'{raw.root}: {raw.form}', *raw.notes])), overview(raw, settings)])
     show(head)
-    found = inspect_data(raw, settings.num_proposals, args.decode)
+    found = inspect_data(raw, settings.num_proposals, args.decode, with_masks(cfg))
     show(f'\n{report(found, MOST)}\n')
     (out / 'inspection.txt').write_text(f'{head}\n\n{report(found)}\n', encoding='utf-8', errors='backslashreplace')
     show(f'the complete list is in {out / "inspection.txt"}')

@@ -24,6 +24,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_gpus_argument(parser)
     parser.add_argument('--out', metavar='FILE.pkl', help='write all predictions to this pickle file')
     parser.add_argument('--show-dir', metavar='FOLDER', help='draw the detections of every image into this folder')
+    parser.add_argument('--voc-metric', action='store_true', help="compute Pascal VOC's metric, too: average precision "
+                        'at an IoU of 0.5, by area and by 11 points')
     parser.add_argument('--precision', choices=sorted(PRECISIONS), default='fp32',
                         help='precision of convolutions and matrix products (default: %(default)s)')
     parser.add_argument('--compile', action='store_true',

@@ -12,10 +12,13 @@ if TYPE_CHECKING:
     from .masks import LoadMasks
     from .samplers import AspectRatioBatchSampler, InfiniteClassAwareSampler, InfiniteRepeatFactorSampler
     from .transforms import ClipBoxes, LoadRGBImage, RandomCropRange, ResizeShortSide
+    from .voc import PascalVocDataset
 
 __all__ = ['AspectRatioBatchSampler', 'ClipBoxes', 'CocoDataset', 'DigitsDataset', 'InfiniteClassAwareSampler',
-           'InfiniteRepeatFactorSampler', 'LoadMasks', 'LoadRGBImage', 'RandomCropRange', 'ResizeShortSide']
+           'InfiniteRepeatFactorSampler', 'LoadMasks', 'LoadRGBImage', 'PascalVocDataset', 'RandomCropRange',
+           'ResizeShortSide']
 __getattr__ = lazy(__name__, {
     'AspectRatioBatchSampler': 'samplers', 'ClipBoxes': 'transforms', 'CocoDataset': 'coco', 'DigitsDataset': 'digits',
     'InfiniteClassAwareSampler': 'samplers', 'InfiniteRepeatFactorSampler': 'samplers', 'LoadMasks': 'masks',
-    'LoadRGBImage': 'transforms', 'RandomCropRange': 'transforms', 'ResizeShortSide': 'transforms'})
+    'LoadRGBImage': 'transforms', 'PascalVocDataset': 'voc', 'RandomCropRange': 'transforms',
+    'ResizeShortSide': 'transforms'})

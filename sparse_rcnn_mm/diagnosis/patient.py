@@ -12,7 +12,7 @@ from mmengine.config import Config
 
 from sparse_rcnn_mm.engine import accumulate, load_config
 from sparse_rcnn_mm.errors import UserError
-from sparse_rcnn_mm.own_data.config import set_training_data
+from sparse_rcnn_mm.own_data.config import set_training_data, with_masks
 from sparse_rcnn_mm.own_data.raw_data import RawData
 from sparse_rcnn_mm.own_data.reading import read_data
 from sparse_rcnn_mm.own_data.report import data_of
@@ -67,7 +67,7 @@ class Patient:
 
     def raw(self) -> RawData:
         """Read the data from the disk."""
-        return read_data(self.data) if self.data else data_of(self.cfg)
+        return read_data(self.data, with_masks(self.cfg)) if self.data else data_of(self.cfg)
 
     def prepare(self, load_from: str | None) -> None:
         """Change the config in the same way as training does."""

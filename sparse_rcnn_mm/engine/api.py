@@ -20,7 +20,7 @@ from .config import load_config
 from .hooks import InferenceCheckpointHook, saved_checkpoint
 from .hooks import log_to as send_curves_to
 from .runner import Runner
-from .testing import dump_predictions, run_test, testing_config
+from .testing import add_voc_metric, dump_predictions, run_test, testing_config
 
 PathLike = str | os.PathLike
 
@@ -77,7 +77,7 @@ def train(config: PathLike, data: PathLike | None = None, *, load_from: PathLike
 def evaluate(checkpoint: PathLike, data: PathLike | None = None, *, config: PathLike | None = None,
              work_dir: PathLike | None = None, cfg_options: Mapping[str, Any] | None = None, precision: str = 'fp32',
              compile: bool = False, tta: bool | str | TTA = False, out: PathLike | None = None,
-             show_dir: PathLike | None = None, launcher: str = 'none') -> dict[str, float]:
+             show_dir: PathLike | None = None, voc_metric: bool = False, launcher: str = 'none') -> dict[str, float]:
     """Compute the COCO metric of a checkpoint.
 
     Args:
@@ -91,6 +91,7 @@ def evaluate(checkpoint: PathLike, data: PathLike | None = None, *, config: Path
         tta: test-time augmentation: True, 'official' or a `TTA`; see `Detector.from_checkpoint`.
         out: write all predictions to this pickle file.
         show_dir: draw the detections of every image into this folder.
+        voc_metric: compute the metric of Pascal VOC, too.
         launcher: how several processes were started.
 
     Returns:
@@ -112,6 +113,8 @@ def evaluate(checkpoint: PathLike, data: PathLike | None = None, *, config: Path
         folder = Path(show_dir).expanduser().absolute()  # the hook resolves relative paths against the work dir
         mark(folder)
         cfg.default_hooks.visualization.update(draw=True, test_out_dir=str(folder))
+    if voc_metric:
+        add_voc_metric(cfg)
     if out:
         dump_predictions(cfg, os.fspath(out))
     return run_test(cfg).metrics

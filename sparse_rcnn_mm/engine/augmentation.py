@@ -12,9 +12,11 @@ from sparse_rcnn_mm.errors import UserError, did_you_mean
 from sparse_rcnn_mm.registry import innermost_dataset
 
 _FOLDER = FOLDER / '_base_' / 'augmentation'
-# What a file of augmentation may have: transforms of several images, after loading, and in the place of resizing.
-_PLACES = ('mixed', 'after_loading', 'instead_of_resizing')
-_LOADING = ('LoadRGBImage', 'LoadImageFromFile', 'LoadAnnotations')
+# What a file of augmentation may have: transforms of several images, with masks or without, after loading, and in the
+# place of resizing.
+_PLACES = ('mixed_with_masks', 'mixed', 'after_loading', 'instead_of_resizing')
+_MASKS = 'LoadMasks'
+_LOADING = ('LoadRGBImage', 'LoadImageFromFile', 'LoadAnnotations', _MASKS)
 _RESIZING = ('ResizeShortSide', 'RandomCropRange', 'RandomApply', 'Resize', 'RandomResize', 'RandomChoiceResize',
              'RandomChoice', 'RandomCrop')
 
@@ -67,6 +69,7 @@ def _insert(dataset: Any, found: dict[str, list[Any]], names: Sequence[str]) -> 
     if not loading:
         raise UserError(f'augmentation={",".join(names)}: the training pipeline does not begin with '
                         f'{" or ".join(_LOADING)}')
+    mixed = _mixed(loading, found, names)
     if replacement := found['instead_of_resizing']:
         resizing = [index for index, step in enumerate(others) if step['type'] in _RESIZING]
         if not resizing:
@@ -74,9 +77,22 @@ def _insert(dataset: Any, found: dict[str, list[Any]], names: Sequence[str]) -> 
         kept = [step for step in others if step['type'] not in _RESIZING]
         others = kept[:resizing[0]] + replacement + kept[resizing[0]:]
     others = found['after_loading'] + others
-    if not found['mixed']:
+    if not mixed:
         dataset.pipeline = loading + others
         return
     inner = dict(dataset, pipeline=loading)
     dataset.clear()
-    dataset.update(type='MultiImageMixDataset', dataset=inner, pipeline=found['mixed'] + others)
+    dataset.update(type='MultiImageMixDataset', dataset=inner, pipeline=mixed + others)
+
+
+def _mixed(loading: list[Any], found: dict[str, list[Any]], names: Sequence[str]) -> list[Any]:
+    """The transforms of several images. Adds the loading of masks where they need it; other configs drop them again."""
+    masks_stay = any(step['type'] == _MASKS for step in loading)
+    if found['mixed'] and masks_stay:
+        raise UserError(f'augmentation={",".join(names)}: {found["mixed"][0]["type"]} does not mix masks, which this '
+                        'config trains on')
+    with_masks = found['mixed_with_masks']
+    if with_masks and not masks_stay:
+        loading.append(dict(type=_MASKS))
+        with_masks = [*with_masks, dict(type='DropMasks')]
+    return with_masks + found['mixed']

@@ -18,6 +18,7 @@ from sparse_rcnn_mm.checkpoints import (
     registered_only,
     unwrapped,
 )
+from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.inference import TTA, is_exported
 from sparse_rcnn_mm.inference.detector import try_out
 from sparse_rcnn_mm.inference.exported import check_not_exported
@@ -66,6 +67,18 @@ def testing_config(args: argparse.Namespace, tta: bool | str | TTA = False, **fa
         fast_form['tta'] = asdict(augmentation)
     cfg.custom_hooks = [dict(type='FastFormHook', **fast_form)]
     return cfg
+
+
+def add_voc_metric(cfg: Config) -> None:
+    """Make the test also compute the metric of Pascal VOC, on the annotations of the first other metric."""
+    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
+    first = next((one for one in evaluators if one.get('ann_file')), None)
+    if first is None:
+        raise UserError("Pascal VOC's metric needs an annotation file, but no metric of the config has an ann_file")
+    kinds = first.get('metric', 'bbox')
+    kinds = [kind for kind in ([kinds] if isinstance(kinds, str) else kinds) if kind in ('bbox', 'segm')] or ['bbox']
+    if not any(one.get('type') == 'PascalVocMetric' for one in evaluators):
+        cfg.test_evaluator = [*evaluators, dict(type='PascalVocMetric', ann_file=first['ann_file'], metric=kinds)]
 
 
 def dump_predictions(cfg: Config, path: str) -> None:

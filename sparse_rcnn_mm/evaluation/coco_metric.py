@@ -12,6 +12,7 @@ from mmdet.datasets.api_wrappers import COCO
 from mmdet.evaluation import CocoMetric as MMDetCocoMetric
 from mmengine.dist import collect_results
 from mmengine.fileio import get_local_path
+from mmengine.logging import MMLogger
 
 from sparse_rcnn_mm.datasets.coco_columns import CocoColumns
 from sparse_rcnn_mm.datasets.coco_json import full_path
@@ -89,7 +90,10 @@ class CocoMetric(MMDetCocoMetric):
         if 'segm' not in self.metrics:
             return coco_api(columns)
         with get_local_path(self._path, backend_args=self.backend_args) as path, redirect_stdout(StringIO()):
-            return COCO(path)
+            truth = COCO(path)
+        if count := _ignore_boxes_without_mask(truth.dataset['annotations']):
+            MMLogger.get_current_instance().info(f'{count} boxes without a mask are ignored regions in this evaluation')
+        return truth
 
     def _ids_of_classes(self, columns: CocoColumns) -> list[int]:
         """The category id of every label in the file."""
@@ -99,6 +103,21 @@ class CocoMetric(MMDetCocoMetric):
             raise UserError(f"the evaluator's annotation file {self._path} has no category {missing[0]!r}, which is a "
                             'class of the data set: set the same file for both')
         return [ids[name] for name in self._dataset_meta['classes']]
+
+
+def _ignore_boxes_without_mask(annotations: Sequence[dict[str, Any]]) -> int:
+    """Make them crowds, with their box as the mask, and return their number: pycocotools fails without a mask."""
+    count = 0
+    for annotation in annotations:
+        mask = annotation.get('segmentation')
+        if isinstance(mask, list):
+            mask = annotation['segmentation'] = [polygon for polygon in mask if len(polygon) >= 6]
+        if not mask:
+            x, y, width, height = annotation['bbox']
+            corners = [x, y, x + width, y, x + width, y + height, x, y + height]
+            annotation.update(iscrowd=1, segmentation=[corners])
+            count += 1
+    return count
 
 
 @METRICS.register_module()

@@ -5,6 +5,7 @@ import os
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from mmengine.registry import DefaultScope
 
 from sparse_rcnn_mm.acceleration.prediction import fast_form
 from sparse_rcnn_mm.checkpoints import Metadata, building, load_contents, published_config, read_checkpoint
+from sparse_rcnn_mm.checkpoints.hub import is_hub_folder, pull
 from sparse_rcnn_mm.config_files import find_config
 from sparse_rcnn_mm.datasets import LoadRGBImage
 from sparse_rcnn_mm.errors import UserError
@@ -85,6 +87,25 @@ class Detector(ImageDetector):
         detector.backend = (TorchBackend(network) if augmentation is None else
                             AugmentedBackend(network, augmentation))
         return detector
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike, revision: str | None = None, device: str | None = None,
+                        fast: bool = True, precision: str = 'fp32', compile: bool = False,
+                        tta: bool | str | TTA = False) -> Detector:
+        """Build a detector from a folder of `sparse-rcnn convert --hub`, or from a model on the Hugging Face Hub.
+
+        Args:
+            name: the folder, or `USER/NAME` on the hub. A folder has precedence.
+            revision: branch, tag or commit on the hub.
+            device, fast, precision, compile, tta: arguments of `from_checkpoint`.
+
+        Raises:
+            UserError: there is no such folder or model, or it is unsafe or damaged.
+        """
+        folder = Path(name).expanduser()
+        if not is_hub_folder(folder):
+            folder = pull(os.fspath(name) + (f'@{revision}' if revision else ''))
+        return cls.from_checkpoint(folder, device=device, fast=fast, precision=precision, compile=compile, tta=tta)
 
     def prepare(self, image: np.ndarray) -> dict[str, Any]:
         """Preprocess an image (H, W, 3) uint8 in RGB order for the network. Thread-safe."""

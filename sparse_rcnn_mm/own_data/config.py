@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmengine.config import Config
 
 from sparse_rcnn_mm.checkpoints import Metadata
@@ -31,7 +32,7 @@ def set_training_data(cfg: Config, folder: str) -> None:
     Raises:
         UserError: the format is unknown, the data has errors, or no box is left to train on.
     """
-    raw = _usable(folder)
+    raw = _usable(folder, with_masks(cfg))
     _keep_apart(raw, cfg.work_dir)
     data = prepare(raw)
     if leaked := leaked_images(raw):
@@ -57,14 +58,14 @@ def set_test_data(cfg: Config, folder: str, metadata: Metadata) -> None:
     Raises:
         UserError: the format is unknown, or the data has none of the checkpoint's classes.
     """
-    data = read_test_split(folder, metadata.ids_by_class(), [metadata.held_out], cfg.work_dir)
+    data = read_test_split(folder, metadata.ids_by_class(), [metadata.held_out], cfg.work_dir, with_masks(cfg))
     path, = _write(data, Path(cfg.work_dir, 'test_data')).values()
     set_dataset(cfg, 'test', path, data)
     _set_num_classes(cfg, len(data.classes))
 
 
 def read_test_split(folder: str, classes: Mapping[str, int] | None, held_out: Sequence[HeldOut],
-                    out_dir: str) -> PreparedData:
+                    out_dir: str, masks: bool = False) -> PreparedData:
     """Read the test split in `folder`, else its validation split, else all of its data, as the only split.
 
     Args:
@@ -72,11 +73,12 @@ def read_test_split(folder: str, classes: Mapping[str, int] | None, held_out: Se
         classes: name -> category id, as `prepare` takes them.
         held_out: what the training of each model held out. If it is a part of `folder`, only that part remains.
         out_dir: the folder that the results will be written to.
+        masks: as in `read_data`.
 
     Raises:
         UserError: the format is unknown, the data has none of the classes, or no image was held out by all trainings.
     """
-    raw = _usable(folder)
+    raw = _usable(folder, masks)
     _keep_apart(raw, out_dir)
     data = prepare(raw, classes, split=False)
     if set(data.splits) <= {UNSPLIT, 'train'}:
@@ -113,8 +115,15 @@ def _keep_apart(raw: RawData, work_dir: str) -> None:
         raise UserError(f'the work dir {raw.root} is also the data folder: choose another one with --work-dir')
 
 
-def _usable(folder: str) -> RawData:
-    raw = read_data(folder)
+def with_masks(cfg: Config) -> bool:
+    """Whether a config trains or evaluates masks: it has the step `LoadMasks`, or a metric of `segm`."""
+    loads = any(part.get('type') == 'LoadMasks' for part in _dicts(cfg.get('train_dataloader') or {}))
+    evaluators = [cfg.get(f'{part}_evaluator') or [] for part in ('val', 'test')]
+    return loads or any('segm' in np.atleast_1d(part.get('metric', '')) for part in _dicts(evaluators))
+
+
+def _usable(folder: str, masks: bool) -> RawData:
+    raw = read_data(folder, masks)
     errors = data_errors(raw)
     if errors:
         raise UserError(f'{len(errors)} {"error" if len(errors) == 1 else "errors"} in the data in {raw.root}, the '

@@ -22,12 +22,14 @@ class Form(NamedTuple):
         read: reads these files and finds their images in the scanned folder.
         files: which files the format is recognized by, for the documentation.
         splits: where the splits come from, for the documentation.
+        read_masks: like `read`, for training and testing of masks, if that reads other files or splits.
     """
     name: str
     recognize: Callable[[Scan], list[Path]]
     read: Callable[[Scan, list[Path]], RawData]
     files: str
     splits: str
+    read_masks: Callable[[Scan, list[Path]], RawData] | None = None
 
 
 _WORDS = 'words in the names of files or folders: `train.json`, `instances_val2017.json`, `valid/labels.json`'
@@ -37,7 +39,8 @@ FORMS = (
     Form(lvis_form.NAME, lvis_form.recognize, lvis_form.read, '`*.json` of COCO with `neg_category_ids`',
          'as in COCO JSON: `lvis_v1_train.json`'),
     Form(voc_form.NAME, voc_form.recognize, voc_form.read, '`*.xml` with an `annotation`',
-         'lists such as `ImageSets/Main/train.txt`, else folder names'),
+         'lists such as `ImageSets/Main/train.txt`, else folder names; for masks `ImageSets/Segmentation/train.txt`',
+         voc_form.read_masks),
     Form(yolo_form.NAME, yolo_form.recognize, yolo_form.read,
          '`data.yaml` with `names`, or `classes.txt`, `obj.names` and label files', '`data.yaml`, else folder names'),
     Form(open_images_form.NAME, open_images_form.recognize, open_images_form.read,

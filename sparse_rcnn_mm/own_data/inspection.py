@@ -10,25 +10,16 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from sparse_rcnn_mm.datasets.image_files import image_sizes
 
+from .finding import Finding, box_in, boxes_of
+from .mask_inspection import mask_warnings
 from .raw_data import Fault, RawData, Split
 
 _REACH = 1.0  # how many pixels a box may reach beyond its image: annotation tools round differently
 _LEAKAGE = 'leakage'
 _SAME = 0.5  # two boxes of one class are duplicates if their corners differ by less than this, in pixels
-
-
-class Finding(NamedTuple):
-    """A problem: `where` names the file and line or id, `what` ends the sentence, `kind` groups similar findings."""
-    kind: str
-    where: str
-    what: str
-
-    def __str__(self) -> str:
-        return f'{self.where}: {self.what}'
 
 
 @dataclass
@@ -78,19 +69,21 @@ def _where(image: dict, split: Split) -> str:
     return f'{image["file_name"]} (image {image["id"]} of {split.source})'
 
 
-def inspect_data(raw: RawData, num_proposals: int, decode: bool = False) -> Findings:
+def inspect_data(raw: RawData, num_proposals: int, decode: bool = False, masks: bool = False) -> Findings:
     """Find all errors and warnings of a data set.
 
     Args:
         raw: the data set.
         num_proposals: proposals of the model, which cannot find more boxes per image than that.
         decode: see `image_faults`.
+        masks: the model has masks, so those of the data are checked too.
     """
     same = list(_same_images(raw))
     found = Findings([*data_errors(raw, decode), *(finding for finding in same if finding.kind == _LEAKAGE)])
     for split in raw.splits.values():
         found.warnings += _box_warnings(split)
         found.warnings += _image_findings(split, num_proposals)
+        found.warnings += mask_warnings(split) if masks else []
     found.warnings += _class_findings(raw)
     found.warnings += [finding for finding in same if finding.kind != _LEAKAGE]
     return found
@@ -120,40 +113,28 @@ def _parts(fault: Fault) -> tuple[str, str]:
 
 
 def _boxes_outside(split: Split) -> Iterator[Finding]:
-    for box, image in _boxes(split):
+    for box, image in boxes_of(split):
         x, y, width, height = box['bbox']
         if width and height and (x >= image['width'] or y >= image['height'] or x + width <= 0 or y + height <= 0):
-            yield Finding('outside', box['source'], f'{_box(box, image)} is outside the image, '
+            yield Finding('outside', box['source'], f'{box_in(box, image)} is outside the image, '
                           f'{image["width"]} x {image["height"]}')
 
 
 def _box_warnings(split: Split) -> Iterator[Finding]:
     """Boxes that have no area, reach beyond their image, or are duplicates."""
     seen: dict[tuple, str] = {}
-    for box, image in _boxes(split):
+    for box, image in boxes_of(split):
         x, y, width, height = box['bbox']
         beyond = max(-x, -y, x + width - image['width'], y + height - image['height'])
         if width <= 0 or height <= 0:
-            yield Finding('no area', box['source'], f'{_box(box, image)} has no area and is skipped')
+            yield Finding('no area', box['source'], f'{box_in(box, image)} has no area and is skipped')
         elif _REACH < beyond and x < image['width'] and y < image['height'] and x + width > 0 and y + height > 0:
             yield Finding('beyond', box['source'],
-                          f'{_box(box, image)} reaches {beyond:.1f} pixels beyond the image and is clipped')
+                          f'{box_in(box, image)} reaches {beyond:.1f} pixels beyond the image and is clipped')
         key = (box['image_id'], box['category_id'], *(round(value / _SAME) for value in box['bbox']))
         if key in seen:
-            yield Finding('same box', box['source'], f'{_box(box, image)} is a duplicate of {seen[key]}')
+            yield Finding('same box', box['source'], f'{box_in(box, image)} is a duplicate of {seen[key]}')
         seen.setdefault(key, box['source'])
-
-
-def _boxes(split: Split) -> Iterator[tuple[dict, dict]]:
-    """Every box with its image."""
-    images = {image['id']: image for image in split.coco['images']}
-    return ((box, images[box['image_id']]) for box in split.coco['annotations'])
-
-
-def _box(box: dict, image: dict) -> str:
-    x, y, width, height = box['bbox']
-    corners = ', '.join(f'{value:g}' for value in (x, y, x + width, y + height))
-    return f'box ({corners}) in {image["file_name"]}'
 
 
 def _image_findings(split: Split, num_proposals: int) -> Iterator[Finding]:

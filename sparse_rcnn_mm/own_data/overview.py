@@ -69,13 +69,17 @@ def overview(raw: RawData, settings: ModelSettings) -> str:
 
 
 def _counts(raw: RawData) -> str:
-    lines = [f'{"":12}{"images":>8}{"boxes":>8}{"without boxes":>15}{"boxes an image":>16}{"at most":>9}  image sizes']
+    masks = any(box.get('segmentation') for split in raw.splits.values() for box in split.coco['annotations'])
+    title = f'{"masks":>8}' if masks else ''
+    lines = [f'{"":12}{"images":>8}{"boxes":>8}{title}{"without boxes":>15}{"boxes an image":>16}{"at most":>9}'
+             '  image sizes']
     for name, split in raw.splits.items():
         counts = Counter(box['image_id'] for box in split.coco['annotations'])
         images = split.coco['images']
+        masked = f'{sum(bool(box.get("segmentation")) for box in split.coco["annotations"]):8}' if masks else ''
         smallest, largest = (choose(images, key=_pixels) for choose in (min, max))
         lines.append(f'{one_line(name) or "all":12}{len(images):8}{sum(counts.values()):8}'
-                     f'{len(images) - len(counts):15}'
+                     f'{masked}{len(images) - len(counts):15}'
                      f'{sum(counts.values()) / len(images):16.1f}{max(counts.values(), default=0):9}  '
                      f'{smallest["width"]}x{smallest["height"]} to {largest["width"]}x{largest["height"]}')
     return '\n'.join(lines)

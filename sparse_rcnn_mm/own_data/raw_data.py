@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sparse_rcnn_mm.errors import UserError
 
@@ -102,13 +102,15 @@ def counted(number: int, noun: str) -> str:
 class Box(NamedTuple):
     """A box as x1, y1, x2, y2 in pixels. `source` names the file and line; `ignored` boxes are treated like crowds.
 
-    `outline` is the polygon that it was drawn as: x1, y1, x2, y2, ... in pixels.
+    `segmentation` is its mask in COCO's form: a list of polygons x1, y1, x2, y2, ... in pixels, or run lengths.
+    `mask_area` is the number of pixels of the mask, where it is known.
     """
     name: str
     corners: tuple[float, float, float, float]
     source: str
     ignored: bool = False
-    outline: list[float] | None = None
+    segmentation: list[list[float]] | dict[str, Any] | None = None
+    mask_area: int | None = None
 
 
 class Record(NamedTuple):
@@ -125,16 +127,16 @@ def coco_of(records: list[Record], category_ids: dict[str, int]) -> dict:
         {'id': category_id, 'name': name} for name, category_id in category_ids.items()]}
     for image_id, (file_name, width, height, boxes) in enumerate(records, start=1):
         coco['images'].append({'id': image_id, 'file_name': file_name, 'width': width, 'height': height})
-        for name, (x1, y1, x2, y2), source, ignored, outline in boxes:
+        for name, (x1, y1, x2, y2), source, ignored, segmentation, mask_area in boxes:
             coco['annotations'].append({
                 'id': len(coco['annotations']) + 1,
                 'image_id': image_id,
                 'category_id': category_ids[name],
                 'bbox': [x1, y1, x2 - x1, y2 - y1],
-                'area': (x2 - x1) * (y2 - y1),
+                'area': mask_area or (x2 - x1) * (y2 - y1),
                 'iscrowd': int(ignored),
                 'source': source,
-                **({} if outline is None else {'segmentation': [outline]}),
+                **({} if segmentation is None else {'segmentation': segmentation}),
             })
     return coco
 

@@ -14,11 +14,12 @@ from .raw_data import UNSPLIT, RawData, counted
 from .yolo_form import is_label_file
 
 
-def read_data(path: str | os.PathLike) -> RawData:
+def read_data(path: str | os.PathLike, masks: bool = False) -> RawData:
     """Read a data set in one of the supported formats (`FORMS`).
 
     Args:
         path: the folder, or one annotation file: COCO or LVIS JSON, the YAML file of YOLO data, ...
+        masks: the data is for a model with masks. This matters where masks are in files of their own, as in VOC.
 
     Raises:
         UserError: no format or more than one fits, or the files cannot be read.
@@ -26,7 +27,7 @@ def read_data(path: str | os.PathLike) -> RawData:
     found = scan(path)
     form, files = recognize(found)
     try:
-        data = form.read(found, files)
+        data = (form.read_masks if masks and form.read_masks else form.read)(found, files)
     except RecursionError as error:
         raise UserError(f'{found.root}: a file is nested too deeply to be read') from error
     _leave_out_unsplit(data)

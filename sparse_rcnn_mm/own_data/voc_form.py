@@ -2,12 +2,13 @@
 
 Corners are used as written, as pixel edges counted from 0: LabelImg, CVAT and Roboflow write them so, and globox reads
 them so. Only the original files of the VOC challenge, recognized by their database name, count pixels from 1 and
-include the last one: there, 1 is subtracted from the left and top edges.
+include the last one: there, 1 is subtracted from the left and top edges. For masks, see `voc_masks`.
 """
 from __future__ import annotations
 
 import re
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -19,6 +20,7 @@ from sparse_rcnn_mm.errors import UserError
 from .locate import Images
 from .raw_data import Box, Fault, RawData, Record, Split, coco_of, counted, import_globox, relative, split_of
 from .text import name_fault, read_bytes, read_text
+from .voc_masks import CLASSES, VocMasks, folder_above, is_mask
 from .voc_sets import image_sets
 
 NAME = 'Pascal VOC XML'
@@ -32,9 +34,18 @@ def recognize(scan: Scan) -> list[Path]:
 
 def read(scan: Scan, paths: list[Path]) -> RawData:
     """Read a data set with one XML file per image. If there are image sets, files that no set names are left out."""
+    return _read_all(scan, paths, None)
+
+
+def read_masks(scan: Scan, paths: list[Path]) -> RawData:
+    """The same with masks. Images with boxes but without a file of masks are left out, unless there is none at all."""
+    return _read_all(scan, paths, VocMasks(scan) or None)
+
+
+def _read_all(scan: Scan, paths: list[Path], masks: VocMasks | None) -> RawData:
     data = RawData(scan.root, NAME, {})
-    images = Images(scan)
-    sets = image_sets(scan.root, scan.files, paths, data.notes, data.used)
+    images = images_of(scan)
+    sets = image_sets(scan.files, paths, data, masks is not None)
     records: dict[str, list[Record]] = defaultdict(list)
     owners: dict[str, Path] = {}
     unnamed: list[str] = []
@@ -43,7 +54,8 @@ def read(scan: Scan, paths: list[Path]) -> RawData:
             data.unused[path] = 'in none of the image sets'
             continue
         split = sets.get(path) or split_of(Path(relative(path.parent, scan.root)))
-        if record := _read(path, split, images, unnamed, data):
+        record = read_record(path, split, images, unnamed, data)
+        if record and (record := with_masks(record, path, masks, data) if masks else record):
             if record.file_name in owners:
                 raise UserError(f'{relative(owners[record.file_name], scan.root)} and {relative(path, scan.root)} in '
                                 f'{scan.root} both name the image {record.file_name}: remove one, or fix <filename>')
@@ -51,8 +63,10 @@ def read(scan: Scan, paths: list[Path]) -> RawData:
             records[split or split_of(Path(record.file_name).parent)].append(record)
     if not records:
         raise UserError(f'no XML file in {scan.root} can be read: ' + (
-            f'{data.faults[0].where} {data.faults[0].what}' if data.faults else 'the image sets name none of them'))
-    _note(data, records, unnamed)
+            f'{data.faults[0].where} {data.faults[0].what}' if data.faults else 'the image sets name none of them'
+            if not data.unused or not masks else 'none of the images in use has a file of masks'))
+    _note(data, records, unnamed, masks)
+    _mask_files(scan, data, masks is not None)
     data.notes += images.notes
     names = sorted({box.name for several in records.values() for record in several for box in record.boxes})
     ids = {name: index for index, name in enumerate(names)}
@@ -60,7 +74,21 @@ def read(scan: Scan, paths: list[Path]) -> RawData:
     return data
 
 
-def _read(path: Path, split: str, images: Images, unnamed: list[str], data: RawData) -> Record | None:
+def images_of(scan: Scan) -> Images:
+    """The images of a folder. Files of masks have the same names and are not among them."""
+    return Images(replace(scan, files=[path for path in scan.files if not is_mask(path)]))
+
+
+def read_record(path: Path, split: str, images: Images, unnamed: list[str], data: RawData) -> Record | None:
+    """Read an XML file; None if it has a fault, which is added to `data.faults`.
+
+    Args:
+        path: the file.
+        split: its split, as `Images.find` takes it.
+        images: the images of the data set.
+        unnamed: gets the file if the image that it names does not exist, and the one with its own name is used.
+        data: the data set.
+    """
     source = relative(path, data.root)
     data.used.add(path)
     try:
@@ -125,10 +153,34 @@ def _whole(text: str | None) -> int:
     return int(value) if is_number(value) and value > 0 else 0
 
 
-def _note(data: RawData, records: dict[str, list[Record]], unnamed: list[str]) -> None:
+def with_masks(record: Record, path: Path, masks: VocMasks, data: RawData) -> Record | None:
+    """Return the record of an XML file with its masks; None if it has boxes, but no file of masks."""
+    file = masks.file_of(path)
+    if file is None:
+        if record.boxes:
+            data.unused[data.root / record.file_name] = 'it has boxes, but no file of masks'
+        return None if record.boxes else record
+    data.used.add(file)
+    try:
+        return record._replace(boxes=masks.add_to(record.boxes, file, (record.width, record.height)))
+    except ValueError as error:
+        data.faults.append(Fault(relative(file, data.root), str(error)))
+        return record
+
+
+def _mask_files(scan: Scan, data: RawData, read: bool) -> None:
+    """Say why the files of masks are not used that are not."""
+    unread = 'masks of images that are not in use' if read else 'masks, which a config with masks reads'
+    data.unused.update(dict.fromkeys(VocMasks(scan).all_files(), unread))
+    data.unused.update({path: 'masks of classes, not of objects'
+                        for path in scan.images if folder_above(path, CLASSES) is not None})
+
+
+def _note(data: RawData, records: dict[str, list[Record]], unnamed: list[str], masks: VocMasks | None) -> None:
     count = sum(box.ignored for split in records.values() for record in split for box in record.boxes)
     if count:
         data.notes.append(f'{counted(count, "box")} marked difficult: neither training nor evaluation counts them')
+    data.notes += masks.notes if masks else []
     if unnamed:
         data.notes.append(f'{counted(len(unnamed), "XML file")} whose <filename> does not exist, the '
                           f'first: {unnamed[0]}; the image with the name of the XML file is used instead')

@@ -247,7 +247,7 @@ class _Reader:
             raise ValueError(f'has the class {box.label}, but there are {len(names)} class names, counted from 0')
         self._watch([float(number) for number in numbers[1:]], f'{where} is {line.strip()[:100]}')
         points = [float(value) * size[place % 2] for place, value in enumerate(numbers[1:])]
-        return Box(names[int(number)], corners, where, outline=points if len(numbers) > 5 else None)
+        return Box(names[int(number)], corners, where, segmentation=[points] if len(numbers) > 5 else None)
 
     def _watch(self, numbers: list[float], shown: str) -> None:
         """Note lines that look like another format than the one they are read as."""

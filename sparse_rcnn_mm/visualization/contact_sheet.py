@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from .draw import Mark, class_colors, draw_boxes, label_font
+from .masks import draw_masks
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
@@ -18,7 +19,7 @@ _CAPTION = 16
 
 def contact_sheet(dataset: Dataset, classes: Sequence[str], count: int = 12, columns: int = 4, tile: int = 320,
                   seed: int = 0) -> Image.Image:
-    """Draw images of a data set after its pipeline, with boxes and class names, and the image size below each.
+    """Draw images of a data set after its pipeline, with boxes, class names and masks, and the image size below each.
 
     Args:
         dataset: returns what `PackDetInputs` makes: `inputs` (3, H, W) uint8 RGB, and boxes in its pixels.
@@ -53,6 +54,8 @@ def _tile(sample: dict, classes: Sequence[str], tile: int) -> Image.Image:
     scale = tile / max(picture.size)
     picture = picture.resize((max(round(picture.width * scale), 1), max(round(picture.height * scale), 1)))
     colors = class_colors(len(classes))
+    if 'masks' in truth:
+        draw_masks(picture, truth.masks.masks.astype(bool), [colors[label] for label in truth.labels.tolist()])
     marks = [Mark(box, colors[label], classes[label])
              for box, label in zip(boxes.numpy() * scale, truth.labels.tolist(), strict=True)]
     draw_boxes(picture, marks, font_size=12)

@@ -13,7 +13,7 @@ def draw_masks(picture: Image.Image, masks: np.ndarray, colors: Sequence[tuple[i
     """Tint the pixels of masks in place. Where masks overlap, the first is on top.
 
     Args:
-        picture: RGB, of the masks' size or an enlarged one.
+        picture: RGB, of the masks' size or another.
         masks: (n, height, width) bool.
         colors: one for each.
     """

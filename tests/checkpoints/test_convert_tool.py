@@ -7,12 +7,21 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from sparse_rcnn_mm.checkpoints import read_checkpoint
+from sparse_rcnn_mm.checkpoints import Metadata, read_checkpoint
+from sparse_rcnn_mm.checkpoints.official import dataset_meta, from_official
 from sparse_rcnn_mm.cli import convert
 from sparse_rcnn_mm.errors import one_sentence
 from sparse_rcnn_mm.registry import MODELS
 
 from ..parity.cases import official_state
+from .test_reading import Marker
+
+
+def test_class_names_where_none_are_given():
+    assert dataset_meta(3) == {'classes': ('class_0', 'class_1', 'class_2')}
+    coco = dataset_meta(80)
+    assert [len(coco[key]) for key in ('classes', 'palette')] == [80, 80] and coco['classes'][79] == 'toothbrush'
+    assert dataset_meta(2, ['a', 'b']) == {'classes': ('a', 'b')}
 
 
 @pytest.fixture(scope='module')
@@ -96,7 +105,8 @@ def test_a_backbone_becomes_a_file_for_init_cfg(official, capsys, tmp_path):
     contents = dict(model=state, __author__='torchvision', matching_heuristics=True)
     (tmp_path / 'R-50.pkl').write_bytes(pickle.dumps(contents))
     run(tmp_path / 'R-50.pkl', tmp_path / 'out.pth')
-    assert 'ResNet-50 for model.backbone.init_cfg' in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert 'resnet50, for --cfg-options backbone=resnet50' in said and 'left out 1 entry' in said
     backbone = MODELS.build(dict(type='mmdet.ResNet', depth=50, init_cfg=dict(
         type='Pretrained', checkpoint=str(tmp_path / 'out.pth'))))
     backbone.init_weights()
@@ -111,3 +121,78 @@ def test_an_incomplete_backbone_is_refused(official, capsys, tmp_path):
     del state['res3.1.conv2.norm.weight']
     (tmp_path / 'R-50.pkl').write_bytes(pickle.dumps(state))
     assert 'layer2.1.bn2.weight' in fails_with(capsys, tmp_path / 'R-50.pkl', tmp_path / 'out.pth')
+
+
+def resnet18() -> dict:
+    torch.manual_seed(0)
+    return dict(MODELS.build(dict(type='mmdet.ResNet', depth=18)).state_dict())
+
+
+@pytest.mark.parametrize(('name', 'wrap'), [
+    ('torchvision.pth', lambda state: {**state, 'fc.weight': torch.ones(3)}),
+    ('detco.pth.tar', lambda state: dict(epoch=200, arch='resnet18', state_dict={
+        **{f'module.encoder_q.{key}': value for key, value in state.items()}, 'module.queue': torch.ones(3)})),
+    ('mmpretrain.pth', lambda state: dict(meta={}, state_dict={
+        **{f'backbone.{key}': value for key, value in state.items()}, 'head.fc.weight': torch.ones(3)})),
+])
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_a_backbone_of_each_kind_is_loaded_by_init_cfg(capsys, tmp_path, name, wrap, suffix):
+    if suffix == '.safetensors':
+        pytest.importorskip('safetensors')
+    state = resnet18()
+    torch.save(wrap(state), tmp_path / name)
+    run(tmp_path / name, tmp_path / f'out{suffix}')
+    said = capsys.readouterr().out
+    assert 'backbone=resnet18' in said and 'left out 1 entry' in said
+    backbone = MODELS.build(dict(type='mmdet.ResNet', depth=18, init_cfg=dict(
+        type='Pretrained', checkpoint=str(tmp_path / f'out{suffix}'))))
+    backbone.init_weights()
+    assert all(torch.equal(value, state[key]) for key, value in backbone.state_dict().items())
+
+
+def test_safetensors_in_and_out_and_in(official, tmp_path):
+    library = pytest.importorskip('safetensors.torch')
+    library.save_file(dict(official), tmp_path / 'in.safetensors')
+    run(tmp_path / 'in.safetensors', tmp_path / 'out.safetensors', '--classes', 'a', 'b', 'c', 'd', 'e')
+    run(tmp_path / 'out.safetensors', tmp_path / 'plain.pth')
+    one, other = read_checkpoint(tmp_path / 'out.safetensors'), read_checkpoint(tmp_path / 'plain.pth')
+    assert one['state_dict'].keys() == other['state_dict'].keys()
+    assert all(torch.equal(value, other['state_dict'][key]) for key, value in one['state_dict'].items())
+    for contents in (one, other):
+        metadata = Metadata.of(contents, 'x')
+        assert metadata.classes == ('a', 'b', 'c', 'd', 'e')
+        MODELS.build(metadata.config().model()).load_state_dict(contents['state_dict'])
+
+
+def test_mmdets_zoo(official, tmp_path):
+    """As mmdet 2.x wrote it: our names, class names in upper case, and a config that is code and is dropped."""
+    run_state = from_official(official)
+    meta = dict(CLASSES=('a', 'b', 'c', 'd', 'e'), config='raise SystemExit', mmdet_version='2.3.0')
+    torch.save(dict(meta=meta, state_dict=run_state, optimizer={}), tmp_path / 'zoo.pth')
+    run(tmp_path / 'zoo.pth', tmp_path / 'out.pth')
+    contents = read_checkpoint(tmp_path / 'out.pth')
+    metadata = Metadata.of(contents, 'x')
+    assert metadata.classes == ('a', 'b', 'c', 'd', 'e')
+    MODELS.build(metadata.config().model()).load_state_dict(run_state)
+
+
+@pytest.mark.parametrize('name', ['evil.pth', 'evil.pkl', 'evil.pth.tar', 'evil.safetensors'])
+def test_a_malicious_pickle_is_refused_whatever_its_name(capsys, tmp_path, name):
+    if name.endswith('.safetensors'):
+        pytest.importorskip('safetensors')
+    contents = dict(state_dict={'conv1.weight': np.ones(2)}, x=Marker(tmp_path / 'ran'))
+    (tmp_path / name).write_bytes(pickle.dumps(contents))
+    message = fails_with(capsys, tmp_path / name, tmp_path / 'out.pth')
+    assert 'more than data' in message or 'is not a checkpoint, or is damaged' in message
+    torch.save(dict(state_dict={'conv1.weight': torch.ones(2)}, x=Marker(tmp_path / 'ran')), tmp_path / name)
+    fails_with(capsys, tmp_path / name, tmp_path / 'out.pth')
+    assert not (tmp_path / 'ran').exists() and not (tmp_path / 'out.pth').exists()
+
+
+def test_options_that_do_not_fit(official, capsys, tmp_path):
+    torch.save(resnet18(), tmp_path / 'resnet.pth')
+    assert '--hub is for detectors' in fails_with(capsys, tmp_path / 'resnet.pth', '--hub', tmp_path / 'hub')
+    torch.save(from_official(official), tmp_path / 'ours.pth')
+    assert 'leave out --to-official' in fails_with(capsys, tmp_path / 'ours.pth', '--to-official', '--hub',
+                                                   tmp_path / 'hub')
+    assert not (tmp_path / 'hub').exists()

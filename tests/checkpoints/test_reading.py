@@ -92,6 +92,17 @@ def test_other_files_are_told_in_one_sentence(tmp_path, name, contents, message)
     assert '\n' not in str(caught.value)
 
 
+@pytest.mark.parametrize(('function', 'arguments'), [('torch.load', ()), ('zipfile.ZipFile.testzip', (5, 'gone'))])
+def test_a_disk_that_fails(tmp_path, monkeypatch, function, arguments):
+    def fails(*args, **kwargs):
+        raise OSError(*arguments)
+
+    torch.save(mmengine_checkpoint(), tmp_path / 'a.pth')
+    monkeypatch.setattr(function, fails)
+    with pytest.raises(UserError, match=r'a\.pth cannot be read: '):
+        read_checkpoint(tmp_path / 'a.pth')
+
+
 def test_half_a_file_is_damaged(tmp_path):
     torch.save(mmengine_checkpoint(), tmp_path / 'a.pth')
     whole = (tmp_path / 'a.pth').read_bytes()

@@ -43,7 +43,9 @@ def test_text_is_read_as_mmengine_reads_it(path: Path) -> None:
     assert [step['type'] for step in config.test_pipeline()] == [
         step['type'] for step in by_running['test_dataloader']['dataset']['pipeline']]
     assert config.test_dataloader()['dataset']['ann_file'] == by_running['test_dataloader']['dataset']['ann_file']
-    assert config.test_evaluator()[0]['ann_file'] == by_running['test_evaluator']['ann_file']
+    evaluators = by_running['test_evaluator']
+    evaluators = evaluators if isinstance(evaluators, list) else [evaluators]
+    assert [one['ann_file'] for one in config.test_evaluator()] == [one['ann_file'] for one in evaluators]
 
 
 def test_literals_of_every_kind() -> None:
@@ -117,6 +119,32 @@ def test_classes_of_all_scopes_and_of_the_users_are_known() -> None:
     MODELS.register_module(name='OfTheUser', module=OfTheUser, force=True)
     for kind in ('ResNet', 'mmdet.FPN', 'sparse_rcnn_mm.SparseRCNN', 'OfTheUser'):
         assert stored({'model': {'type': kind, 'norm_cfg': {'type': 'BN'}}}).model()['type'] == kind
+
+
+def test_the_pipeline_of_a_wrapped_data_set() -> None:
+    values = digits()
+    inner = values['test_dataloader']['dataset']
+    values['test_dataloader']['dataset'] = dict(type='RepeatDataset', times=1, dataset=inner)
+    wrapped = stored(values)
+    assert wrapped.test_pipeline() == stored(digits()).test_pipeline()
+    assert wrapped.dataset_type() == inner['type']
+
+
+def test_the_scope_of_a_part_is_a_known_one() -> None:
+    for scope in ('sparse_rcnn_mm', 'mmdet', 'mmengine'):
+        model = {'type': 'ResNet', '_scope_': scope}
+        assert stored({'model': model}).model() == model
+    with pytest.raises(UserError, match=r'model\._scope_ is not one of sparse_rcnn_mm, mmdet, mmengine'):
+        stored({'model': {'type': 'ResNet', '_scope_': 'other'}}).model()
+
+
+def test_forty_brackets_and_not_one_more() -> None:
+    def nested(depth: int) -> Any:
+        return [nested(depth - 1)] if depth else 7
+
+    assert stored({'model': {'type': 'ResNet', 'a': nested(40)}}).model()['a'] == nested(40)
+    with pytest.raises(UserError, match='is nested too deeply'):
+        stored({'model': {'type': 'ResNet', 'a': nested(41)}}).model()
 
 
 # Wherever something else than the model's sizes can stand in a config, with what must not come of it.
@@ -288,7 +316,8 @@ def test_metadata_of_every_layout() -> None:
     assert (new.classes, new.ids_by_class(), new.palette) == (('dog', 'cat'), {'dog': 7, 'cat': 3}, None)
     candidate = Metadata.of(dict(meta=dict(dataset_meta=dict(CLASSES='cat', PALETTE=[(1, 2, 3)]))), 'x.pth')
     assert (candidate.classes, candidate.palette) == (('cat',), ((1, 2, 3),))
-    assert Metadata.of(dict(state_dict={}), 'x.pth').classes is None
+    without = Metadata.of(dict(state_dict={}), 'x.pth')
+    assert without.classes is None and without.ids_by_class() is None
     twice = Metadata.of(dict(meta=dict(dataset_meta=dict(classes=['a', 'a']))), 'x.pth')
     with pytest.raises(UserError, match="two classes in x.pth have the name 'a'"):
         twice.ids_by_class()

@@ -118,6 +118,12 @@ def test_a_name_without_a_sum_is_taken_as_it_comes(server: FileServer) -> None:
         assert fetched(server.url(name)).name == name
 
 
+def test_an_address_without_a_file(cache: Path) -> None:
+    with pytest.raises(UserError, match='https://x.org/ is not the address of a file'):
+        fetched('https://x.org/')
+    assert not cache.exists()
+
+
 def test_gone(server: FileServer, cache: Path) -> None:
     server.status = 404
     with pytest.raises(UserError, match='HTTP Error 404: Not Found.*: the address is wrong, or the file no longer'):

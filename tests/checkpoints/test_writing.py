@@ -5,9 +5,11 @@ import os
 import random
 import resource
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +21,7 @@ from sparse_rcnn_mm.checkpoints import (
     write_checkpoint,
     write_text,
 )
+from sparse_rcnn_mm.checkpoints.writing import not_finite
 from sparse_rcnn_mm.errors import UserError
 from tests.kit import ROOT
 
@@ -112,6 +115,36 @@ def test_a_full_disk(tmp_path: Path) -> None:
     assert '\n' not in str(caught.value)
     assert torch.equal(weights(path), contents_of(1)['state_dict']['w'])
     assert [found.name for found in tmp_path.iterdir()] == ['iter_1.pth']
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    sentence = r'a\.pth cannot be written \(No such file or directory; the folder .*none cannot be read\)'
+    with pytest.raises(UserError, match=sentence):
+        write_checkpoint(contents_of(1), tmp_path / 'none/a.pth')
+
+
+@pytest.mark.parametrize('refused', ['open', 'fsync'])
+def test_a_system_that_cannot_flush_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
+    original = getattr(os, refused)
+
+    def of_files_only(place: Any, *arguments: Any) -> Any:
+        if Path(place).is_dir() if refused == 'open' else stat.S_ISDIR(os.fstat(place).st_mode):
+            raise PermissionError
+        return original(place, *arguments)
+
+    monkeypatch.setattr(os, refused, of_files_only)
+    before = len(os.listdir('/proc/self/fd')) if os.path.isdir('/proc/self/fd') else 0
+    write_checkpoint(contents_of(1), tmp_path / 'a.pth')
+    assert torch.equal(weights(tmp_path / 'a.pth'), contents_of(1)['state_dict']['w'])
+    assert (len(os.listdir('/proc/self/fd')) if before else 0) == before
+
+
+def test_numbers_that_are_not_finite_are_named() -> None:
+    nan, inf = torch.tensor([1., float('nan')]), torch.tensor([[float('-inf')], [0.]])
+    contents = {'model': {'a': nan, 'b': torch.ones(2), 'c': torch.zeros(0), 'n': torch.arange(3)},
+                'optimizer': {'state': {7: (torch.ones(1), inf.half())}, 'groups': [{'lr': float('nan')}]}}
+    assert not_finite(contents) == ['model.a', 'optimizer.state.7.1']
+    assert not_finite(nan, 'w') == ['w'] and not_finite(inf, 'w') == ['w']
 
 
 @pytest.fixture

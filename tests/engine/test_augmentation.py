@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mmdet.structures.bbox import HorizontalBoxes
+from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from PIL import Image
+from PIL import Image, ImageDraw
 
+from sparse_rcnn_mm.datasets.copy_paste import PasteObjects
 from sparse_rcnn_mm.datasets.transforms import RoundPixels
 from sparse_rcnn_mm.engine import load_config
 from sparse_rcnn_mm.engine.augmentation import augmentation_names
@@ -104,6 +107,105 @@ def test_photometric_distortion_moves_no_box(painted: Path) -> None:
     assert changed >= 3
 
 
+COLORS = np.array([[250, 0, 0], [0, 250, 0], [0, 0, 250], [250, 250, 0]])
+
+
+@pytest.fixture(scope='module')
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four dark images, each with an L and a triangle in the color of its class, with their polygons."""
+    folder = tmp_path_factory.mktemp('shapes')
+    images, annotations = [], []
+    for index, (width, height) in enumerate(SIZES):
+        picture = Image.new('RGB', (width, height), (20, 20, 20))
+        for polygon in ([(10, 10), (50, 10), (50, 40), (90, 40), (90, 90), (10, 90)],
+                        [(width - 10, height - 10), (width - 10, height - 70), (width - 70, height - 10)]):
+            ImageDraw.Draw(picture).polygon([(x, y) for x, y in polygon], fill=tuple(COLORS[index].tolist()))
+            (x1, y1), (x2, y2) = np.min(polygon, 0).tolist(), np.max(polygon, 0).tolist()
+            annotations.append(dict(
+                id=len(annotations) + 1, image_id=index, category_id=index, iscrowd=0, bbox=[x1, y1, x2 - x1, y2 - y1],
+                area=1, segmentation=[[value for point in polygon for value in point]]))
+        picture.save(folder / f'{index}.png')
+        images.append(dict(id=index, file_name=f'{index}.png', width=width, height=height))
+    (folder / 'a.json').write_text(json.dumps(dict(images=images, annotations=annotations, categories=[
+        dict(id=index, name=str(index)) for index in range(4)])))
+    return folder
+
+
+def pasted(folder: Path, config: str, **options: Any) -> Any:
+    cfg = loaded(config, augmentation='copy_paste', **options)
+    dataset = cfg.train_dataloader.dataset
+    innermost_dataset(dataset).update(data_root=f'{folder}/', ann_file='a.json', data_prefix=dict(img=''),
+                                      metainfo=dict(classes=('0', '1', '2', '3')), filter_cfg=None)
+    with DefaultScope.overwrite_default_scope('sparse_rcnn_mm'):
+        return DATASETS.build(dataset)
+
+
+def test_pasted_objects_have_their_pixels_masks_and_boxes(shapes: Path) -> None:
+    dataset = pasted(shapes, 'queryinst_r50_1x')
+    dataset.pipeline[0].prob = 1.0
+    next(step for step in dataset.pipeline if type(step).__name__ == 'ResizeShortSide').short_sides = [240]
+    np.random.seed(1)
+    of_others = 0
+    for index in range(24):
+        sample = dataset[index % 4]
+        truth = sample['data_samples'].gt_instances
+        pixels = sample['inputs'].numpy().transpose(1, 2, 0).astype(int)
+        distances = np.abs(pixels[..., None, :] - np.array([[20, 20, 20], *COLORS])).max(-1)
+        color = np.where(distances.min(-1) < 40, distances.argmin(-1) - 1, -2)  # -2: mixed at an edge
+        assert len(truth.masks) == len(truth.bboxes) == len(truth.labels)
+        claimed = np.zeros(color.shape, bool)
+        for mask, label, box in zip(truth.masks.masks.astype(bool), truth.labels, truth.bboxes.tensor, strict=True):
+            of_others += int(label) != index % 4
+            assert (color[mask & (color > -2)] == int(label)).mean() > 0.95  # polygons are drawn to about a pixel
+            assert not (claimed & mask).any()  # every pixel belongs to one object at most
+            claimed |= mask
+            rows, columns = np.nonzero(mask)
+            extents = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+            assert np.abs(np.array(extents) - box.numpy()).max() <= 2.5, (index, extents, box)
+        left = sum(((color == label) & ~claimed).sum() for label in range(4))
+        assert left < 0.05 * color.size  # what is left of dropped objects
+    assert of_others > 15
+
+
+def test_copy_paste_for_boxes_leaves_no_masks(shapes: Path) -> None:
+    dataset = pasted(shapes, 'sparse_rcnn_r50_3x')
+    assert [type(step).__name__ for step in dataset.pipeline] == [
+        'PasteObjects', 'DropMasks', 'RandomFlip', 'ResizeShortSide', 'ClipBoxes', 'PackDetInputs']
+    np.random.seed(0)
+    samples = [dataset[index % 4]['data_samples'].gt_instances for index in range(8)]
+    assert all('masks' not in sample and len(sample.bboxes) == len(sample.labels) for sample in samples)
+    assert max(len(sample.labels) for sample in samples) > 2
+
+
+def test_copy_paste_by_hand() -> None:
+    """A pasted square covers half of one square, all of another, and none of a third."""
+    def results(*squares: tuple[int, int, int, int]) -> dict[str, Any]:
+        masks = np.zeros((len(squares), 8, 8), np.uint8)
+        for mask, (x1, y1, x2, y2) in zip(masks, squares, strict=True):
+            mask[y1:y2, x1:x2] = 1
+        return dict(img=np.full((8, 8, 3), 9, np.uint8), gt_masks=BitmapMasks(masks, 8, 8),
+                    gt_bboxes=HorizontalBoxes(np.array(squares, np.float32)),
+                    gt_bboxes_labels=np.arange(len(squares)), gt_ignore_flags=np.zeros(len(squares), bool))
+
+    below = results((0, 0, 4, 4), (2, 0, 4, 2), (5, 5, 8, 8))
+    above = np.zeros((1, 8, 8), np.uint8)
+    above[0, 0:4, 2:5] = 1
+    PasteObjects()._paste(below, np.full((8, 8, 3), 200, np.uint8), above, np.array([7]))
+    assert below['gt_bboxes'].tensor.tolist() == [[0, 0, 2, 4], [5, 5, 8, 8], [2, 0, 5, 4]]
+    assert below['gt_bboxes_labels'].tolist() == [0, 2, 7]
+    assert below['gt_masks'].masks.sum((1, 2)).tolist() == [8, 9, 12]
+    assert (below['img'][..., 0] == 200).sum() == 12
+    assert PasteObjects(min_visible=0.6)._visible(np.ones((2, 1, 5)) * [[[0]], [[1]]], np.ones((2, 2, 5))).tolist() == [
+        False, False]
+
+
+def test_mosaic_does_not_mix_masks() -> None:
+    with pytest.raises(UserError, match='Mosaic does not mix masks'):
+        loaded('queryinst_r50_1x', augmentation=['copy_paste', 'mosaic'])
+    both = loaded('sparse_rcnn_r50_3x', augmentation=['mosaic', 'copy_paste']).train_dataloader.dataset
+    assert [step['type'] for step in both.pipeline][:3] == ['PasteObjects', 'DropMasks', 'Mosaic']
+
+
 def test_rounded_pixels() -> None:
     image = np.array([[[-3.2, 0.4, 254.6]], [[300, 1.5, 127.5]]], np.float32)
     assert RoundPixels().transform({'img': image})['img'].tolist() == [[[0, 0, 255]], [[255, 2, 128]]]
@@ -137,7 +239,7 @@ def test_a_file_of_ones_own_and_mistakes(tmp_path: Path) -> None:
     for names, message in [
             ('mosiac', "there is no augmentation mosiac.*did you mean 'mosaic'"),
             (['large_scale_jitter'] * 2, 'only one of them can replace the resizing'),
-            (str(CONFIGS / 'sparse_rcnn_r50_3x.py'), 'has none of mixed, after_loading, instead_of_resizing')]:
+            (str(CONFIGS / 'sparse_rcnn_r50_3x.py'), 'has none of mixed_with_masks, mixed, after_loading')]:
         with pytest.raises(UserError, match=message):
             loaded(augmentation=names)
     empty = tmp_path / 'empty.py'
@@ -166,3 +268,15 @@ def test_training_and_inspection_see_it(tool: Callable[..., int], small: list[st
     assert pages['plain'].shape[1] == pages['mosaic'].shape[1]
     gray = (pages['mosaic'] == 114).all(axis=-1).mean()
     assert gray > 0.02 > (pages['plain'] == 114).all(axis=-1).mean()
+
+
+def test_inspection_shows_pasted_objects(tool: Callable[..., int], shapes: Path, tmp_path: Path) -> None:
+    """In some picture there are two colors; without pasting every image has one."""
+    for name in ('plain', 'copy_paste'):
+        extra = [] if name == 'plain' else ['--cfg-options', 'augmentation=copy_paste']
+        assert tool('inspect_dataset', shapes / 'a.json', '--pictures', '8', '--out', name, *extra) == 0
+    written = json.loads((tmp_path / 'copy_paste/data/all.json').read_text())
+    assert all(annotation['segmentation'] for annotation in written['annotations'])
+    plain, pasted_page = (np.asarray(Image.open(tmp_path / name / 'inspection.png')).astype(int)
+                          for name in ('plain', 'copy_paste'))
+    assert not np.array_equal(plain, pasted_page)

@@ -5,7 +5,7 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.config import Config, ConfigDict
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparse_rcnn_mm.models.structures import GroundTruth, StageOutput
 from tests.kit import ROOT
@@ -27,10 +27,10 @@ def random_boxes(*shape: int, width: float = 100., height: float = 80., dtype: t
 
 
 def random_gt(counts: Sequence[int], num_classes: int = 5, width: float = 100., height: float = 80.) -> GroundTruth:
-    """Ground truths for images that are all of one size."""
+    """Ground truths for images of unequal sizes, of which the first is the smallest; all boxes are inside that."""
     total = sum(counts)
     image = torch.tensor([i for i, count in enumerate(counts) for _ in range(count)], dtype=torch.long)
-    whwh = torch.tensor([width, height, width, height]).expand(len(counts), 1, 4)
+    whwh = torch.tensor([[[width * (1 + 3 * i), height * (1 + i)] * 2] for i in range(len(counts))]).float()
     return GroundTruth(random_boxes(total, width=width, height=height), torch.randint(num_classes, (total,)), image,
                        list(counts), whwh)
 
@@ -46,6 +46,13 @@ def image_of(gt: GroundTruth, image: int) -> GroundTruth:
     mine = gt.image == image
     return GroundTruth(gt.boxes[mine], gt.labels[mine], torch.zeros_like(gt.image[mine]), [gt.counts[image]],
                        gt.img_whwh[image:image + 1])
+
+
+def precisions_in(module: nn.Module) -> list[torch.dtype]:
+    """A list that gets the precision of matrix products at each call of a module: bfloat16 means autocast is on."""
+    found: list[torch.dtype] = []
+    module.register_forward_pre_hook(lambda *_: found.append((torch.ones(1, 1) @ torch.ones(1, 1)).dtype))
+    return found
 
 
 def tiny_model() -> ConfigDict:

@@ -79,6 +79,22 @@ def test_images_and_stages_are_matched_by_themselves() -> None:
         assert together[stage, image].tolist() == alone[0, 0].tolist()
 
 
+def test_each_image_is_matched_by_its_own_size() -> None:
+    """The ground truth of class 0 is near the first proposal, which is of another class. The second one is of class 0.
+
+    In the small image the distance counts more, in the large one the class.
+    """
+    sizes = torch.tensor([[[100., 80.] * 2], [[10000., 8000.] * 2]])
+    gt = GroundTruth(torch.tensor([[10., 10., 20., 20.]]).repeat(2, 1), torch.zeros(2, dtype=torch.long),
+                     torch.arange(2), [1, 1], sizes)
+    boxes = torch.tensor([[11., 10., 21., 20.], [70., 60., 80., 70.]]).expand(1, 2, 2, 4)
+    logits = torch.tensor([[-1., 1.], [0.5, -1.]]).expand(1, 2, 2, 2)
+    for order in ([0, 1], [1, 0]):
+        turned = gt._replace(img_whwh=sizes[order])
+        assigner = HungarianAssigner([dict(type='FocalLossCost', weight=2.), dict(type='BBoxL1Cost', weight=5.)])
+        assert assigner(logits, boxes, turned)[0, :].tolist() == [[[0, -1], [-1, 0]][one] for one in order]
+
+
 def test_no_ground_truth_at_all() -> None:
     matched_gt = build()(*predictions(2, 3, 4), random_gt([0, 0, 0]))
     assert matched_gt.dtype == torch.long and (matched_gt == -1).all() and matched_gt.shape == (2, 3, 4)

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from sparse_rcnn_mm.errors import UserError
-from sparse_rcnn_mm.models import SetCriterion, set_criterion
+from sparse_rcnn_mm.models import HungarianAssigner, SetCriterion, set_criterion
 from sparse_rcnn_mm.models.box_ops import overlaps
+from sparse_rcnn_mm.models.match_costs import Pairs
 from sparse_rcnn_mm.models.structures import GroundTruth, StageOutput
 from sparse_rcnn_mm.registry import MODELS
 
-from .samples import CRITERION, random_gt, random_stage
+from .samples import CRITERION, precisions_in, random_gt, random_stage
 
 Losses = dict[str, Tensor]
 
@@ -162,6 +163,21 @@ def test_float32_under_autocast() -> None:
     assert values(losses) == values(build()([half._replace(logits=half.logits.float())], gt, None))
     sum(losses.values()).backward()
     assert half.logits.grad.dtype == torch.bfloat16 and half.logits.grad.isfinite().all()
+
+
+def test_autocast_is_off_in_costs_and_losses() -> None:
+    """The losses here have no matrix products, but others may."""
+    criterion, found = build(), []
+
+    def cost(pairs: Pairs) -> Tensor:
+        found.append((torch.ones(1, 1) @ torch.ones(1, 1)).dtype)
+        return pairs.logits
+
+    criterion.assigner = HungarianAssigner([cost])
+    losses = precisions_in(criterion.loss_bbox)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        criterion([random_stage(2, 6)], random_gt([2, 3]), None)
+    assert found == losses == [torch.float32]
 
 
 def test_double_precision_stays() -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from sparse_rcnn_mm.models.queryinst import DiceLoss, DynamicMaskHead
 from sparse_rcnn_mm.models.queryinst.mask_targets import crop_and_resize
 from sparse_rcnn_mm.models.queryinst.pasting import paste_masks
+from tests.models.samples import precisions_in
 
 from .test_parity import batch_of, build
 
@@ -100,6 +101,14 @@ def test_activation_checkpointing_changes_nothing() -> None:
         sum(model.loss(*batch_of('two', model, torch.float64)).values()).backward()
         gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
     torch.testing.assert_close(*gradients)
+
+
+def test_autocast_is_off_in_the_losses() -> None:
+    model = build('two', torch.float32).train()
+    found = precisions_in(model.criterion.loss_bbox)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        model.loss(*batch_of('two', model, torch.float32))
+    assert found == [torch.float32]
 
 
 def test_images_without_any_object_give_finite_losses() -> None:

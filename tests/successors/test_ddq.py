@@ -17,6 +17,7 @@ from sparse_rcnn_mm.models.ddq import (
     DenseCriterion,
     DenseDistinctProposals,
     DensePredictions,
+    DistinctProposals,
     QualityFocalLoss,
     RepeatedHungarianAssigner,
 )
@@ -25,7 +26,7 @@ from sparse_rcnn_mm.models.ddq.distinct import distinct
 from sparse_rcnn_mm.models.ddq.pyramid_shuffle import pyramid_shuffle
 from sparse_rcnn_mm.registry import MODELS
 from tests.kit import CONFIGS
-from tests.models.samples import random_boxes, random_gt, rectangles
+from tests.models.samples import precisions_in, random_boxes, random_gt, rectangles
 
 from .test_ddq_parity import dense_criterion
 
@@ -135,6 +136,15 @@ def test_candidates_that_are_not_kept_teach_nothing() -> None:
     some, all_of_them = (dense(scores, boxes, kept), dense(scores[:, kept[0]], boxes[:, kept[0]]))
     a, b = (criterion.losses(one, criterion.assigner(one, gt), gt) for one in (some, all_of_them))
     torch.testing.assert_close(a, b)
+
+
+def test_autocast_is_off_in_the_dense_losses() -> None:
+    criterion: DenseCriterion = MODELS.build(dense_criterion('main', 1))
+    found = precisions_in(criterion.loss_cls)
+    proposals = DistinctProposals(torch.zeros(0), torch.zeros(0), dense(torch.rand(1, 4, 5), random_boxes(1, 4)), None)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        criterion([], random_gt([2]), proposals)
+    assert found == [torch.float32]
 
 
 def test_an_image_without_ground_truth_teaches_nothing() -> None:

@@ -58,7 +58,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     'ddq_rcnn_r50_3x': {**DDQ_3X, 'model.rpn_head.num_proposals': 300},
     'ddq_rcnn_r50_crowdhuman': {
         **DDQ_3X, 'model.rpn_head.num_proposals': 500, 'model.rpn_head.num_classes': 1,
-        'model.roi_head.bbox_head.num_classes': 1, 'model.postprocessor.max_per_img': 500},
+        'model.roi_head.bbox_head.num_classes': 1, 'model.postprocessor.max_per_img': 500,
+        **{f'{part}_evaluator.{key}': value for part in ('val', 'test') for key, value in (
+            ('type', 'CrowdHumanMetric'), ('ann_file', 'data/crowdhuman/annotations/val.json'))},
+        **{f'{part}_dataloader.dataset.metainfo.classes': ('person',) for part in ('train', 'val', 'test')}},
     'sqr_sparse_rcnn_r50_1x': {**SQR, 'train_cfg.max_iters': 90_000, 'model.rpn_head.num_proposals': 100},
     'sqr_adamixer_r50_1x': {**ADAMIXER_1X, **SQR},
 }

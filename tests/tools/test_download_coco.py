@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sparse_rcnn_mm.cli import download_coco
+from sparse_rcnn_mm.cli import archives, download_coco
 from sparse_rcnn_mm.errors import one_sentence
 from tests.kit.file_server import FileServer, serving
 
@@ -40,7 +40,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
 def tool(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     """The module of the tool, with val2017 replaced by the small archive."""
     body = make_zip()
-    monkeypatch.setitem(download_coco.ARCHIVES, 'val2017', download_coco.Archive(
+    monkeypatch.setitem(download_coco.ARCHIVES, 'val2017', archives.Archive(
         'zips/val2017.zip', len(body), hashlib.md5(body).hexdigest(), 'val2017/*.jpg', 3))
     return download_coco
 
@@ -115,7 +115,7 @@ def test_no_network_is_one_sentence(tool, server, tmp_path, capsys) -> None:
 
 
 def test_too_small_a_disk_is_told_before_the_download(tool, server, tmp_path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(tool.shutil, 'disk_usage', lambda path: types.SimpleNamespace(free=1000))
+    monkeypatch.setattr(archives.shutil, 'disk_usage', lambda path: types.SimpleNamespace(free=1000))
     assert download(tool, server, tmp_path) == 1
     assert 'free some space, or choose another folder with --root' in capsys.readouterr().err
     assert server.asked == []

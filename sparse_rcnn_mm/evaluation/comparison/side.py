@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparse_rcnn_mm.checkpoints import Metadata, read_checkpoint
+from sparse_rcnn_mm.checkpoints.hub import WEIGHTS
 from sparse_rcnn_mm.checkpoints.weights import local_checkpoint
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.inference import Detector, ExportedDetector, is_exported
@@ -60,5 +61,6 @@ def _parameters(detector: Detector) -> int:
 
 def _size(path: Path) -> int:
     """Size of a file in bytes, including OpenVINO's separate file of weights."""
+    path = path / WEIGHTS if path.is_dir() else path
     weights = path.with_suffix('.bin')
     return os.path.getsize(path) + (os.path.getsize(weights) if path.suffix == '.xml' and weights.is_file() else 0)
