@@ -51,8 +51,8 @@ def config(request: pytest.FixtureRequest, digits: Path, tmp_path: Path, monkeyp
     return path
 
 
-@pytest.mark.parametrize('config', [pytest.param(text, id=name, marks=() if name == 'criterion' else pytest.mark.slow)
-                                    for name, text in SLOTS.items()], indirect=True)
+@pytest.mark.slow
+@pytest.mark.parametrize('config', SLOTS.values(), ids=list(SLOTS), indirect=True)
 def test_a_slot_filled_from_outside(config: Path, tool: Callable[..., int], tmp_path: Path, digits: Path,
                                     capsys: pytest.CaptureFixture) -> None:
     assert tool('train', config, '--work-dir', 'whole') == 0

@@ -36,7 +36,7 @@ from sparse_rcnn_mm.checkpoints.safetensors_files import SUFFIX, write_safetenso
 from sparse_rcnn_mm.config_files import find_config
 from sparse_rcnn_mm.engine.settings import SettingsAction
 from sparse_rcnn_mm.errors import UserError
-from sparse_rcnn_mm.terminal import show
+from sparse_rcnn_mm.terminal import shell_word, show
 from sparse_rcnn_mm.versions import __version__
 
 from .parser import Parser
@@ -171,8 +171,8 @@ def save_backbone(found: Converted, args: argparse.Namespace) -> str:
         raise UserError(f'{args.input} is a backbone: {"--to-official" if args.to_official else "--hub"} is for '
                         'detectors')
     save(dict(state_dict=found.state, meta=dict(backbone=found.name, **made_from(args))), args.output)
-    lines = [f'wrote {args.output}: {found.name}, for --cfg-options backbone={found.name} '
-             f'model.backbone.init_cfg.checkpoint={args.output}']
+    lines = [f'wrote {args.output}: {found.name}, for --cfg-options backbone={shell_word(found.name, "NAME")} '
+             f'model.backbone.init_cfg.checkpoint={shell_word(args.output, "FILE")}']
     if found.left_out:
         number = len(found.left_out)
         lines.append(f'left out {number} {"entry" if number == 1 else "entries"} outside the backbone: '

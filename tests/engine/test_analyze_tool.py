@@ -29,6 +29,7 @@ def test_testing_and_reading_results_give_the_same_page(tool: Callable[..., int]
     assert 'results file not found: none.pkl' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_other_data_are_analyzed_as_they_are_tested(tool: Callable[..., int], small: list[str], tmp_path: Path,
                                                     capsys: pytest.CaptureFixture) -> None:
     """`--data`: the classes are the model's, whatever the folder's order; the detections are those of tools/test.py."""

@@ -48,6 +48,7 @@ def test_train_then_evaluate_then_train_again(small: list[str], tmp_path: Path,
     assert all(torch.equal(one[name], two[name]) for name in one)  # nothing of the first training is left
 
 
+@pytest.mark.slow
 def test_own_data_from_weights_of_other_classes(small: list[str], checkpoint: Path, tmp_path: Path,
                                                 monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -74,6 +74,7 @@ def test_an_optimizer_that_is_not_finite_is_not_saved(tool: Tool, troubled: Call
     assert sorted(path.name for path in (tmp_path / 'work').glob('*.pth')) == ['iter_1.pth', 'iter_2.pth']
 
 
+@pytest.mark.slow
 def test_the_advice_works(tool: Tool, troubled: Callable[..., list[str]], tmp_path: Path,
                           capsys: pytest.CaptureFixture) -> None:
     """Diverged at an absurd learning rate; going on with a lower one ends well, at that rate, and says so."""
@@ -91,6 +92,7 @@ def test_the_advice_works(tool: Tool, troubled: Callable[..., list[str]], tmp_pa
     assert not_finite(read_checkpoint(tmp_path / 'work/iter_6.pth')) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('schedule', [
     "[dict(type='OneCycleLR', pct_start=0.2, by_epoch=False)]",
     "[dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=3), "

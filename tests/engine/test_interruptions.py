@@ -129,6 +129,7 @@ def test_a_signal_stops_after_the_iteration(tool: Tool, troubled: Callable[..., 
     assert not (tmp_path / 'work/iter_3.pth').exists()  # the next regular one took its place
 
 
+@pytest.mark.slow
 def test_a_signal_in_validation(tool: Tool, troubled: Callable[..., list[str]], tmp_path: Path) -> None:
     """The averaged weights are in the model then; what is saved are its own, and validation is run again."""
     assert tool('train', *troubled(), '--work-dir', 'whole') == 0
@@ -141,6 +142,7 @@ def test_a_signal_in_validation(tool: Tool, troubled: Callable[..., list[str]], 
     assert sum('coco/bbox_mAP' in row for row in rows) == 2  # after iterations 5 and 7
 
 
+@pytest.mark.slow
 def test_a_signal_in_the_middle_of_an_epoch(tool: Tool, troubled: Callable[..., list[str]], tmp_path: Path) -> None:
     text = ("train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=2, val_interval=1, _delete_=True)\n"
             "train_dataloader['sampler'] = dict(type='DefaultSampler', shuffle=True)\n"
@@ -161,6 +163,7 @@ def test_a_signal_in_the_middle_of_an_epoch(tool: Tool, troubled: Callable[..., 
     assert differences(tmp_path / 'whole/epoch_2.pth', tmp_path / 'work/epoch_2.pth') == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('signal', ['SIGTERM', ''])
 def test_in_the_middle_of_an_accumulation(tool: Tool, troubled: Callable[..., list[str]], tmp_path: Path,
                                           signal: str) -> None:

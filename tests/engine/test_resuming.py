@@ -42,6 +42,7 @@ def test_a_damaged_last_checkpoint(tool: Tool, small: list[str], trained: Path, 
     assert differences(trained / 'iter_4.pth', work / 'iter_4.pth') == []
 
 
+@pytest.mark.slow
 def test_a_renamed_and_a_copied_work_dir_go_on_by_themselves(
         tool: Tool, small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """With all that is in them, such as paths of the old folder; everything is written into the new one."""

@@ -59,6 +59,7 @@ def test_train_resume_and_test(tool: Tool, small: list[str], tmp_path: Path) -> 
     assert Image.open(pictures[0]).height == 192
 
 
+@pytest.mark.slow
 def test_every_image_of_a_test_keeps_its_picture(tool: Tool, small: list[str], digits: Path, tmp_path: Path) -> None:
     """Images of one name in two folders, one whose picture would be of the name of another, and one of 16 bits."""
     content = json.loads((digits / 'val.json').read_text())
@@ -84,6 +85,7 @@ def test_every_image_of_a_test_keeps_its_picture(tool: Tool, small: list[str], d
     assert abs(np.bincount(np.asarray(pictures['b/0.tif_2.jpg']).ravel()).argmax() - 100) <= 2
 
 
+@pytest.mark.slow
 def test_mixed_precision_and_batch_scaling(tool: Tool, small: list[str], tmp_path: Path) -> None:
     """bfloat16 training follows float32, at the learning rate scaled from a batch of 4 to 2."""
     options = [*small, 'param_scheduler=None', 'optim_wrapper.optimizer.lr=1e-4']

@@ -87,6 +87,7 @@ def test_mmdets_checkpoint_of_r50_loads_strictly() -> None:
         name: value.shape for name, value in theirs.state_dict().items()}
 
 
+@pytest.mark.slow
 def test_train_resume_test_infer_and_pictures(tool: Callable[..., int], small: list[str], digits: Path, tmp_path: Path,
                                               capsys: pytest.CaptureFixture) -> None:
     config = str(CONFIGS / 'queryinst_r18_digits.py')

@@ -241,6 +241,7 @@ def test_every_parameter_gets_a_gradient(autocast: bool) -> None:
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
 
 
+@pytest.mark.slow
 def test_training_finds_rectangles() -> None:
     """Loss may rise with the quality that it trains scores towards, so the boxes are looked at."""
     model = tiny_detector().train()

@@ -14,8 +14,8 @@ from tests.kit.through_tools import train_and_resume, use_everywhere
 FAMILY = ['adamixer_r18_digits', 'sqr_r18_digits', 'ddq_rcnn_r18_digits']
 
 
-@pytest.mark.parametrize('name', [pytest.param(name, marks=() if name == FAMILY[0] else pytest.mark.slow)
-                                  for name in FAMILY])
+@pytest.mark.slow
+@pytest.mark.parametrize('name', FAMILY)
 def test_train_resume_test_infer_and_pictures(name: str, tool: Callable[..., int], small: list[str], digits: Path,
                                               tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     config = str(CONFIGS / f'{name}.py')

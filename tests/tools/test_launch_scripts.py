@@ -35,7 +35,7 @@ def run(script: str, *args: str, path: Path, **env: str) -> subprocess.Completed
     base = {key: value for key, value in os.environ.items() if key not in CLUSTER}
     base['PATH'] = f'{path}:{base["PATH"]}'
     return subprocess.run(['bash', str(TOOLS / script), *args], cwd=path, env=base | env, capture_output=True,
-                          text=True, timeout=60)
+                          text=True, timeout=180)
 
 
 def test_train_on_one_node_takes_a_free_port_and_keeps_arguments_whole(stand_ins: Path) -> None:
@@ -138,7 +138,7 @@ def test_the_first_node_is_not_there(tmp_path: Path) -> None:
         port = other.getsockname()[1]
     done = subprocess.run([sys.executable, str(TOOLS / '_launch.py'), '--nnodes=2', '--node_rank=1',
                            '--master_addr=127.0.0.1', f'--master_port={port}', '--rdzv_conf=timeout=2', 'train.py'],
-                          cwd=tmp_path, capture_output=True, text=True, timeout=60)
+                          cwd=tmp_path, capture_output=True, text=True, timeout=180)
     first, *_, last = done.stderr.splitlines()
     assert first == f'waiting for the first node at 127.0.0.1:{port}'
     assert last.startswith(f'error: the first node was not reached at 127.0.0.1:{port} (')
