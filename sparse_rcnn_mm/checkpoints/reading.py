@@ -169,4 +169,4 @@ def state_dict_of(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     for wrapper in ('state_dict', 'model'):
         if isinstance(state.get(wrapper), dict):
             state = state[wrapper]
-    return {name.removeprefix('module.'): value for name, value in state.items() if isinstance(value, Tensor)}
+    return {str(name).removeprefix('module.'): value for name, value in state.items() if isinstance(value, Tensor)}

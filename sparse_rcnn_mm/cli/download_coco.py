@@ -11,7 +11,7 @@ import sys
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from sparse_rcnn_mm.downloads import Progress, fetch, hash_of, size_of
 from sparse_rcnn_mm.errors import UserError
@@ -45,9 +45,16 @@ ARCHIVES = {
 
 
 def unpack(archive: Path, root: Path) -> None:
-    """Unpack a zip file under `root`. Files are renamed when complete, so an interrupt leaves no partial file."""
+    """Unpack a zip file under `root`. Files are renamed when complete, so an interrupt leaves no partial file.
+
+    Raises:
+        UserError: a file of the archive would be written elsewhere. Then nothing is unpacked.
+    """
     with zipfile.ZipFile(archive) as file:
         members = [member for member in file.infolist() if not member.is_dir()]
+        for name in (PurePath(member.filename) for member in members):
+            if name.anchor or '..' in name.parts:
+                raise UserError(f'{archive} was not unpacked: its file {name} would be written outside of {root}')
         progress = Progress(f'unpack {archive.name}', sum(member.file_size for member in members))
         for member in members:
             target = root / member.filename

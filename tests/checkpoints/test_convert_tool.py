@@ -111,3 +111,21 @@ def test_an_incomplete_backbone_is_refused(official, capsys, tmp_path):
     del state['res3.1.conv2.norm.weight']
     (tmp_path / 'R-50.pkl').write_bytes(pickle.dumps(state))
     assert 'layer2.1.bn2.weight' in fails_with(capsys, tmp_path / 'R-50.pkl', tmp_path / 'out.pth')
+
+
+@pytest.mark.parametrize(('name', 'value'), [
+    ('backbone.fpn_lateral99999999999999999999.weight', torch.zeros(1)),
+    ('head.head_series.99999999999999999999.class_logits.bias', torch.zeros(1)),
+    ('head.head_series.99.class_logits.bias', torch.zeros(1)),
+    (f'head.head_series.{"9" * 5000}.class_logits.bias', torch.zeros(1)),
+    ('init_proposal_features.weight', torch.zeros(100)), ('init_proposal_features.weight', torch.tensor(1.)),
+    ('init_proposal_features.weight', torch.zeros(1, 63)),
+    ('head.head_series.0.class_logits.weight', torch.zeros(0, 64)),
+    ('head.head_series.0.class_logits.weight', torch.zeros(1).expand(10 ** 12, 64)), (7, torch.zeros(1)),
+    (('a', 'tuple'), torch.zeros(1)),
+], ids=lambda value: str(value)[:60] if isinstance(value, str) else '')
+def test_sizes_and_names_made_to_harm(name, value, official, capsys, tmp_path):
+    """Numbers in names must not be counted up to, nor sizes in shapes be allocated."""
+    torch.save({**official, name: value}, tmp_path / 'in.pth')
+    fails_with(capsys, tmp_path / 'in.pth', tmp_path / 'out.pth')
+    assert not (tmp_path / 'out.pth').exists()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sparse_rcnn_mm.cli import download_coco
-from sparse_rcnn_mm.errors import one_sentence
+from sparse_rcnn_mm.errors import UserError, one_sentence
 from tests.kit.file_server import FileServer, serving
 
 SCRIPT = Path(__file__).resolve().parents[2] / 'tools' / 'download_coco.py'
@@ -27,6 +27,16 @@ def make_zip() -> bytes:
         for index in range(3):
             file.writestr(f'val2017/{index:012d}.jpg', PICTURE)
     return buffer.getvalue()
+
+
+@pytest.mark.parametrize('name', ['../out.jpg', '/tmp/out.jpg', 'val2017/../../out.jpg'])
+def test_an_archive_that_leads_out_of_the_folder(name: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / 'x.zip', 'w') as file:
+        file.writestr('val2017/1.jpg', PICTURE)
+        file.writestr(name, PICTURE)
+    with pytest.raises(UserError, match='would be written outside'):
+        download_coco.unpack(tmp_path / 'x.zip', tmp_path / 'root')
+    assert [path.name for path in tmp_path.iterdir()] == ['x.zip']
 
 
 @pytest.fixture
