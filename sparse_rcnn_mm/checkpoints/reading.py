@@ -97,6 +97,10 @@ def read_checkpoint(path: str | os.PathLike, map_location: Any = 'cpu') -> dict[
         raise UserError(f'{path} is not a checkpoint, or is damaged: fetch it again') from error
     if not isinstance(contents, dict):
         raise UserError(f'{path} contains a {type(contents).__name__}, not a checkpoint')
+    for name, value in state_dict_of(contents).items():
+        if (value.is_nested or value.layout != torch.strided or value.is_quantized or value.is_meta
+                or value.is_complex()):
+            raise UserError(f'{path} contains the weight {name[:100]}, which is not a plain tensor of numbers')
     if isinstance(contents.get('meta'), dict):
         contents['meta'].pop('config', None)  # Python code of mmdet 2.x, which mmengine would run on resuming
     return contents
