@@ -29,7 +29,7 @@ LIGHT = {
     'inference.contents', 'inference.conversions', 'inference.detections', 'inference.exported', 'inference.formats',
     'inference.names', 'inference.outputs', 'inference.progress', 'inference.records', 'inference.resuming',
     'inference.run', 'inference.sources', 'lazy', 'mmcv_ops', 'own_outputs', 'runtime', 'runtime.detector',
-    'runtime.engines', 'runtime.preprocessing', 'stack', 'terminal', 'versions', 'visualization',
+    'runtime.engines', 'runtime.metadata', 'runtime.preprocessing', 'stack', 'terminal', 'versions', 'visualization',
     'visualization.contact_sheet', 'visualization.draw', 'visualization.letters', 'visualization.masks',
     'visualization.stages'}
 

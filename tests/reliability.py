@@ -56,6 +56,11 @@ PROMISES: dict[str, tuple[str, list[str]]] = {
         'engine/test_distributed_failures.py', ['test_a_process_that_dies']),
     'A signal to one process stops all after the same iteration': ('engine/test_distributed_failures.py', [
         'test_all_stop_together_after_a_signal_to_one']),
+    'torchrun restarts all processes after one was killed: they resume by themselves, though one of them comes late': (
+        'engine/test_distributed_failures.py', ['test_torchrun_restarts_it']),
+    'What a checkpoint says about its training cannot remove or replace other files, and malformed state ends in one '
+    'sentence': ('engine/test_hostile_resume.py', [
+        'test_files_that_it_names_stay', 'test_malformed_states_are_one_sentence']),
     'A port in use, a first node that is not there: one sentence': ('tools/test_launch_scripts.py', [
         'test_a_port_in_use', 'test_the_first_node_is_not_there']),
     'Three processes, images without boxes, an uneven validation': ('engine/test_distributed_failures.py', [

@@ -36,7 +36,7 @@ def open_exported(path: str, threads: int) -> tuple[Run, str, str]:
         planes = [image.transpose(2, 0, 1) for image in images]
         return [tuple(found) for found in detect(engine, planes, [image.shape[:2] for image in images])]
 
-    return run, f'{package} {metadata.version(package)}', engine.metadata['precision']
+    return run, f'{package} {metadata.version(package)}', engine.metadata.get('precision', 'unknown')
 
 
 def open_checkpoint(path: str, threads: int) -> tuple[Run, str, str]:

@@ -44,7 +44,7 @@ _FIRST = {'l': 2, 'r': 1}  # official number minus ours
 
 
 def _pattern(template: str) -> re.Pattern[str]:
-    body = re.sub(r'<(\w)>', r'(?P<\1>\\d+)', template.replace('.', r'\.'))
+    body = re.sub(r'<(\w)>', r'(?P<\1>\\d{1,4})', template.replace('.', r'\.'))
     return re.compile(rf'{body}\.(?P<leaf>\w+)')
 
 

@@ -27,6 +27,7 @@ _DEPTHS: dict[tuple[tuple[int, ...], bool], int] = {
     ((3, 8, 36, 3), True): 152,
 }
 _STEM = 'backbone.bottom_up.'
+_MOST_CLASSES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Architecture:
             UserError: a required entry is missing, or the backbone is not a ResNet of a known depth.
         """
         head = 'roi_head.bbox_head.0.'
-        num_levels = _count(state, r'neck\.lateral_convs\.(\d+)\.')
+        num_levels = _count(state, r'neck\.lateral_convs\.(\d\d?)\.')
         telling = {
             'features': 'rpn_head.init_proposal_features.weight',
             'classes': f'{head}fc_cls.weight',
@@ -63,18 +64,22 @@ class Architecture:
         if lacking:
             raise UserError(f'this is not a complete Sparse R-CNN: it lacks {"; ".join(lacking)} (our names)')
         size = {key: tuple(state[name].shape) for key, name in telling.items()}
+        if flat := [telling[key] for key, shape in size.items() if len(shape) < (1 if key == 'norm' else 2)]:
+            raise UserError(f'this is not a Sparse R-CNN: {flat[0]} has the shape {tuple(state[flat[0]].shape)}')
+        if size['classes'][0] > _MOST_CLASSES:
+            raise UserError(f'this is not a Sparse R-CNN: it has {size["classes"][0]} classes')
         return cls(
             depth=resnet_depth(state),
             level_channels=tuple(size[f'level{i}'][1] for i in range(num_levels)),
             channels=size['features'][1],
             num_proposals=size['features'][0],
-            num_stages=_count(state, r'roi_head\.bbox_head\.(\d+)\.'),
+            num_stages=_count(state, r'roi_head\.bbox_head\.(\d\d?)\.'),
             num_classes=size['classes'][0],
             dynamic_channels=size['norm'][0],
             ffn_channels=size['ffn'][0],
             # each layer has three numbers: linear, norm, and activation, which has no entry
-            num_cls_fcs=(_count(state, rf'{re.escape(head)}cls_fcs\.(\d+)\.') + 1) // 3,
-            num_reg_fcs=(_count(state, rf'{re.escape(head)}reg_fcs\.(\d+)\.') + 1) // 3,
+            num_cls_fcs=(_count(state, rf'{re.escape(head)}cls_fcs\.(\d\d?)\.') + 1) // 3,
+            num_reg_fcs=(_count(state, rf'{re.escape(head)}reg_fcs\.(\d\d?)\.') + 1) // 3,
         )
 
     def apply_to(self, cfg: Config) -> None:
@@ -100,7 +105,7 @@ class Architecture:
 
 def resnet_depth(state: State, prefix: str = 'backbone.') -> int:
     """The depth of a ResNet, from a state dict with our names."""
-    layers = tuple(_count(state, rf'{re.escape(prefix)}layer{i}\.(\d+)\.') for i in (1, 2, 3, 4))
+    layers = tuple(_count(state, rf'{re.escape(prefix)}layer{i}\.(\d\d?)\.') for i in (1, 2, 3, 4))
     bottleneck = f'{prefix}layer1.0.conv3.weight' in state
     try:
         return _DEPTHS[layers, bottleneck]
@@ -110,7 +115,7 @@ def resnet_depth(state: State, prefix: str = 'backbone.') -> int:
 
 
 def _count(state: State, pattern: str) -> int:
-    """The largest number in the names that match `pattern`, plus one."""
+    """The largest number of at most two digits in the names that match `pattern`, plus one."""
     matches = (re.match(pattern, name) for name in state)
     return max((int(match[1]) + 1 for match in matches if match), default=0)
 
@@ -150,8 +155,12 @@ def to_official(state: State) -> dict[str, Tensor]:
 
 def check_complete(state: State, cfg: Config) -> None:
     """Raise a UserError that lists all wrong entries, unless `state` fits the model of `cfg` exactly."""
-    with torch.device('meta'):
-        expected = MODELS.build(cfg.model).state_dict()
+    try:
+        with torch.device('meta'):
+            expected = MODELS.build(cfg.model).state_dict()
+    except Exception as error:  # sizes from a file of anybody can make a constructor raise anything
+        raise UserError('the sizes of the weights are not those of a Sparse R-CNN '
+                        f'({" ".join(str(error).split())[:300]})') from error
     report = compare(dict(state), expected)
     if not report.complete:
         raise UserError(f'the checkpoint is not complete: {report.summary(most=1000)}')

@@ -84,15 +84,7 @@ def read_checkpoint(path: str | os.PathLike, map_location: Any = 'cpu') -> dict[
     """
     path = local_checkpoint(path)
     try:
-        if path.is_dir():
-            contents = read_folder(path, map_location)
-        elif path.suffix == SUFFIX:
-            contents = read_safetensors(path, map_location)
-        elif path.suffix == '.pkl':
-            contents = _to_tensors(load_data_pickle(path.read_bytes(), encoding='latin1'))
-        else:
-            _check_records(path)
-            contents = torch.load(path, map_location=map_location, weights_only=True)
+        contents = _read(path, map_location)
     except UserError:
         raise
     except OSError as error:
@@ -105,9 +97,27 @@ def read_checkpoint(path: str | os.PathLike, map_location: Any = 'cpu') -> dict[
         raise UserError(f'{path} is not a checkpoint, or is damaged: fetch it again') from error
     if not isinstance(contents, dict):
         raise UserError(f'{path} contains a {type(contents).__name__}, not a checkpoint')
+    if odd := [name for name, value in state_dict_of(contents).items() if not _is_plain(value)]:
+        raise UserError(f'{path} contains the weight {odd[0][:100]}, which is not a plain tensor of numbers')
     if isinstance(contents.get('meta'), dict):
         contents['meta'].pop('config', None)  # Python code of mmdet 2.x, which mmengine would run on resuming
     return contents
+
+
+def _read(path: Path, map_location: Any) -> Any:
+    if path.is_dir():
+        return read_folder(path, map_location)
+    if path.suffix == SUFFIX:
+        return read_safetensors(path, map_location)
+    if path.suffix == '.pkl':
+        return _to_tensors(load_data_pickle(path.read_bytes(), encoding='latin1'))
+    _check_records(path)
+    return torch.load(path, map_location=map_location, weights_only=True)
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return not (tensor.is_nested or tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta
+                or tensor.is_complex())
 
 
 def _check_records(path: Path) -> None:
@@ -177,4 +187,4 @@ def state_dict_of(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     for wrapper in ('state_dict', 'model'):
         if isinstance(state.get(wrapper), dict):
             state = state[wrapper]
-    return {name.removeprefix('module.'): value for name, value in state.items() if isinstance(value, Tensor)}
+    return {str(name).removeprefix('module.'): value for name, value in state.items() if isinstance(value, Tensor)}

@@ -37,12 +37,14 @@ def read_coco_json(path: str, evaluated: bool, missing_hint: str, backend_args: 
         raise UserError(f'annotation file not found: {path}; {missing_hint}')
     try:
         coco = json.loads(fileio.get(path, backend_args=backend_args))
-    except json.JSONDecodeError as error:
-        raise UserError(f'annotation file {path} is not valid JSON: {error}') from error
+    except OSError as error:
+        raise UserError(f'annotation file {path} cannot be read: {error.strerror or error}') from error
     except RecursionError as error:
         raise UserError(f'annotation file {path} is not in COCO format: its brackets are nested too deeply') from error
     except UnicodeDecodeError as error:
         raise UserError(f'annotation file {path} is a binary file, not JSON') from error
+    except ValueError as error:  # also a number of too many digits
+        raise UserError(f'annotation file {path} is not valid JSON: {error}') from error
     if evaluated and isinstance(coco, dict) and 'images' in coco:
         coco.setdefault('annotations', [])
     _check(coco, path, evaluated)

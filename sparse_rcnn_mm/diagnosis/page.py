@@ -12,7 +12,7 @@ from PIL import Image
 
 from sparse_rcnn_mm.datasets.read_image import read_image
 from sparse_rcnn_mm.evaluation.analysis import Analysis
-from sparse_rcnn_mm.evaluation.page import document, error_gallery, figure
+from sparse_rcnn_mm.evaluation.page import error_gallery, figure, write_document
 from sparse_rcnn_mm.evaluation.plots import as_data_uri
 from sparse_rcnn_mm.visualization import Mark, draw_boxes, enlarged
 from sparse_rcnn_mm.visualization.contact_sheet import contact_sheet
@@ -33,7 +33,7 @@ def write_page(done: Examination, path: Path) -> None:
     sections = {name: body for name, body in _sections(done) if body}
     body = ''.join(f'<h2>{name}</h2>{content}' for name, content in sections.items())
     title = f'Doctor: {done.found.name}, {Path(done.found.config).name}'
-    path.write_text(document(title, f'{_verdict(done.found)}{body}'))
+    write_document(path, title, f'{_verdict(done.found)}{body}')
 
 
 def _sections(done: Examination) -> Iterable[tuple[str, str]]:

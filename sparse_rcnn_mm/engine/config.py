@@ -18,6 +18,7 @@ from sparse_rcnn_mm.config_files import find_config
 from sparse_rcnn_mm.errors import UserError
 
 from .augmentation import augment
+from .meeting import met
 from .runner import Runner
 from .settings import SettingsAction, settings_like
 
@@ -99,7 +100,7 @@ def _prepare_cpu_processes(cfg: Config) -> None:
     if args_missing := {'RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'} - set(os.environ):
         raise UserError(f'--launcher {cfg.launcher} without a GPU needs the environment variables '
                         f'{", ".join(sorted(args_missing))}; start the command with --gpus N instead, or with torchrun')
-    torch.distributed.init_process_group('gloo')
+    torch.distributed.init_process_group('gloo', **met())
     atexit.register(_end_gloo)
     cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
 

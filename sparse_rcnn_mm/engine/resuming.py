@@ -7,9 +7,12 @@ unchanged, this gives the same number as training did; if it was changed, the ne
 """
 from __future__ import annotations
 
+import os
 import random
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,15 @@ from torch import nn
 
 from sparse_rcnn_mm.checkpoints import check_resumable, newest_checkpoint, read_checkpoint, unwrapped
 from sparse_rcnn_mm.errors import UserError
+
+from .resumed_state import (
+    check_meta,
+    check_optimizer,
+    checked_counters,
+    checked_message_hub,
+    checked_numpy_state,
+    load_schedule,
+)
 
 _STOPPING = ('wait_count', 'best_score')
 # Settings in an optimizer's parameter groups that schedules change or read.
@@ -46,9 +58,9 @@ def training_state(runner: Any) -> dict[str, Any]:
 
 def restore_training_state(runner: Any, state: dict[str, Any], iteration: int) -> None:
     """Restore `training_state`. If the checkpoint has none, random numbers are seeded from seed and iteration."""
-    runner.train_loop.validated = state.get('validated', iteration)
+    runner.train_loop.validated = int(state.get('validated', iteration))
     for hook, values in zip(_stopping_hooks(runner), state.get('early_stopping', []), strict=False):
-        vars(hook).update(values)
+        vars(hook).update(checked_counters(values, _STOPPING))
     gradients = state.get('gradients', {})
     for name, parameter in _parameters(runner):
         if name in gradients:
@@ -78,8 +90,7 @@ def _random_states() -> dict[str, Any]:
 
 def _set_random_states(states: dict[str, Any]) -> None:
     random.setstate(states['python'])
-    kind, keys, *rest = states['numpy']
-    np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), *rest))
+    np.random.set_state(checked_numpy_state(states['numpy']))
     torch.set_rng_state(states['torch'].cpu())
     if 'cuda' in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states['cuda'].cpu())
@@ -125,6 +136,9 @@ def find_start(runner: Any) -> tuple[Path, dict[str, Any]] | None:
         check_resumable(start[1], start[0])
     else:
         start = newest_checkpoint(runner.work_dir, runner.logger.warning)
+    if start is not None:
+        with whole(start[0]):
+            check_meta(start[1]['meta'])
     name = None if start is None else str(start[0])
     if any(other != name for other in all_gather_object(name)):
         raise UserError(f'the processes find different checkpoints in {runner.work_dir}: all machines must share '
@@ -132,6 +146,19 @@ def find_start(runner: Any) -> tuple[Path, dict[str, Any]] | None:
     if start is None:
         runner.logger.info(f'no checkpoint in {runner.work_dir}: training starts at iteration 0')
     return start
+
+
+@contextmanager
+def whole(path: str | os.PathLike) -> Iterator[None]:
+    """A context for using what the checkpoint `path` says about its training: any error becomes a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # what was made by anybody can raise anything
+        raise UserError(f'training cannot resume from {path}: its training state does not fit or is malformed '
+                        f'({type(error).__name__}: {" ".join(str(error).split())[:300]}); start from its weights with '
+                        '--load-from and another --work-dir') from error
 
 
 def resume_training(runner: Any, contents: dict[str, Any]) -> None:
@@ -143,7 +170,7 @@ def resume_training(runner: Any, contents: dict[str, Any]) -> None:
         if loop._iter != meta['iter']:
             runner.logger.warning(f'an epoch has {len(loop.dataloader)} iterations now: epoch {loop._epoch + 1} starts '
                                   f'again from its beginning, as iteration {loop._iter + 1}')
-    runner.message_hub.load_state_dict(contents['message_hub'])
+    runner.message_hub.load_state_dict(checked_message_hub(contents['message_hub'], meta['iter']))
     ended = runner.message_hub.runtime_info.get('max_iters')
     if ended not in (None, runner.max_iters):
         runner.logger.info(f'training ends at iteration {runner.max_iters} (before: {ended}), with the schedule in '
@@ -170,6 +197,7 @@ def load_optimizer(wrapper: OptimWrapper, state: dict[str, Any]) -> dict[str, An
     """
     wanted = [{key: value for key, value in group.items() if key != 'params'} for group in wrapper.param_groups]
     wrapper.load_state_dict(state)
+    check_optimizer(wrapper.optimizer)
     changes: dict[str, Any] = {'lr': wrapper.param_groups[0]['lr']}
     for group, settings in zip(wrapper.param_groups, wanted, strict=True):
         for key in settings.keys() & group.keys() - _SCHEDULED:
@@ -188,13 +216,13 @@ def enter_schedules(schedulers: list[_ParamScheduler], contents: dict[str, Any],
     saved, groups = contents.get('param_schedulers') or [], contents['optimizer']['param_groups']
     if [_settings(s.state_dict()) for s in schedulers] == [_settings(state) for state in saved]:
         for scheduler, state in zip(schedulers, saved, strict=True):
-            scheduler.load_state_dict(state)
+            load_schedule(scheduler, state)
             for group, before in zip(scheduler.optimizer.param_groups, groups, strict=False):
                 group[scheduler.param_name] = before[scheduler.param_name]
         return
     for scheduler, state in zip(schedulers, saved, strict=False):
         if getattr(scheduler, 'need_val_args', False):
-            scheduler.load_state_dict(state)
+            load_schedule(scheduler, state)
     epochs, length = (loop.epoch, len(loop.dataloader)) if isinstance(loop, EpochBasedTrainLoop) else (0, loop.iter + 1)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # "scheduler.step() before optimizer.step()"

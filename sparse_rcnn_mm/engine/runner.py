@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce, master_only
+from mmengine.dist import all_reduce, is_distributed, master_only
 from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
 from torch.utils.data import DataLoader
@@ -29,9 +29,10 @@ from sparse_rcnn_mm.own_outputs import mark
 
 from .divergence import LossTerms, learning_rate_options
 from .hooks.checkpoint import EMAHook
+from .meeting import met
 from .optim_wrappers import AmpOptimWrapper
 from .restarts import note_launch, was_restarted
-from .resuming import complete_one_cycle, contents_to_save, find_start, resume_training
+from .resuming import complete_one_cycle, contents_to_save, find_start, resume_training, whole
 from .stopping import Stopped, StopSignals
 
 # Warnings that a user can do nothing about: at every start, for `with_cp`, and for boxes at the image border.
@@ -47,6 +48,13 @@ class Runner(MMEngineRunner):
     loss_terms = LossTerms()
     _start: tuple[Path, dict[str, Any]] | None = None  # the checkpoint to resume
     _saved: tuple[int, Path] | None = None  # iteration and file of the last checkpoint that can be resumed
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """Like mmengine's, but processes that torchrun restarted connect to each other only."""
+        settings = env_cfg.get('dist_cfg', {})
+        if self.launcher == 'pytorch' and not is_distributed() and not {'init_method', 'init_backend'} & set(settings):
+            env_cfg = {**env_cfg, 'dist_cfg': {**settings, **met()}}
+        super().setup_env(env_cfg)
 
     def train(self) -> nn.Module:
         """Train. If a signal or an error stops it between two checkpoints, a checkpoint is saved.
@@ -240,7 +248,8 @@ class Runner(MMEngineRunner):
         self._start = None
         check_resumable(contents, filename)
         self._load(contents, filename)
-        resume_training(self, contents)
+        with whole(filename):
+            resume_training(self, contents)
         self._saved = self.iter, Path(filename)
 
     def load_checkpoint(self, filename: str, map_location: Any = 'cpu', strict: bool = True,

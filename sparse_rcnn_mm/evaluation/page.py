@@ -51,14 +51,15 @@ def write_page(analysis: Analysis, numbers: Mapping[str, Any], path: Path, title
                for heading, figures in plots.draw_plots(analysis).items()}
     sections = {'By class': _class_table(numbers), **plotted, 'Worst images': _pictures(analysis, numbers)}
     body = ''.join(f'<h2>{heading}</h2>{content}' for heading, content in sections.items())
-    path.write_text(document(title, f'{_summary(numbers)}{body}'))
+    write_document(path, title, f'{_summary(numbers)}{body}')
 
 
-def document(title: str, body: str) -> str:
-    """A whole page in the style of all pages; `body` is HTML."""
-    return ('<!doctype html><html lang="en"><meta charset="utf-8">'
+def write_document(path: Path, title: str, body: str) -> None:
+    """Write a whole page in the style of all pages; `body` is HTML. What is not text in names is escaped."""
+    page = ('<!doctype html><html lang="en"><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             f'<title>{escape(title)}</title><style>{_STYLE}</style><h1>{escape(title)}</h1>{body}</html>')
+    path.write_text(page, encoding='utf-8', errors='backslashreplace')
 
 
 def _summary(numbers: Mapping[str, Any]) -> str:

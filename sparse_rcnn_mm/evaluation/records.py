@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -73,6 +72,10 @@ def evaluated_data(dataset: BaseDataset, found: Mapping[int, Mapping[str, Any]])
     if unknown := [image_id for image_id in found if image_id not in infos]:
         raise UserError(f'the detections belong to another data set: {dataset.ann_file} has no image with the id '
                         f'{unknown[0]}; pass the --config or --data that they were made with')
+    labels = [int(label) for one in found.values() for label in np.asarray(one['labels']).reshape(-1)]
+    if labels and not 0 <= min(labels) <= max(labels) < len(dataset.cat_ids):
+        raise UserError(f'the detections are of other classes than the {len(dataset.cat_ids)} of {dataset.ann_file}; '
+                        'pass the --config or --data that they were made with')
     label_of = {category_id: label for label, category_id in enumerate(dataset.cat_ids)}
     annotations: dict[int, list[dict]] = defaultdict(list)
     for annotation in coco['annotations']:
@@ -117,12 +120,22 @@ def read_predictions(path: str | Path) -> list[dict[str, Any]]:
                         + shell_word(path, 'FILE'))
     try:
         predictions = load_data_pickle(path.read_bytes())
-        by_image(predictions)
-    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError, ImportError, IndexError,
-            ValueError) as error:
+        for found in by_image(predictions).values():
+            _check(found)
+    except Exception as error:  # a damaged pickle can raise anything
         raise UserError(f'{path} is not a results file of sparse-rcnn test --out: {type(error).__name__} '
-                        f'{error}') from error
+                        f'{" ".join(str(error).split())[:300]}') from error
     return predictions
+
+
+def _check(found: Mapping[str, Any]) -> None:
+    """Raise ValueError if these are not the detections of an image."""
+    boxes, scores = (np.asarray(found[key], dtype=np.float64) for key in ('bboxes', 'scores'))
+    labels = np.asarray(found['labels'])
+    if boxes.size != 4 * scores.size or labels.size != scores.size or (labels.size and labels.dtype.kind not in 'iu'):
+        raise ValueError('the numbers of boxes, scores and labels differ')
+    if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+        raise ValueError('a box or score is not finite')
 
 
 def write_json(path: Path, content: object) -> None:

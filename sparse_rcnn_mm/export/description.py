@@ -12,7 +12,7 @@ from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.inference import Detector
 from sparse_rcnn_mm.inference.backend import TorchBackend
 from sparse_rcnn_mm.models import SparseRCNN
-from sparse_rcnn_mm.runtime.engines import FORMAT
+from sparse_rcnn_mm.runtime.metadata import FORMAT
 from sparse_rcnn_mm.versions import __version__
 
 from .forms import ExportedNetwork, StagedNetwork

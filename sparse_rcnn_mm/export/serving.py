@@ -33,8 +33,9 @@ def write_serving(model: Path, folder: Path) -> list[Path]:
     if model.suffix not in BACKENDS:
         raise UserError(f'model servers take .onnx and .xml files, not {model}')
     name = model.stem
-    if not re.fullmatch(r'[A-Za-z0-9_.-]+', name):
-        raise UserError(f'{model}: servers want names of letters, digits, dots, _ and - only; give another --out')
+    if not re.fullmatch(r'[A-Za-z0-9_-][A-Za-z0-9_.-]*', name):
+        raise UserError(f'{model}: servers want names of letters, digits, dots, _ and - only, '
+                        'without a dot at the start; give another --out')
     engine = Engine(model)
     version = folder / name / '1'
     version.mkdir(parents=True, exist_ok=True)

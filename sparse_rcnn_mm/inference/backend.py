@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from sparse_rcnn_mm.acceleration.prediction import FastForm
+from sparse_rcnn_mm.errors import NotFinite
 from sparse_rcnn_mm.models import SparseRCNN
 
 
@@ -36,9 +37,17 @@ class TorchBackend:
 
     @torch.inference_mode()
     def __call__(self, inputs: Sequence[dict[str, Any]]) -> list[Found]:
-        """Detect objects in a batch."""
+        """Detect objects in a batch.
+
+        Raises:
+            NotFinite: boxes or scores are not finite.
+        """
         batch = {key: [one[key] for one in inputs] for key in ('inputs', 'data_samples')}
         samples = self.model(**self.model.data_preprocessor(batch), mode='predict')
-        found = (sample.pred_instances for sample in samples)
-        return [Found(one.bboxes.float().cpu().numpy(), one.scores.float().cpu().numpy(), one.labels.cpu().numpy(),
-                      one.masks.cpu().numpy() if 'masks' in one else None) for one in found]
+        predicted = (sample.pred_instances for sample in samples)
+        found = [Found(one.bboxes.float().cpu().numpy(), one.scores.float().cpu().numpy(), one.labels.cpu().numpy(),
+                       one.masks.cpu().numpy() if 'masks' in one else None) for one in predicted]
+        if not all(np.isfinite(one.boxes).all() and np.isfinite(one.scores).all() for one in found):
+            raise NotFinite('the model predicts boxes or scores that are not finite: its weights are damaged, or need '
+                            'another precision (--precision fp32)', predictions=True)
+        return found

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from xml.sax.saxutils import escape, quoteattr
 
 from sparse_rcnn_mm.own_outputs import INFO
-from sparse_rcnn_mm.terminal import say
+from sparse_rcnn_mm.terminal import one_line, say
 
 from .records import Record
 
@@ -81,7 +81,7 @@ def write_yolo(path: Path, records: Records, classes: Sequence[str], category_id
     names without the suffix. If two images have the same stem, their files keep the suffix, and a message says so.
     """
     path.mkdir(exist_ok=True)
-    (path / 'classes.txt').write_text(''.join(f'{name}\n' for name in classes), encoding='utf-8')
+    (path / 'classes.txt').write_text(''.join(f'{one_line(name)}\n' for name in classes), encoding='utf-8')
     stems = Counter(_stem(record).casefold() for record in records())
     stems['classes'] += 1
     several = []

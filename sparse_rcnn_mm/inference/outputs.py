@@ -128,8 +128,8 @@ class Outputs:
         if len(paths) == 1 or (all(map(is_complete, paths)) and self._are_of_one_run(paths)):
             for name in self.formats:
                 ending, write = FORMATS[name]
-                write(self.folder / f'detections{ending}', partial(read_records, paths), self.detector.classes,
-                      self.detector.category_ids)
+                write(self.folder / f'detections{ending}', partial(read_records, paths, len(self.detector.classes)),
+                      self.detector.classes, self.detector.category_ids)
 
     def _are_of_one_run(self, paths: Sequence[Path]) -> bool:
         others = [path.name for path in paths if read_about(path) != self.about]

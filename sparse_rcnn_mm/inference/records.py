@@ -2,10 +2,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any
 
@@ -127,30 +128,58 @@ def read_about(path: Path) -> dict[str, Any] | None:
     if not first.endswith('\n'):
         return None
     try:
-        return json.loads(first)['run']
-    except (ValueError, TypeError, KeyError) as error:
+        about = json.loads(first)['run']
+        if not isinstance(about, dict):
+            raise TypeError
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(f'{path} does not begin as a file of detections does: delete it, or run without '
                         '--resume') from error
+    return about
 
 
-def read_records(paths: Iterable[Path]) -> Iterator[Record]:
+def read_records(paths: Iterable[Path], classes: int | None = None) -> Iterator[Record]:
     """Yield the records of files, with one record in memory at a time.
+
+    Args:
+        classes: the number of classes, if the labels are used.
 
     Raises:
         UserError: a line is not a record.
     """
     for path in paths:
-        yield from (record for _, record in _lines(path))
+        yield from (record for _, record in _lines(path, classes))
 
 
-def _lines(path: Path) -> Iterator[tuple[str, Record]]:
+def _lines(path: Path, classes: int | None = None) -> Iterator[tuple[str, Record]]:
     """Yield each record with its line. A last line that was cut off is skipped."""
     with path.open(encoding='utf-8', errors='surrogateescape') as lines:
         for number, line in enumerate(lines, start=1):
             if line == _COMPLETE or (number == 1 and line.startswith(_HEAD)) or not line.endswith('\n'):
                 continue
             try:
-                yield line, Record(**json.loads(line))
-            except (ValueError, TypeError) as error:
+                record = Record(**json.loads(line))
+                _check(record, classes)
+            except (ValueError, TypeError, OverflowError, RecursionError) as error:
                 raise UserError(f'line {number} of {path} is not a record of detections: delete the file, or run '
                                 'without --resume') from error
+            yield line, record
+
+
+def _check(record: Record, classes: int | None) -> None:
+    """Raise ValueError if a record from a file, which may have been made by anybody, cannot be one of a run."""
+    name = PurePath(record.name)
+    if not name.parts or name.anchor or '..' in name.parts or '\0' in record.name:
+        raise ValueError('its name is not below the output folder')
+    texts, counts = (record.path, record.content), (record.width, record.height, *record.labels)
+    if record.frame is not None:
+        counts = (*counts, record.frame)
+    if not all(isinstance(text, str) for text in (*texts, *record.masks)) or not all(
+            type(count) is int and count >= 0 for count in counts) or not record.width or not record.height:
+        raise ValueError('its values are of other types')
+    rows = [[*box, score] for box, score in zip(record.boxes, record.scores, strict=True)]
+    if len(rows) != len(record.labels) or len(record.masks) not in (0, len(rows)) or any(
+            len(row) != 5 or not all(type(value) in (int, float) and math.isfinite(value) for value in row)
+            for row in rows):
+        raise ValueError('its boxes, scores and labels are not those of detections')
+    if classes is not None and any(label >= classes for label in record.labels):
+        raise ValueError('it has a label that the model does not have')

@@ -1,7 +1,6 @@
 """Runs an exported file with ONNX Runtime or OpenVINO: takes images and sizes, returns boxes, scores and labels."""
 from __future__ import annotations
 
-import json
 import os
 import zipfile
 from collections.abc import Callable
@@ -13,8 +12,9 @@ import numpy as np
 
 from sparse_rcnn_mm.errors import UserError
 
+from .metadata import read_metadata
+
 KEY = 'sparse_rcnn_mm'  # the key of our metadata in a file
-FORMAT = 1  # the version of the metadata
 PACKAGES = {'.onnx': 'onnxruntime', '.xml': 'openvino', '.pt2': 'torch'}
 
 
@@ -48,10 +48,8 @@ class Engine:
             raise UserError(f'{PACKAGES[kind]} cannot load {path}: {" ".join(str(error).split())[:300]}') from error
         if not text:
             raise UserError(f'{path} was not written by this package: export the checkpoint with sparse-rcnn export')
-        self.metadata: dict[str, Any] = json.loads(text)
-        if self.metadata['format'] != FORMAT:
-            raise UserError(f'{path} has format {self.metadata["format"]}, and this version reads {FORMAT}: '
-                            'export the checkpoint again')
+        self.path = os.fspath(path)
+        self.metadata = read_metadata(text, path)
 
     def __call__(self, images: np.ndarray, sizes: np.ndarray) -> list[np.ndarray]:
         """Run a batch. Returns boxes (B, k, 4) float32, scores (B, k) float32 and labels (B, k) int64, best first.
@@ -59,10 +57,14 @@ class Engine:
         Args:
             images: (B, 3, H, W) uint8 RGB.
             sizes: (B, 2) int64, the height and width of each image without padding. The padding is ignored.
+
+        Raises:
+            UserError: the images do not fit into a file with static sizes, the engine fails, or the file returns
+                anything else than detections.
         """
         batch, fixed = self.metadata.get('batch'), self.metadata['resize'].get('within')
         if batch is None and fixed is None:
-            return self._run(images, sizes)
+            return self._detections(images, sizes)
         batch, (height, width) = batch or len(images), fixed or images.shape[2:]
         if images.shape[2] > height or images.shape[3] > width:
             raise UserError(f'images of {images.shape[2]} x {images.shape[3]} pixels do not fit into the {height} x '
@@ -75,7 +77,23 @@ class Engine:
         """Pad a batch to the static shape of the file, and run it."""
         canvas, content = np.zeros(shape, np.uint8), np.ones((shape[0], 2), np.int64)
         canvas[:len(images), :, :images.shape[2], :images.shape[3]], content[:len(images)] = images, sizes
-        return [array[:len(images)] for array in self._run(canvas, content)]
+        return [array[:len(images)] for array in self._detections(canvas, content)]
+
+    def _detections(self, images: np.ndarray, sizes: np.ndarray) -> list[np.ndarray]:
+        """Run a batch, and check what comes back: the file may have been made by anybody."""
+        try:
+            boxes, scores, labels = (np.asarray(array) for array in self._run(images, sizes))
+        except Exception as error:  # the engines raise errors of many kinds
+            raise UserError(f'{self.path} cannot be run: {" ".join(str(error).split())[:300]}') from error
+        shape = scores.shape
+        if (len(shape) != 2 or len(scores) != len(images) or labels.shape != shape or boxes.shape != (*shape, 4)
+                or labels.dtype.kind not in 'iu' or not all(array.dtype.kind == 'f' for array in (boxes, scores))):
+            raise UserError(f'{self.path} does not return boxes, scores and labels of detections')
+        if labels.size and not 0 <= labels.min() <= labels.max() < len(self.metadata['classes']):
+            raise UserError(f'{self.path} detects other classes than the {len(self.metadata["classes"])} that it names')
+        if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+            raise UserError(f'{self.path} returns boxes or scores that are not finite')
+        return [boxes, scores, labels]
 
 
 _Run = Callable[[np.ndarray, np.ndarray], list[np.ndarray]]

@@ -196,3 +196,21 @@ def test_options_that_do_not_fit(official, capsys, tmp_path):
     assert 'leave out --to-official' in fails_with(capsys, tmp_path / 'ours.pth', '--to-official', '--hub',
                                                    tmp_path / 'hub')
     assert not (tmp_path / 'hub').exists()
+
+
+@pytest.mark.parametrize(('name', 'value'), [
+    ('backbone.fpn_lateral99999999999999999999.weight', torch.zeros(1)),
+    ('head.head_series.99999999999999999999.class_logits.bias', torch.zeros(1)),
+    ('head.head_series.99.class_logits.bias', torch.zeros(1)),
+    (f'head.head_series.{"9" * 5000}.class_logits.bias', torch.zeros(1)),
+    ('init_proposal_features.weight', torch.zeros(100)), ('init_proposal_features.weight', torch.tensor(1.)),
+    ('init_proposal_features.weight', torch.zeros(1, 63)),
+    ('head.head_series.0.class_logits.weight', torch.zeros(0, 64)),
+    ('head.head_series.0.class_logits.weight', torch.zeros(1).expand(10 ** 12, 64)), (7, torch.zeros(1)),
+    (('a', 'tuple'), torch.zeros(1)),
+], ids=lambda value: str(value)[:60] if isinstance(value, str) else '')
+def test_sizes_and_names_made_to_harm(name, value, official, capsys, tmp_path):
+    """Numbers in names must not be counted up to, nor sizes in shapes be allocated."""
+    torch.save({**official, name: value}, tmp_path / 'in.pth')
+    fails_with(capsys, tmp_path / 'in.pth', tmp_path / 'out.pth')
+    assert not (tmp_path / 'out.pth').exists()

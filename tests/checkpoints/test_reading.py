@@ -138,3 +138,15 @@ def test_importing_the_package_is_enough(tmp_path):
     result = subprocess.run([sys.executable, '-c', script, tmp_path / 'a.pth', tmp_path / 'evil.pth'],
                             capture_output=True, text=True, check=True)
     assert result.stdout.endswith('refused\n') and not (tmp_path / 'ran').exists()
+
+
+@pytest.mark.parametrize('change', [
+    torch.Tensor.to_sparse, torch.Tensor.to_sparse_csr, lambda weight: weight.to('meta'),
+    lambda weight: weight.to(torch.complex64), lambda weight: torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8),
+    lambda weight: torch.nested.nested_tensor([weight[0], weight[1]]),
+])
+@pytest.mark.filterwarnings('ignore')
+def test_weights_that_are_not_numbers_in_memory(tmp_path, change):
+    torch.save(dict(state_dict={'a.weight': change(torch.ones(2, 3))}), tmp_path / 'a.pth')
+    with pytest.raises(UserError, match=r'a\.pth (contains the weight a\.weight|is not a checkpoint|was not loaded)'):
+        read_checkpoint(tmp_path / 'a.pth')

@@ -19,17 +19,18 @@ TINY = [
     'model.roi_head.num_stages=2', 'randomness.seed=0']
 
 
-def launch(tmp_path: Path, digits: Path, processes: int, text: str, *options: str) -> subprocess.CompletedProcess[str]:
-    """tools/dist_train.sh on the digits config with `text` added."""
+def launch(tmp_path: Path, digits: Path, processes: int, text: str, *options: str,
+           restarts: int = 0) -> subprocess.CompletedProcess[str]:
+    """tools/dist_train.sh on the digits config with `text` added. `restarts` is torchrun's --max-restarts."""
     config = tmp_path / 'config.py'
     config.write_text(f"_base_ = '{DIGITS_CONFIG}'\ncustom_imports = dict(imports=['tests.kit.trouble'])\n{text}")
     data = [*(f'{split}_dataloader.dataset.data_root={digits}' for split in ('train', 'val')),
             f'val_evaluator.ann_file={digits}/val.json']
     arguments = [str(config), '--work-dir', 'work', *options, '--cfg-options', *TINY, *data]
     launcher = ['bash', str(ROOT / 'tools/dist_train.sh'), arguments[0], str(processes), *arguments[1:]]
-    base = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT),
+    base = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT), 'PET_MAX_RESTARTS': str(restarts),
             'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}'}
-    return subprocess.run(launcher, cwd=tmp_path, env=base, capture_output=True, text=True)
+    return subprocess.run(launcher, cwd=tmp_path, env=base, capture_output=True, text=True, timeout=300)
 
 
 def errors_of(done: subprocess.CompletedProcess[str]) -> list[str]:
@@ -79,3 +80,21 @@ def test_three_processes_with_empty_images_and_an_uneven_validation(tmp_path: Pa
     rows = [json.loads(line) for path in (tmp_path / 'work').glob('*/vis_data/scalars.json')
             for line in path.read_text().splitlines()]
     assert sum('coco/bbox_mAP' in row for row in rows) == 1
+
+
+@pytest.mark.slow
+def test_torchrun_restarts_it(tmp_path: Path, digits: Path) -> None:
+    """A process is killed, and torchrun starts all again: they resume by themselves, though one comes late.
+
+    That one finds the addresses of the dead processes in torchrun's store.
+    """
+    once = ("import os, time\ncustom_hooks = [dict(type='Trouble', what='SIGKILL', at=4, rank=1)]\n"
+            "if os.environ['TORCHELASTIC_RESTART_COUNT'] == '1':\n    custom_hooks = []\n"
+            "    time.sleep(5 * int(os.environ['RANK']))\n")
+    done = launch(tmp_path, digits, 2, once, restarts=1)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said[-3000:]
+    assert 'the launcher restarted this training: it resumes in ' in said
+    assert 'training resumes after iteration 3' in said or 'training resumes after iteration 2' in said
+    contents = read_checkpoint(tmp_path / 'work/iter_4.pth')
+    assert contents['meta']['iter'] == 4 and not_finite(contents) == []

@@ -21,7 +21,7 @@ from sparse_rcnn_mm.evaluation.analysis import Analysis, as_numbers
 from sparse_rcnn_mm.evaluation.average_precision import average_precision
 from sparse_rcnn_mm.evaluation.error_analysis import confusion, count_errors, error_costs
 from sparse_rcnn_mm.evaluation.matching import Kind, match
-from sparse_rcnn_mm.evaluation.page import write_page
+from sparse_rcnn_mm.evaluation.page import write_document, write_page
 from sparse_rcnn_mm.evaluation.records import EvaluatedData, ImageRecord, read_predictions, write_json
 from sparse_rcnn_mm.evaluation.scores import Scores
 
@@ -230,9 +230,31 @@ def test_the_worst_image_is_the_one_with_most_errors() -> None:
     assert analysis.errors_of(2) == {'background': 1, 'missed': 1}
 
 
+FOUND = {'bboxes': torch.ones(1, 4), 'scores': torch.tensor([0.25]), 'labels': torch.tensor([1])}
+
+
+@pytest.mark.parametrize('change', [
+    {'bboxes': torch.ones(1, 3)}, {'bboxes': torch.full((1, 4), torch.inf)}, {'scores': torch.tensor([torch.nan])},
+    {'scores': torch.ones(2)}, {'scores': 'x'}, {'labels': torch.tensor([0.5])}, {'labels': None},
+    {'bboxes': [[1], []]},
+], ids=str)
+def test_results_that_are_not_detections(change: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / 'out.pkl'
+    path.write_bytes(pickle.dumps([{'img_id': 3, 'pred_instances': {**FOUND, **change}}]))
+    with pytest.raises(UserError, match=r'out\.pkl is not a results file'):
+        read_predictions(path)
+
+
+def test_names_of_any_kind_are_text_on_a_page(tmp_path: Path) -> None:
+    """Half of a surrogate pair is in the name of a file that is not UTF-8."""
+    write_document(tmp_path / 'x.html', '</title><script>\udcff', '<p>text</p>')
+    page = (tmp_path / 'x.html').read_text(encoding='utf-8')
+    assert '<script>' not in page and '&lt;script&gt;\\udcff' in page and '<p>text</p>' in page
+
+
 def test_a_results_file_is_read_as_data(tmp_path: Path) -> None:
     path = tmp_path / 'out.pkl'
-    path.write_bytes(pickle.dumps([{'img_id': 3, 'pred_instances': {'scores': torch.tensor([0.25])},
+    path.write_bytes(pickle.dumps([{'img_id': 3, 'pred_instances': FOUND,
                                     'scale_factor': (np.float64(2), np.ones(2))}]))
     assert read_predictions(path)[0]['pred_instances']['scores'].tolist() == [0.25]
     path.write_bytes(pickle.dumps([print]))

@@ -49,3 +49,28 @@ def test_the_picture_is_written_and_what_is_no_training_is_named(tmp_path: Path,
                         ([a, str(tmp_path / 'missing')], 'there is no folder'), ([a, '--out', 'x.txt'], 'ends with')):
         with pytest.raises(UserError, match=said):
             main(given)
+
+
+@pytest.mark.parametrize('line', [
+    '5', '[]', 'null', '{}', '{"step": "x"}', '{"step": null}', '{"step": 1e999, "loss": 1}', '{"step": -5, "loss": 1}',
+    '{"step": ' + '9' * 400 + ', "loss": 1}', '{"step": ' + '9' * 5000 + '}', '{"step": 5, "loss": 1e300}', '[' * 99999,
+    '\xff\xfe', '{"step": 5, "loss": -Infinity}',
+], ids=lambda line: line[:30])
+def test_lines_that_are_no_numbers_are_skipped_and_counted(line: str, tmp_path: Path,
+                                                           capsys: pytest.CaptureFixture) -> None:
+    folder = work_dir(tmp_path / 'a', [3, 2], [0.1])
+    (log,) = Path(folder).glob('*/vis_data/scalars.json')
+    log.write_bytes(log.read_bytes() + b'\n' + line.encode('latin1'))
+    assert main([folder, '--out', str(tmp_path / 'x.png')]) == 0
+    printed = capsys.readouterr()
+    assert '1 lines of the logs cannot be read' in printed.err and '20 iterations, AP 0.100 at 10' in printed.out
+
+
+def test_values_that_are_text_are_left_out(tmp_path: Path) -> None:
+    folder = work_dir(tmp_path / 'a', [3, 2], [0.1])
+    (log,) = Path(folder).glob('*/vis_data/scalars.json')
+    with log.open('a') as file:
+        file.write('\n{"step": 30, "loss": 1.5, "lr": "fast", "coco/bbox_mAP": null, "x": [1]}')
+    history = read_histories([folder])['a']
+    assert history.series('loss') == ([10, 20, 30], [3, 2, 1.5]) and history.series('lr')[0] == [10, 20]
+    assert draw_curves({'a': history}).axes

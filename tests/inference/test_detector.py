@@ -121,3 +121,12 @@ def test_keep_drops_by_score_and_class() -> None:
     assert found.keep(0.5).names == ('b', 'a')
     assert found.keep(0, ['b']).boxes.tolist() == [[0, 1, 2, 3], [8, 9, 10, 11]]
     assert len(found.keep(0.95)) == 0 and found.keep(0.95).boxes.shape == (0, 4)
+
+
+def test_weights_that_are_not_finite_are_told(contents: dict, tmp_path: Path) -> None:
+    """Instead of detecting nothing."""
+    state = {name: value * torch.nan if name.endswith('fc_cls.bias') else value
+             for name, value in contents['state_dict'].items()}
+    torch.save({**contents, 'state_dict': state}, tmp_path / 'nan.pth')
+    with pytest.raises(UserError, match='boxes or scores that are not finite'):
+        Detector.from_checkpoint(tmp_path / 'nan.pth', device='cpu')(np.zeros((40, 50, 3), np.uint8))

@@ -241,3 +241,24 @@ def test_two_videos_of_one_stem_stay_two(tmp_path: Path, colored: Callable[..., 
         video.write(colored(0, 48, 64))
         video.release()
     assert sorted(source.picture for source in find_sources([str(tmp_path)])) == ['clip.avi.mp4', 'clip.mov.mp4']
+
+
+SOUND = {'path': 'x.jpg', 'frame': None, 'name': 'x.jpg', 'width': 9, 'height': 9, 'boxes': [[1, 2, 3, 4.5]],
+         'scores': [0.5], 'labels': [1]}
+
+
+@pytest.mark.parametrize('change', [
+    {'name': '../../x.jpg'}, {'name': '/tmp/x.jpg'}, {'name': 'a/../../x.jpg'}, {'name': ''}, {'name': '..'},
+    {'name': 'x\0'}, {'name': 5}, {'path': None}, {'frame': -1}, {'frame': '1'}, {'width': 0}, {'height': 1.5},
+    {'boxes': 'abcd'}, {'boxes': [[1, 2, 3]]}, {'boxes': [['1', '2', '3', '4']]}, {'boxes': []}, {'scores': []},
+    {'boxes': [[1, 2, 3, 10 ** 400]]}, {'scores': [float('nan')]}, {'scores': [None]}, {'labels': [2]},
+    {'labels': [-1]}, {'labels': ['a']}, {'labels': [True]}, {'masks': [1]}, {'masks': ['a', 'b']}, {'other': 1},
+], ids=str)
+def test_records_that_are_not_of_a_run(change: dict[str, Any], tmp_path: Path) -> None:
+    """Such as a part from elsewhere, whose names would lead out of the output folder."""
+    path = tmp_path / 'detections.jsonl'
+    path.write_text(json.dumps(SOUND) + '\n' + json.dumps({**SOUND, **change}) + '\n')
+    records = read_records([path], classes=2)
+    assert next(records).boxes == [[1, 2, 3, 4.5]]
+    with pytest.raises(UserError, match=r'line 2 of .*detections\.jsonl is not a record'):
+        next(records)

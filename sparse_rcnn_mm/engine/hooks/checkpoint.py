@@ -50,11 +50,14 @@ class CheckpointHook(MMEngineCheckpointHook):
         self.file_backend = _RemovesLater(self.file_backend)
         if is_main_process():
             remove_unfinished(self.out_dir)
-        best = getattr(self, 'best_ckpt_path', None)
-        if best:
-            # use the path in this work dir, which may be a copy or renamed: never remove files of the original
-            here = Path(self.out_dir, Path(best).name)
-            self.best_ckpt_path = str(here) if here.is_file() else None
+        self.best_ckpt_path = self._here(getattr(self, 'best_ckpt_path', None))
+        self.best_ckpt_path_dict = {key: self._here(path) for key, path in
+                                    getattr(self, 'best_ckpt_path_dict', {}).items()}
+
+    def _here(self, path: str | None) -> str | None:
+        """The path in this work dir, which may be a copy or renamed: files of the original are never removed."""
+        here = Path(self.out_dir, Path(path or '').name)
+        return str(here) if here.is_file() else None
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict[str, Any]) -> None:
         stopped = runner.message_hub.runtime_info.pop('stopped_ckpt', None)

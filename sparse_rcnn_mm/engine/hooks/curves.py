@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_LARGEST = 1e12  # of numbers in logs; matplotlib fails on larger ones
 _LOSS = re.compile(r'(?P<of>.+\.)(?P<kind>loss\w*)')
 _AP_NAMES = {'mAP': 'AP', 'mAP_50': 'AP50', 'mAP_75': 'AP75'}
 _LOSS_NAMES = {'loss_cls': 'classification loss', 'loss_bbox': 'L1 loss', 'loss_iou': 'GIoU loss'}
@@ -59,11 +60,13 @@ def read_history(work_dir: str | Path) -> History:
 
 def _add_run(history: History, log: Path) -> None:
     last = None
-    for line in log.read_text().splitlines():
+    for line in log.read_text(encoding='utf-8', errors='replace').splitlines():
         try:
-            row = json.loads(line)
+            row = {key: float(value) for key, value in json.loads(line).items() if isinstance(value, (int, float))}
             step = int(row['step'])
-        except (ValueError, KeyError, TypeError):
+            if not 0 <= step <= _LARGEST or any(abs(value) > _LARGEST for value in row.values()):
+                raise ValueError('nothing that can be drawn')
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             history.unreadable += 1
             continue
         if 'loss' in row:

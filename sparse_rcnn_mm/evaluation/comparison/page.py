@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ..page import document, figure
+from ..page import figure, write_document
 from .comparison import Comparison
 from .pictures import COLORS, TRUE, draw_pictures
 
@@ -23,8 +23,8 @@ def write_page(comparison: Comparison, numbers: Mapping[str, Any], path: Path, p
                                       + _ap_table('size', {_size(one): one for one in found['sizes']}))
     sections['Images, those with the most disagreements first'] = _images(comparison, numbers, pictures)
     body = ''.join(f'<h2>{heading}</h2>{content}' for heading, content in sections.items())
-    path.write_text(document(f'{comparison.sides[0].name} and {comparison.sides[1].name} on {comparison.subject.name}',
-                             body), encoding='utf-8')
+    a, b = comparison.sides
+    write_document(path, f'{a.name} and {b.name} on {comparison.subject.name}', body)
 
 
 def summary_rows(numbers: Mapping[str, Any]) -> list[tuple[str, str, str]]:
