@@ -17,8 +17,8 @@ from .parser import Parser
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = Parser(description='Draw the learned proposals, then the box and score of each detection '
-                    'after every stage: one picture, and one animation.')
+    parser = Parser(description='Draw the learned proposals, then the box, score and, if the model has masks, the mask '
+                    'of each detection after every stage: one picture, and one animation.')
     parser.add_argument('image', type=Path, metavar='IMAGE')
     parser.add_argument('--model', required=True, metavar='CHECKPOINT',
                         help='checkpoint file, which contains its config, or the name of published weights')

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from .draw import Color, Mark, class_colors, draw_boxes, label_font
+from .masks import draw_masks
 
 _FAINT = (150, 150, 150)
 _CAPTION_COLOR = (255, 255, 255)
@@ -26,6 +27,8 @@ class StageBoxes:
         kept: (n,) proposals whose last score reaches the threshold, best first.
         points: (S, N, P, 2) x, y of the points that each proposal sampled in each stage (AdaMixer); P is 0 for stages
             that pool the features of the whole box.
+        masks: (S, n, height, width) bool, the masks of `kept` after each stage in pixels of the original image; None
+            for models without masks.
     """
     boxes: np.ndarray
     scores: np.ndarray
@@ -33,6 +36,7 @@ class StageBoxes:
     names: tuple[str, ...]
     kept: np.ndarray
     points: np.ndarray
+    masks: np.ndarray | None = None
 
     @property
     def num_stages(self) -> int:
@@ -74,7 +78,7 @@ def animate_stages(image: np.ndarray, stages: StageBoxes, path: Path, side: int 
 def panel(image: np.ndarray, stages: StageBoxes, moment: float, side: int = 480) -> Image.Image:
     """Draw the image with a caption at a moment from 0 (learned proposals) to S (last stage).
 
-    Between two whole moments the boxes are interpolated and carry no label.
+    Between two whole moments the boxes are interpolated, and there are no labels and no masks.
     """
     picture, factor = _scaled(image, side)
     before, part = int(moment), moment - int(moment)
@@ -84,6 +88,8 @@ def panel(image: np.ndarray, stages: StageBoxes, moment: float, side: int = 480)
     if moment == 0:
         draw_thin(picture, np.delete(boxes, stages.kept, axis=0))
     colors = class_colors(len(stages.kept))
+    if resting and before and stages.masks is not None:
+        draw_masks(picture, stages.masks[before - 1], colors)
     marks = [Mark(boxes[query], color, f'{stages.names[query]} {stages.scores[before - 1, query]:.2f}'
                   if resting and before else '') for query, color in zip(stages.kept, colors, strict=True)]
     draw_boxes(picture, marks)

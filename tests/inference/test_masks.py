@@ -2,10 +2,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from PIL import Image
@@ -17,8 +19,10 @@ from sparse_rcnn_mm.inference.detections import ImageDetections
 from sparse_rcnn_mm.inference.formats import write_coco
 from sparse_rcnn_mm.inference.records import Record
 from sparse_rcnn_mm.inference.run import draw_detections
+from sparse_rcnn_mm.inference.stages import follow_stages
 from sparse_rcnn_mm.registry import MODELS
 from sparse_rcnn_mm.visualization.masks import OPACITY, draw_masks
+from sparse_rcnn_mm.visualization.stages import panel
 from tests.kit import CONFIGS
 
 
@@ -75,13 +79,21 @@ def test_pictures_show_masks() -> None:
     assert (with_masks != without).any()
 
 
-def test_detector_gives_masks_at_the_size_of_the_image() -> None:
+@pytest.fixture(scope='module')
+def detector() -> Detector:
+    """Untrained, with masks that differ."""
     config = Config.fromfile(CONFIGS / 'queryinst_r18_digits.py')
     config.merge_from_dict({'model.backbone.base_channels': 8, 'model.neck.in_channels': [16, 32, 64],
                             'model.roi_head.num_stages': 2})
     with DefaultScope.overwrite_default_scope('sparse_rcnn_mm'):
+        torch.manual_seed(0)
         model = MODELS.build(config.model).eval()
-    detector = Detector(TorchBackend(model), config.test_dataloader.dataset.pipeline, [str(i) for i in range(10)])
+    for stage in model.roi_head.bbox_head:
+        torch.nn.init.normal_(stage.fc_cls.weight, std=0.3)
+    return Detector(TorchBackend(model), config.test_dataloader.dataset.pipeline, [str(i) for i in range(10)])
+
+
+def test_detector_gives_masks_at_the_size_of_the_image(detector: Detector) -> None:
     found = detector(np.random.default_rng(0).integers(0, 255, (50, 70, 3), np.uint8))
     assert found.masks.shape == (len(found), 50, 70)
     for box, mask in zip(found.boxes, found.masks, strict=True):
@@ -89,6 +101,26 @@ def test_detector_gives_masks_at_the_size_of_the_image() -> None:
         if len(rows):
             assert columns.min() >= np.floor(box[0]) and columns.max() <= np.ceil(box[2])
             assert rows.min() >= np.floor(box[1]) and rows.max() <= np.ceil(box[3])
+
+
+def test_masks_after_every_stage(detector: Detector) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (50, 70, 3), np.uint8)
+    stages, found = follow_stages(detector, image, 0.), detector(image)
+    assert stages.masks is not None and stages.masks.shape == (2, len(stages.kept), 50, 70)
+    compared = 0
+    for query, mask in zip(stages.kept, stages.masks[-1], strict=True):
+        box = stages.boxes[-1, query].clip(0, [70, 50, 70, 50])
+        same = (np.abs(found.boxes - box).max(1) < 1e-3) & (found.labels == stages.labels[query]) & (
+            np.abs(found.scores - stages.scores[-1, query]) < 1e-6)
+        for index in np.flatnonzero(same):
+            assert (found.masks[index] != mask).sum() <= 2  # the boxes are rounded differently
+            compared += bool(mask.any())
+    assert compared > 5
+    assert (stages.masks[0] != stages.masks[1]).any()
+    with_masks, plain = (np.asarray(panel(image, one, 2)) for one in (stages, replace(stages, masks=None)))
+    assert (with_masks != plain).any()
+    moving, still = (np.asarray(panel(image, one, 1.5)) for one in (stages, replace(stages, masks=None)))
+    assert (moving == still).all()
 
 
 @pytest.mark.parametrize('masks', [None, np.zeros((0, 4, 4), bool)])
