@@ -39,10 +39,10 @@ def read(scan: Scan, paths: list[Path]) -> RawData:
     owners: dict[str, Path] = {}
     unnamed: list[str] = []
     for path in paths:
-        if sets and path not in sets:
+        if sets is not None and path not in sets:
             data.unused[path] = 'in none of the image sets'
             continue
-        split = sets.get(path) or split_of(Path(relative(path.parent, scan.root)))
+        split = (sets or {}).get(path) or split_of(Path(relative(path.parent, scan.root)))
         if record := _read(path, split, images, unnamed, data):
             if record.file_name in owners:
                 raise UserError(f'{relative(owners[record.file_name], scan.root)} and {relative(path, scan.root)} in '
@@ -51,7 +51,8 @@ def read(scan: Scan, paths: list[Path]) -> RawData:
             records[split or split_of(Path(record.file_name).parent)].append(record)
     if not records:
         raise UserError(f'no XML file in {scan.root} can be read: ' + (
-            f'{data.faults[0].where} {data.faults[0].what}' if data.faults else 'the image sets name none of them'))
+            f'{data.faults[0].where} {data.faults[0].what}' if data.faults else
+            'the image sets name none of them: mend or remove their lists'))
     _note(data, records, unnamed)
     data.notes += images.notes
     names = sorted({box.name for several in records.values() for record in several for box in record.boxes})

@@ -14,8 +14,9 @@ from .text import read_text
 _FLAG = re.compile(r'\s+-?[01]$')  # the flag after a name in the set of a single class, such as cat_train.txt
 
 
-def image_sets(root: Path, files: list[Path], xmls: list[Path], notes: list[str], used: set[Path]) -> dict[Path, str]:
-    """Return XML file -> split for all XML files in a list; empty if there are no lists.
+def image_sets(root: Path, files: list[Path], xmls: list[Path], notes: list[str],
+               used: set[Path]) -> dict[Path, str] | None:
+    """Return XML file -> split for all XML files in a list; None if there are no lists, or only empty ones.
 
     Lists are `train.txt`, `val.txt`, ... whose lines name XML files or images, with or without folder and suffix. If
     several folders have such lists, `ImageSets/Main` is used.
@@ -30,9 +31,11 @@ def image_sets(root: Path, files: list[Path], xmls: list[Path], notes: list[str]
     main = [path for path in lists if path.parent.name == 'Main'] or lists
     splits: dict[Path, str] = {}
     origin: dict[Path, Path] = {}
+    empty = True
     for path in sorted(main, key=lambda path: path.stem.lower() != 'trainval'):  # train and val override trainval
         missing = []
         for line in filter(str.strip, read_text(path, notes).splitlines()):
+            empty = False
             xml = _named(line.strip(), path, index, root)
             if xml is None:
                 missing.append(line.strip())
@@ -45,7 +48,7 @@ def image_sets(root: Path, files: list[Path], xmls: list[Path], notes: list[str]
         if missing:
             notes.append(f'{len(missing)} names in {relative(path, root)} have no XML file, the first: {missing[0]}')
         used.add(path)
-    return splits
+    return None if empty else splits
 
 
 def _named(line: str, near: Path, index: dict[str, list[Path]], root: Path) -> Path | None:
