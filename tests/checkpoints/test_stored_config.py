@@ -126,6 +126,15 @@ def test_the_pipeline_of_a_wrapped_data_set() -> None:
     wrapped = stored(values)
     assert wrapped.test_pipeline() == stored(digits()).test_pipeline()
     assert wrapped.dataset_type() == inner['type']
+    values['test_dataloader']['dataset']['pipeline'] = inner['pipeline'][:1]
+    assert len(stored(values).test_pipeline()) == 1 and len(inner['pipeline']) > 1
+
+
+def test_class_names_of_the_test_data_are_kept_and_nothing_else() -> None:
+    values = digits()
+    assert 'metainfo' not in stored(values).test_dataloader()['dataset']
+    values['test_dataloader']['dataset']['metainfo'] = dict(classes=['a', 'b'], palette=[(1, 2, 3)])
+    assert stored(values).test_dataloader()['dataset']['metainfo'] == {'classes': ('a', 'b')}
 
 
 def test_the_scope_of_a_part_is_a_known_one() -> None:

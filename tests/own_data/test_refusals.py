@@ -190,6 +190,15 @@ def test_an_area_of_0_is_that_of_the_box(tmp_path: Path) -> None:
     assert [box['area'] for box in split['annotations']] == [120, 77]
 
 
+@pytest.mark.parametrize(('area', 'kept'), [(None, 120), ('77', 120), (float('nan'), 120), (77.5, 77.5)])
+def test_an_area_that_is_no_number_is_that_of_the_box(tmp_path: Path, area: object, kept: float) -> None:
+    content = coco('0.png')
+    content['annotations'][0]['area'] = area
+    write_image(tmp_path / '0.png', 40, 30)
+    write_json(tmp_path / 'a.json', content)
+    assert [box['area'] for box in only_split(read_data(tmp_path)).coco['annotations']] == [kept]
+
+
 def test_one_image_cannot_be_split(tmp_path: Path) -> None:
     write_image(tmp_path / '0.png', 40, 30)
     write_json(tmp_path / 'a.json', coco('0.png'))
