@@ -154,6 +154,35 @@ def test_forty_brackets_and_not_one_more() -> None:
         stored({'model': {'type': 'ResNet', 'a': nested(41)}}).model()
 
 
+@pytest.mark.parametrize('place', ['http://x.org/a.json', 's3://x/a.json', 'a\0.json', 7, ['a.json']])
+def test_places_are_local_files(place: Any) -> None:
+    values = digits()
+    for part in (values['test_dataloader']['dataset'], values['test_evaluator']):
+        part['ann_file'] = place
+    for use in (stored(values).test_dataloader, stored(values).test_evaluator):
+        with pytest.raises(UserError, match='ann_file is not a path of a local file'):
+            use()
+
+
+@pytest.mark.parametrize('kind', [
+    'torch.nn ReLU', 'mmcv.cnn NonLocal2d', 'mmengine.model BaseDataPreprocessor', 'mmengine.utils SyncBN',
+    'backbones ResNet', 'data_preprocessors mmdet.DetDataPreprocessor', 'layers DropBlock',
+    'losses CrossEntropyLoss', 'necks FPN', 'assigners MaxIoUAssigner', 'coders DeltaXYWHBBoxCoder',
+    'prior_generators AnchorGenerator', 'samplers PseudoSampler'])
+def test_a_model_may_name_classes_of_these_modules(kind: str) -> None:
+    model = {'type': 'ResNet', 'part': {'type': kind.split()[1]}}
+    assert stored({'model': model}).model() == model
+
+
+@pytest.mark.parametrize('kind', [
+    'mmcv.formatting ImageToTensor', 'mmcv.loading LoadImageFromFile', 'mmcv.processing Normalize',
+    'mmcv.wrappers TransformBroadcaster', 'colorspace ColorTransform', 'formatting mmdet.PackDetInputs',
+    'geometric ShearX', 'loading mmdet.LoadAnnotations', 'transforms mmdet.Resize', 'wrappers MultiBranch'])
+def test_a_pipeline_may_name_classes_of_these_modules(kind: str) -> None:
+    step = {'type': kind.split()[1]}
+    assert stored({'val_dataloader': {'dataset': {'pipeline': [step]}}}).test_pipeline() == [step]
+
+
 # Wherever something else than the model's sizes can stand in a config, with what must not come of it.
 
 MARKER = 'evil_module'
@@ -323,6 +352,10 @@ def test_metadata_of_every_layout() -> None:
     assert (new.classes, new.ids_by_class(), new.palette) == (('dog', 'cat'), {'dog': 7, 'cat': 3}, None)
     candidate = Metadata.of(dict(meta=dict(dataset_meta=dict(CLASSES='cat', PALETTE=[(1, 2, 3)]))), 'x.pth')
     assert (candidate.classes, candidate.palette) == (('cat',), ((1, 2, 3),))
+    for palette, kept in (([(0, 1, 255), (2, 3, 4)], ((0, 1, 255),)), ([(0, 1, 256)], None), ([(-1, 1, 2)], None),
+                          ([(1., 2, 3)], None), ([(1, 2)], None), ([], None)):
+        colored = Metadata.of(dict(meta=dict(dataset_meta=dict(classes=['a'], palette=palette))), 'x.pth')
+        assert colored.palette == kept
     without = Metadata.of(dict(state_dict={}), 'x.pth')
     assert without.classes is None and without.ids_by_class() is None
     twice = Metadata.of(dict(meta=dict(dataset_meta=dict(classes=['a', 'a']))), 'x.pth')
