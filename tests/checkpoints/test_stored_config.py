@@ -15,6 +15,7 @@ from mmengine.registry import FUNCTIONS, DefaultScope
 import sparse_rcnn_mm.engine  # noqa: F401
 from sparse_rcnn_mm.checkpoints import Metadata, StoredConfig, building
 from sparse_rcnn_mm.checkpoints.literals import read_literals
+from sparse_rcnn_mm.checkpoints.stored_config import is_of_mmdet
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.registry import METRICS, MODELS, TRANSFORMS
 
@@ -181,6 +182,15 @@ def test_a_model_may_name_classes_of_these_modules(kind: str) -> None:
 def test_a_pipeline_may_name_classes_of_these_modules(kind: str) -> None:
     step = {'type': kind.split()[1]}
     assert stored({'val_dataloader': {'dataset': {'pipeline': [step]}}}).test_pipeline() == [step]
+
+
+@pytest.mark.parametrize(('config', 'yes'), [
+    ({'model': {'type': 'mmdet.ATSS'}}, True), ({'model': {'type': 'ATSS'}, 'default_scope': 'mmdet'}, True),
+    ({'model': {'type': 'sparse_rcnn_mm.SparseRCNN'}, 'default_scope': 'mmdet'}, False),
+    ({'model': {'type': 'SparseRCNN'}, 'default_scope': 'sparse_rcnn_mm'}, False), ({'model': 3}, False), ({}, False),
+    ({'model': {'type': 3}, 'default_scope': 'mmdet'}, True)])
+def test_whose_model_it_is(config: dict[str, Any], yes: bool) -> None:
+    assert is_of_mmdet(config) is yes
 
 
 # Wherever something else than the model's sizes can stand in a config, with what must not come of it.

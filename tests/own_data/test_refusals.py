@@ -18,6 +18,7 @@ from sparse_rcnn_mm.own_data.preparing import prepare
 from sparse_rcnn_mm.own_data.reading import read_data, scan
 from sparse_rcnn_mm.own_data.report import data_of, report
 from sparse_rcnn_mm.own_data.text import decode, name_fault, read_bytes
+from sparse_rcnn_mm.own_data.yolo_form import is_label_file
 from tests.kit import CONFIGS
 from tests.kit.data_sets import like_open_images, write_image, write_json, write_squares
 
@@ -80,6 +81,16 @@ def test_two_label_files_of_an_image(tmp_path: Path) -> None:
     assert len(only_split(read_data(tmp_path)).coco['annotations']) == 6
     write_text(tmp_path / 'images/0.txt', same.replace('.25', '.26'))
     refuses(tmp_path, r'labels/0\.txt and .*images/0\.txt could both be the label file of 0\.png: remove one')
+
+
+@pytest.mark.parametrize(('name', 'text', 'yes'), [
+    ('a.txt', '0 .5 .5 .1 .1', True), ('a.TXT', '\ufeff 1.0 .5 .5 1e-3 +.1 \n', True),
+    ('a.txt', '\nx\n0 1 2 3 4', True),
+    ('a.txt', '0 .5 .5 .1', False), ('a.txt', '0.5 .5 .5 .1 .1', False), ('a.txt', 'x\n' * 5 + '0 1 2 3 4', False),
+    ('a.md', '0 .5 .5 .1 .1', False), ('Classes.txt', '0 .5 .5 .1 .1', False), ('a.txt', '\0' * 9, False)])
+def test_what_is_a_label_file(tmp_path: Path, name: str, text: str, yes: bool) -> None:
+    write_text(tmp_path / name, text)
+    assert is_label_file(tmp_path / name) is yes
 
 
 def test_lines_with_other_numbers_of_keypoints(tmp_path: Path) -> None:
@@ -230,7 +241,8 @@ def test_rows_of_open_images_that_are_left_out(tmp_path: Path) -> None:
     like_open_images(tmp_path)
     rows = ['b,/m/01yrx,0.1,0.2,0.3,0.4', 'a,/m/01yrx,0.1,0.2,0.3', 'z,/m/01yrx,0.1,0.2,0.3,0.4',
             'b,/m/01yrx,0.2,0.1,0.3,0.4', 'b,/m/01yrx,0,1,0,1.002', 'b,/m/01yrx,0,1,x,1', 'b, ,0,1,0,1', '',
-            'b,/m/new,0,1.001,0,1']
+            'b,/m/new,0,1.001,0,1', 'b,/m/01yrx,0,1.002,0,1', 'b,/m/01yrx,-0.1,1,0,1', 'b,/m/01yrx,0,1,-0.1,1',
+            'b,/m/01yrx,0,1,0.4,0.3']
     (tmp_path / ROWS).write_text('\n'.join(['ImageID,LabelName,XMin,XMax,YMin,YMax', *rows]))
     assert faults(tmp_path) == [
         f'{ROWS}:3: has 5 columns, not 6',
@@ -238,6 +250,9 @@ def test_rows_of_open_images_that_are_left_out(tmp_path: Path) -> None:
         f'{ROWS}:6: is not a valid box: 0.0, 1.0, 0.0, 1.002 are not ordered pairs between 0 and 1',
         f"{ROWS}:7: is not a valid box (could not convert string to float: 'x')",
         f'{ROWS}:8: has a class name that is empty',
+        *(f'{ROWS}:{line}: is not a valid box: {numbers} are not ordered pairs between 0 and 1' for line, numbers in (
+            (11, '0.0, 1.002, 0.0, 1.0'), (12, '-0.1, 1.0, 0.0, 1.0'), (13, '0.0, 1.0, -0.1, 1.0'),
+            (14, '0.0, 1.0, 0.4, 0.3'))),
         f'z (line 4 of {ROWS}): there is no such image']
     train = read_data(tmp_path).splits['train'].coco
     names = {category['id']: category['name'] for category in train['categories']}
