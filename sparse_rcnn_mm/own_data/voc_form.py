@@ -50,10 +50,10 @@ def _read_all(scan: Scan, paths: list[Path], masks: VocMasks | None) -> RawData:
     owners: dict[str, Path] = {}
     unnamed: list[str] = []
     for path in paths:
-        if sets and path not in sets:
+        if sets is not None and path not in sets:
             data.unused[path] = 'in none of the image sets'
             continue
-        split = sets.get(path) or split_of(Path(relative(path.parent, scan.root)))
+        split = (sets or {}).get(path) or split_of(Path(relative(path.parent, scan.root)))
         record = read_record(path, split, images, unnamed, data)
         if record and (record := with_masks(record, path, masks, data) if masks else record):
             if record.file_name in owners:
@@ -63,8 +63,9 @@ def _read_all(scan: Scan, paths: list[Path], masks: VocMasks | None) -> RawData:
             records[split or split_of(Path(record.file_name).parent)].append(record)
     if not records:
         raise UserError(f'no XML file in {scan.root} can be read: ' + (
-            f'{data.faults[0].where} {data.faults[0].what}' if data.faults else 'the image sets name none of them'
-            if not data.unused or not masks else 'none of the images in use has a file of masks'))
+            f'{data.faults[0].where} {data.faults[0].what}' if data.faults else
+            'none of the images in use has a file of masks' if data.unused and masks else
+            'the image sets name none of them: mend or remove their lists'))
     _note(data, records, unnamed, masks)
     _mask_files(scan, data, masks is not None)
     data.notes += images.notes

@@ -14,8 +14,8 @@ from .text import read_text
 _FLAG = re.compile(r'\s+-?[01]$')  # the flag after a name in the set of a single class, such as cat_train.txt
 
 
-def image_sets(files: list[Path], xmls: list[Path], data: RawData, masks: bool) -> dict[Path, str]:
-    """Return XML file -> split for all XML files in a list; empty if there are no lists.
+def image_sets(files: list[Path], xmls: list[Path], data: RawData, masks: bool) -> dict[Path, str] | None:
+    """Return XML file -> split for all XML files in a list; None if there are no lists, or only empty ones.
 
     Lists are `train.txt`, `val.txt`, ... whose lines name XML files or images, with or without folder and suffix. If
     several folders have such lists, `ImageSets/Main` is used; for masks `ImageSets/Segmentation`, if there is one.
@@ -36,9 +36,11 @@ def image_sets(files: list[Path], xmls: list[Path], data: RawData, masks: bool) 
     lists = _lists(files, masks)
     splits: dict[Path, str] = {}
     origin: dict[Path, Path] = {}
+    empty = True
     for path in sorted(lists, key=lambda path: path.stem.lower() != 'trainval'):  # train and val override trainval
         missing = []
         for line in filter(str.strip, read_text(path, notes).splitlines()):
+            empty = False
             xml = _named(line.strip(), path, index, root)
             if xml is None:
                 missing.append(line.strip())
@@ -54,7 +56,7 @@ def image_sets(files: list[Path], xmls: list[Path], data: RawData, masks: bool) 
     if masks and lists:
         folders = dict.fromkeys(relative(path.parent, root) for path in lists)
         notes.append(f'splits from the lists in {" and ".join(folders)}')
-    return splits
+    return None if empty else splits
 
 
 def _lists(files: list[Path], masks: bool) -> list[Path]:

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from sparse_rcnn_mm.checkpoints import load_checkpoint, load_matching
+from sparse_rcnn_mm.checkpoints.loading import LoadReport
 from sparse_rcnn_mm.errors import UserError
 
 
@@ -67,6 +68,24 @@ def test_missing_entries_are_named():
     report = load_matching(Small(3), state)
     assert report.missing == ['bn.weight'] and not report.unexpected and not report.reshaped
     assert str(report).endswith('not in the checkpoint, keeps its value: bn.weight')
+
+
+def test_advice_names_settings_only_where_they_are_known(tmp_path):
+    state = Small(3).state_dict()
+    del state['bn.weight'], state['bn.bias']
+    torch.save(state, tmp_path / 'a.pth')
+    with pytest.raises(UserError) as caught:
+        load_checkpoint(Small(3), tmp_path / 'a.pth')
+    assert str(caught.value).removeprefix(f'{tmp_path}/') == (
+        'a.pth does not fit the model: 2 missing (bn.weight; bn.bias); use the config it was trained with, '
+        'or load only what fits with --cfg-options load_partial=True')
+
+
+@pytest.mark.parametrize(('most', 'shown'), [(1, '3 missing (a; ...)'), (2, '3 missing (a; b; ...)'),
+                                             (3, '3 missing (a; b; c)')])
+def test_the_summary_is_short(most, shown):
+    report = LoadReport(loaded=[], missing=['a', 'b', 'c'], unexpected=['d'], reshaped={})
+    assert report.summary(most) == f'{shown}, 1 unknown to the model (d)'
 
 
 @pytest.mark.parametrize(('state', 'message'), [

@@ -15,6 +15,7 @@ from mmengine.registry import FUNCTIONS, DefaultScope
 import sparse_rcnn_mm.engine  # noqa: F401
 from sparse_rcnn_mm.checkpoints import Metadata, StoredConfig, building
 from sparse_rcnn_mm.checkpoints.literals import read_literals
+from sparse_rcnn_mm.checkpoints.stored_config import is_of_mmdet
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.registry import METRICS, MODELS, TRANSFORMS
 
@@ -128,6 +129,15 @@ def test_the_pipeline_of_a_wrapped_data_set() -> None:
     wrapped = stored(values)
     assert wrapped.test_pipeline() == stored(digits()).test_pipeline()
     assert wrapped.dataset_type() == inner['type']
+    values['test_dataloader']['dataset']['pipeline'] = inner['pipeline'][:1]
+    assert len(stored(values).test_pipeline()) == 1 and len(inner['pipeline']) > 1
+
+
+def test_class_names_of_the_test_data_are_kept_and_nothing_else() -> None:
+    values = digits()
+    assert 'metainfo' not in stored(values).test_dataloader()['dataset']
+    values['test_dataloader']['dataset']['metainfo'] = dict(classes=['a', 'b'], palette=[(1, 2, 3)])
+    assert stored(values).test_dataloader()['dataset']['metainfo'] == {'classes': ('a', 'b')}
 
 
 def test_the_scope_of_a_part_is_a_known_one() -> None:
@@ -145,6 +155,44 @@ def test_forty_brackets_and_not_one_more() -> None:
     assert stored({'model': {'type': 'ResNet', 'a': nested(40)}}).model()['a'] == nested(40)
     with pytest.raises(UserError, match='is nested too deeply'):
         stored({'model': {'type': 'ResNet', 'a': nested(41)}}).model()
+
+
+@pytest.mark.parametrize('place', ['http://x.org/a.json', 's3://x/a.json', 'a\0.json', 7, ['a.json']])
+def test_places_are_local_files(place: Any) -> None:
+    values = digits()
+    for part in (values['test_dataloader']['dataset'], values['test_evaluator']):
+        part['ann_file'] = place
+    for use in (stored(values).test_dataloader, stored(values).test_evaluator):
+        with pytest.raises(UserError, match='ann_file is not a path of a local file'):
+            use()
+
+
+@pytest.mark.parametrize('kind', [
+    'torch.nn ReLU', 'mmcv.cnn NonLocal2d', 'mmengine.model BaseDataPreprocessor', 'mmengine.utils SyncBN',
+    'backbones ResNet', 'data_preprocessors mmdet.DetDataPreprocessor', 'layers DropBlock',
+    'losses CrossEntropyLoss', 'necks FPN', 'assigners MaxIoUAssigner', 'coders DeltaXYWHBBoxCoder',
+    'prior_generators AnchorGenerator', 'samplers PseudoSampler'])
+def test_a_model_may_name_classes_of_these_modules(kind: str) -> None:
+    model = {'type': 'ResNet', 'part': {'type': kind.split()[1]}}
+    assert stored({'model': model}).model() == model
+
+
+@pytest.mark.parametrize('kind', [
+    'mmcv.formatting ImageToTensor', 'mmcv.loading LoadImageFromFile', 'mmcv.processing Normalize',
+    'mmcv.wrappers TransformBroadcaster', 'colorspace ColorTransform', 'formatting mmdet.PackDetInputs',
+    'geometric ShearX', 'loading mmdet.LoadAnnotations', 'transforms mmdet.Resize', 'wrappers MultiBranch'])
+def test_a_pipeline_may_name_classes_of_these_modules(kind: str) -> None:
+    step = {'type': kind.split()[1]}
+    assert stored({'val_dataloader': {'dataset': {'pipeline': [step]}}}).test_pipeline() == [step]
+
+
+@pytest.mark.parametrize(('config', 'yes'), [
+    ({'model': {'type': 'mmdet.ATSS'}}, True), ({'model': {'type': 'ATSS'}, 'default_scope': 'mmdet'}, True),
+    ({'model': {'type': 'sparse_rcnn_mm.SparseRCNN'}, 'default_scope': 'mmdet'}, False),
+    ({'model': {'type': 'SparseRCNN'}, 'default_scope': 'sparse_rcnn_mm'}, False), ({'model': 3}, False), ({}, False),
+    ({'model': {'type': 3}, 'default_scope': 'mmdet'}, True)])
+def test_whose_model_it_is(config: dict[str, Any], yes: bool) -> None:
+    assert is_of_mmdet(config) is yes
 
 
 # Wherever something else than the model's sizes can stand in a config, with what must not come of it.
@@ -316,6 +364,10 @@ def test_metadata_of_every_layout() -> None:
     assert (new.classes, new.ids_by_class(), new.palette) == (('dog', 'cat'), {'dog': 7, 'cat': 3}, None)
     candidate = Metadata.of(dict(meta=dict(dataset_meta=dict(CLASSES='cat', PALETTE=[(1, 2, 3)]))), 'x.pth')
     assert (candidate.classes, candidate.palette) == (('cat',), ((1, 2, 3),))
+    for palette, kept in (([(0, 1, 255), (2, 3, 4)], ((0, 1, 255),)), ([(0, 1, 256)], None), ([(-1, 1, 2)], None),
+                          ([(1., 2, 3)], None), ([(1, 2)], None), ([], None)):
+        colored = Metadata.of(dict(meta=dict(dataset_meta=dict(classes=['a'], palette=palette))), 'x.pth')
+        assert colored.palette == kept
     without = Metadata.of(dict(state_dict={}), 'x.pth')
     assert without.classes is None and without.ids_by_class() is None
     twice = Metadata.of(dict(meta=dict(dataset_meta=dict(classes=['a', 'a']))), 'x.pth')

@@ -55,6 +55,13 @@ def test_tied_stages_are_stored_once_and_equal_running_one_module_again() -> Non
                                sum(stage.fc_cls.weight.grad for stage in untied.bbox_head), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(('order', 'classes'), [(None, 5), ([2, 1, 0], 3), ([0, 2, 1], 4)])
+def test_the_classes_are_those_of_the_stage_that_runs_last(order: list[int] | None, classes: int) -> None:
+    head = SparseRoIHead(bbox_head=[{**STAGE, 'num_classes': number} for number in (3, 4, 5)], order=order,
+                         roi_extractor=dict(type='RoIExtractor'))
+    assert head.num_classes == classes
+
+
 def test_any_order_of_stages() -> None:
     head = build(num_stages=2, order=[0, 1, 1])
     feats, proposals = random_inputs()

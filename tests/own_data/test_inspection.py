@@ -109,6 +109,40 @@ def test_every_planted_fault_is_found_and_named(tmp_path: Path) -> None:
         assert part in said
 
 
+def _findings_of_a_box(root: Path, bbox: list[float]) -> list[str]:
+    """The kinds of findings of one more box in an image of 64 x 48 pixels."""
+    clean(root)
+    _edit(root, lambda coco: coco['annotations'].append(_box(99, 1, bbox)))
+    found = _inspect(root)
+    return [finding.kind for finding in [*found.errors, *found.warnings]]
+
+
+@pytest.mark.parametrize(('bbox', 'kinds'), [
+    ([-10, 5, 10, 10], ['outside']), ([5, -10, 10, 10], ['outside']), ([64, 5, 9, 9], ['outside']),
+    ([5, 48, 9, 9], ['outside']), ([-10, 5, 10.5, 10], ['beyond']), ([5, -10, 10, 10.5], ['beyond']),
+    ([63.5, 5, 9, 9], ['beyond']), ([5, 47.5, 9, 9], ['beyond']), ([-1, -1, 30, 30], []), ([40, 20, 25, 29], []),
+    ([-1.1, 5, 9, 9], ['beyond']), ([5, 5, 0, 9], ['no area']), ([5, 5, 9, 0], ['no area']),
+    ([70, 5, 0, 9], ['no area']), ([1, 1, 0.5, 0.5], []), ([10.7, 10.2, 20, 20], [])], ids=str)
+def test_where_a_box_begins_to_be_a_finding(tmp_path: Path, bbox: list[float], kinds: list[str]) -> None:
+    assert _findings_of_a_box(tmp_path, bbox) == kinds
+
+
+@pytest.mark.parametrize(('bbox', 'category', 'same'), [
+    ([10.6, 10, 20, 20], 2, True), ([10.5, 10, 20, 20], 1, False), ([10.5, 11, 20, 20], 2, False),
+    ([10.5, 10, 20, 21], 2, False)])
+def test_where_a_box_is_a_duplicate(tmp_path: Path, bbox: list[float], category: int, same: bool) -> None:
+    clean(tmp_path)
+    _edit(tmp_path, lambda coco: coco['annotations'].append(_box(99, 1, bbox, category)))
+    assert [finding.kind for finding in _inspect(tmp_path).warnings] == ['same box'] * same
+
+
+@pytest.mark.parametrize(('count', 'kinds'), [(PROPOSALS, []), (PROPOSALS + 1, ['many boxes'])])
+def test_how_many_boxes_are_too_many(tmp_path: Path, count: int, kinds: list[str]) -> None:
+    clean(tmp_path)
+    _edit(tmp_path, lambda coco: coco['annotations'].extend(_box(100 + n, 1, [n, 1, 5, 5]) for n in range(count - 2)))
+    assert [finding.kind for finding in _inspect(tmp_path).warnings] == kinds
+
+
 def test_faulty_images_can_be_left_out(tmp_path: Path) -> None:
     clean(tmp_path)
     plant(tmp_path)

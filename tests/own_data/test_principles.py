@@ -254,6 +254,14 @@ def test_encodings(text: str, encoding: str, guess: str) -> None:
     assert (found.lstrip('\ufeff'), said) == (text, guess)
 
 
+@pytest.mark.parametrize(('encoding', 'mark'), [
+    ('utf-8', b'\xef\xbb\xbf'), ('utf-16-le', b'\xff\xfe'), ('utf-16-be', b'\xfe\xff'),
+    ('utf-32-le', b'\xff\xfe\0\0'), ('utf-32-be', b'\0\0\xfe\xff')])
+def test_every_mark_of_an_encoding(encoding: str, mark: bytes) -> None:
+    """Without the mark, the same text with an ASCII letter first could not be told."""
+    assert decode(mark + 'blau\n蓝\n'.encode(encoding), Path('x')) == ('blau\n蓝\n', '')
+
+
 @pytest.mark.parametrize('data', ['красный\n'.encode('cp1251'), b'\x81\x82\x83\n', b'\xba\xecab\n',
                                   'créée\n'.encode('latin-1')])
 def test_uncertain_encodings_are_a_sentence(data: bytes) -> None:

@@ -9,7 +9,8 @@ from torch import Tensor
 from sparse_rcnn_mm.models.queryinst import DiceLoss, DynamicMaskHead
 from sparse_rcnn_mm.models.queryinst.mask_targets import crop_and_resize
 from sparse_rcnn_mm.models.queryinst.pasting import paste_masks
-from tests.models.samples import precisions_in
+from sparse_rcnn_mm.registry import MODELS
+from tests.models.samples import CRITERION, precisions_in
 
 from .test_parity import batch_of, build
 
@@ -73,6 +74,13 @@ def test_dice_loss_by_hand() -> None:
     assert loss(sure, sure.sigmoid()).item() == pytest.approx(0, abs=1e-6)
     assert loss(-sure, target).item() == pytest.approx(8)
     assert loss(sure, target).item() == pytest.approx(8 * (1 - 2 * 2 / (4 + 2)))
+    assert DiceLoss(eps=1.)(sure, target).item() == pytest.approx(1 - 2 * 2 / (4 + 1 + 2 + 1))
+
+
+def test_losses_are_divided_by_matches_unless_said_otherwise() -> None:
+    config = dict(CRITERION, type='MaskCriterion', loss_mask=dict(type='DiceLoss'))
+    assert [MODELS.build(dict(config, **more)).normalizer for more in ({}, {'normalizer': 'num_gts'})] == [
+        'num_matched', 'num_gts']
 
 
 def test_no_masks_are_in_the_graph_of_every_parameter() -> None:
