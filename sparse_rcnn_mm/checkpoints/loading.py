@@ -12,6 +12,7 @@ from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.terminal import shell_word
 
 from .keys import from_released_adamixer
+from .lora import has_lora, is_lora, merged
 from .reading import read_checkpoint, state_dict_of
 
 Shape = tuple[int, ...]
@@ -102,7 +103,12 @@ def load_contents(model: nn.Module, checkpoint: dict[str, Any], path: str | os.P
     """
     state = from_released_adamixer(state_dict_of(checkpoint))
     module = unwrapped(model)
-    report = compare(state, module.state_dict())
+    own = module.state_dict()
+    if not has_lora(own):
+        state = merged(state)
+    elif not has_lora(state):
+        state = {**state, **{name: value for name, value in own.items() if name not in state and is_lora(name)}}
+    report = compare(state, own)
     if any(name.startswith('head.head_series.') for name in state):
         raise UserError(f'{path} is a checkpoint of the official code: '
                         'convert it first: sparse-rcnn convert ' + shell_word(path, 'FILE') + ' NEW.pth')

@@ -24,6 +24,7 @@ from sparse_rcnn_mm.backbones.converting import Converted, convert_backbone, con
 from sparse_rcnn_mm.checkpoints import Metadata, building, is_of_mmdet, published_config, read_checkpoint, state_dict_of
 from sparse_rcnn_mm.checkpoints.hub import push, write_folder
 from sparse_rcnn_mm.checkpoints.keys import from_released_adamixer
+from sparse_rcnn_mm.checkpoints.lora import merged
 from sparse_rcnn_mm.checkpoints.official import (
     Architecture,
     check_complete,
@@ -125,7 +126,7 @@ def convert(args: argparse.Namespace) -> str:
     if args.backbone:
         return save_backbone(convert_timm(args.input, args.backbone), args)
     checkpoint = read_checkpoint(args.input)
-    state = state_dict_of(checkpoint)
+    state = merged(state_dict_of(checkpoint))
     if not state:
         raise UserError(f'{args.input} contains no tensors')
     if not is_detector(state):

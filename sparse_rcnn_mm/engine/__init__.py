@@ -5,6 +5,7 @@ from .api import evaluate, train
 from .batch import accumulate
 from .config import add_common_arguments, load_config
 from .exported import ExportedModel
+from .fine_tuning import LayerDecayConstructor
 from .hooks import (
     TRACKERS,
     CheckpointHook,
@@ -23,7 +24,7 @@ from .testing import build_test_dataset, dump_predictions, run_test, testing_con
 __all__ = [
     'TRACKERS', 'AmpOptimWrapper', 'CPUAmpOptimWrapper', 'CheckpointHook', 'CurvesHook', 'DetVisualizationHook',
     'EMAHook', 'EpochBasedTrainLoop', 'ExportedModel', 'FastFormHook', 'InferenceCheckpointHook', 'IterBasedTrainLoop',
-    'OptimWrapper', 'Runner', 'ValLoop', 'accumulate', 'add_common_arguments', 'build_test_dataset',
-    'dump_predictions', 'evaluate', 'load_config', 'log_to', 'run_test', 'set_training_data', 'testing_config',
-    'train',
+    'LayerDecayConstructor', 'OptimWrapper', 'Runner', 'ValLoop', 'accumulate', 'add_common_arguments',
+    'build_test_dataset', 'dump_predictions', 'evaluate', 'load_config', 'log_to', 'run_test', 'set_training_data',
+    'testing_config', 'train',
 ]

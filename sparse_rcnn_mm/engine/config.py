@@ -25,7 +25,7 @@ from .settings import SettingsAction, settings_like
 # The top-level settings that the Runner and the commands read. Other names are variables of the config itself.
 _TOP_LEVEL = {*inspect.signature(Runner.__init__).parameters, 'load_partial', 'custom_imports', 'sync_bn',
               'find_unused_parameters', 'model_wrapper_cfg', 'compile', 'accumulate_to', 'fast_training',
-              'augmentation'}
+              'augmentation', 'layer_decay', 'frozen_stages', 'lora'}
 _RUNTIME = 'sparse_rcnn_mm::configs/_base_/default_runtime.py'
 _UNREADABLE = (SyntaxError, NameError, KeyError, FileNotFoundError, TypeError, IndexError)
 

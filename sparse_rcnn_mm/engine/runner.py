@@ -5,7 +5,7 @@ import errno
 import os
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from mmengine.dist import all_reduce, is_distributed, master_only
@@ -28,7 +28,9 @@ from sparse_rcnn_mm.errors import NotFinite, UserError
 from sparse_rcnn_mm.own_outputs import mark
 
 from .divergence import LossTerms, learning_rate_options
+from .fine_tuning import freeze_stages
 from .hooks.checkpoint import EMAHook
+from .lora import add_lora, start_lora
 from .meeting import met
 from .optim_wrappers import AmpOptimWrapper
 from .restarts import note_launch, was_restarted
@@ -191,14 +193,35 @@ class Runner(MMEngineRunner):
 
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
         """Replace the model by its fast form, unless the config has `fast_training=False`, and wrap it."""
+        if self._train_loop is not None:
+            self._restrict(model)
         if self._train_loop is not None and self.cfg.get('fast_training', True):
             model = fast_training(model)
             self.logger.info('training uses the fast form of the model (fast_training=False turns it off)')
         return super().wrap_model(model_wrapper_cfg, model)
 
+    def _restrict(self, model: nn.Module) -> None:
+        """Train only a part of the model, if the config has `lora` or `frozen_stages`."""
+        if lora := self.cfg.get('lora'):
+            names = add_lora(model, **lora)
+            self.logger.info(f'LoRA: {len(names)} linear layers train updates of rank {lora["rank"]}; '
+                             f'{_trained(model) / 1e6:.2f} M of {_numbers(model) / 1e6:.2f} M numbers are trained')
+        if number := self.cfg.get('frozen_stages'):
+            frozen = freeze_stages(cast(nn.Module, model.backbone), number)
+            self.logger.info(f'the first {number} stages of the backbone are frozen: {frozen / 1e6:.2f} M numbers')
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        """Like mmengine's, but `layer_decay` of the config lowers the learning rates of the backbone's stages."""
+        if isinstance(optim_wrapper, dict) and (decay := self.cfg.get('layer_decay')) is not None:
+            others = optim_wrapper.get('paramwise_cfg') or {}
+            optim_wrapper = {**optim_wrapper, 'constructor': 'LayerDecayConstructor',
+                             'paramwise_cfg': {**others, 'layer_decay': decay}}
+        return super().build_optim_wrapper(optim_wrapper)
+
     def _init_model_weights(self) -> None:
         try:
             super()._init_model_weights()
+            start_lora(unwrapped(self.model))
         except DownloadError as error:
             init_cfg = self.cfg.model.backbone.init_cfg
             raise UserError(
@@ -222,7 +245,8 @@ class Runner(MMEngineRunner):
         """
         for settings in scheduler if isinstance(scheduler, list) else [scheduler]:
             if isinstance(settings, dict) and str(settings.get('type')).startswith('OneCycle'):
-                settings.setdefault('eta_max', self.optim_wrapper.param_groups[0]['lr'])
+                rates = [group['lr'] for group in self.optim_wrapper.param_groups]
+                settings.setdefault('eta_max', rates if len(set(rates)) > 1 else rates[0])
                 complete_one_cycle(settings, self.max_epochs if settings.get('by_epoch', True) else self.max_iters,
                                    len(self.train_dataloader))
         try:
@@ -270,6 +294,14 @@ class Runner(MMEngineRunner):
         report = load_contents(self.model, checkpoint, filename, partial=self.cfg.get('load_partial', False))
         self._has_loaded = True
         self.logger.info(f'{filename}: {report}')
+
+
+def _numbers(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _trained(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def _lost_connection(error: Exception) -> bool:

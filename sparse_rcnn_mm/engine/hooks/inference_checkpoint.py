@@ -8,6 +8,7 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 
 from sparse_rcnn_mm.checkpoints import read_checkpoint, write_checkpoint
+from sparse_rcnn_mm.checkpoints.lora import merged
 from sparse_rcnn_mm.registry import HOOKS
 
 
@@ -31,7 +32,7 @@ class InferenceCheckpointHook(Hook):
             return
         checkpoint = read_checkpoint(source)
         target = Path(runner.work_dir, self.name)
-        write_checkpoint({'meta': checkpoint['meta'], 'state_dict': checkpoint['state_dict']}, target)
+        write_checkpoint({'meta': checkpoint['meta'], 'state_dict': merged(checkpoint['state_dict'])}, target)
         size = target.stat().st_size / 1e6
         runner.logger.info(f'{target}: weights, class names and config of {source.name} for inference, {size:.0f} MB')
 
