@@ -49,8 +49,9 @@ class FusedConv(nn.Conv2d):
     def _packed_weight(self, x: Tensor) -> Tensor:
         state = self.weight.data_ptr(), self.weight._version
         if self._packed is None or self._packed[0] != state:
-            self._packed = state, torch._C._nn.mkldnn_reorder_conv2d_weight(
-                self.weight.to_mkldnn(), self.padding, self.stride, self.dilation, self.groups, x.shape)
+            reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
+            self._packed = state, reorder(self.weight.to_mkldnn(), self.padding, self.stride, self.dilation,
+                                          self.groups, x.shape)
         return self._packed[1]
 
     def __getstate__(self) -> dict[str, Any]:
