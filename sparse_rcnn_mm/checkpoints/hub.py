@@ -19,7 +19,9 @@ from torch import Tensor
 
 from sparse_rcnn_mm.downloads import DownloadError
 from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.versions import __version__
 
+from .metadata import Metadata
 from .model_card import model_card
 from .safetensors_files import read_safetensors, write_safetensors
 from .stored_config import StoredConfig
@@ -73,16 +75,17 @@ def write_folder(folder: Path, state: Mapping[str, Tensor], meta: Mapping[str, A
     Raises:
         UserError: the config is missing or may not be stored, or the folder cannot be written.
     """
-    dataset_meta = {key: value for key, value in (meta.get('dataset_meta') or {}).items() if key != 'held_out'}
+    found = Metadata.of({'meta': meta}, path)
+    checked = {'classes': found.classes, 'cat_ids': found.category_ids, 'palette': found.palette}
+    dataset_meta = {key: value for key, value in checked.items() if value is not None}
     stored = StoredConfig.of(meta.get('cfg'), path)
     text, kind = published_text(stored), str(stored.model()['type'])
-    description = {'library_name': LIBRARY, 'sparse_rcnn_mm_version': meta.get('sparse_rcnn_mm_version'),
-                   'dataset_meta': dataset_meta}
+    description = {'library_name': LIBRARY, 'sparse_rcnn_mm_version': __version__, 'dataset_meta': dataset_meta}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_safetensors(state, {}, folder / WEIGHTS)
         write_text(text, folder / CONFIG)
-        write_text(json.dumps(description, indent=2, default=list) + '\n', folder / DESCRIPTION)
+        write_text(json.dumps(description, indent=2) + '\n', folder / DESCRIPTION)
         if fresh := not (folder / CARD).exists():
             write_text(model_card(folder.resolve().name, kind, state, dataset_meta, Path(path).name), folder / CARD)
     except OSError as error:

@@ -17,7 +17,7 @@ from .writing import UNFINISHED
 
 SUFFIX = '.safetensors'
 _META = 'sparse_rcnn_mm'  # the entry of the header with our metadata, as JSON
-# What is kept of a checkpoint's metadata: settings of the training machine stay behind.
+# What is kept of a checkpoint's metadata.
 _KEPT = ('cfg', 'dataset_meta', 'config_name', 'backbone', 'converted_from', 'sparse_rcnn_mm_version', 'epoch', 'iter')
 
 
@@ -52,16 +52,15 @@ def write_safetensors(state: Mapping[str, Tensor], meta: Mapping[str, Any], path
         UserError: the package safetensors is missing, or the file cannot be written.
     """
     safetensors, path = _safetensors(), Path(path)
+    try:
+        text = json.dumps({key: meta[key] for key in _KEPT if key in meta})  # tuples become lists
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(f'the metadata for {path} holds more than text, numbers and lists ({error})') from error
     own = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in state.items()}
     unfinished = path.with_name(path.name + UNFINISHED)
     try:
-        safetensors.torch.save_file(own, unfinished, {'format': 'pt', _META: json.dumps(portable(meta))})
+        safetensors.torch.save_file(own, unfinished, {'format': 'pt', _META: text})
         os.replace(unfinished, path)
     except (OSError, safetensors.SafetensorError) as error:
         unfinished.unlink(missing_ok=True)
         raise UserError(f'{path} cannot be written ({error})') from error
-
-
-def portable(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a checkpoint's metadata that is needed elsewhere, for JSON: tuples become lists."""
-    return {key: meta[key] for key in _KEPT if key in meta}

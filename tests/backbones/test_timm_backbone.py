@@ -10,6 +10,7 @@ from torch import nn
 
 from sparse_rcnn_mm.backbones import TimmBackbone
 from sparse_rcnn_mm.backbones.timm_backbone import timm_channels
+from sparse_rcnn_mm.cli import convert
 from sparse_rcnn_mm.errors import UserError
 from tests.kit.timm import timm_or_skip
 
@@ -69,7 +70,23 @@ def test_weights_of_a_file(tmp_path: Path) -> None:
     with torch.no_grad():
         torch.testing.assert_close(backbone(image)[-1], classifier.forward_intermediates(image)[1][-1])
     (tmp_path / 'weights.pth').write_bytes(b'cos\nsystem\n(S"touch hacked"\ntR.')
-    with pytest.raises(UserError, match='holds no weights of the network convnext_atto'):
+    with pytest.raises(UserError, match='contains more than data'):
         TimmBackbone(model='convnext_atto', init_cfg=dict(
             type='Pretrained', checkpoint=str(tmp_path / 'weights.pth'))).init_weights()
     assert not Path('hacked').exists()
+
+
+def test_a_converted_file(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """What `convert --backbone` writes is loaded by the backbone of this name, and by no other."""
+    torch.manual_seed(0)
+    torch.save({'state_dict': timm.create_model('convnext_atto').state_dict()}, tmp_path / 'theirs.pth')
+    convert.main([str(tmp_path / 'theirs.pth'), str(tmp_path / 'out.pth'), '--backbone', 'timm/convnext_atto'])
+    assert 'backbone=timm/convnext_atto' in capsys.readouterr().out
+    one, other = (TimmBackbone(model='convnext_atto', init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / name)))
+                  for name in ('theirs.pth', 'out.pth'))
+    for backbone in (one, other):
+        backbone.init_weights()
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+    with pytest.raises(UserError, match='does not fit the network convnext_femto of timm'):
+        TimmBackbone(model='convnext_femto', init_cfg=dict(
+            type='Pretrained', checkpoint=str(tmp_path / 'out.pth'))).init_weights()

@@ -61,6 +61,16 @@ def test_a_card_with_changes_stays(small_checkpoint: Path, copied: Path, capsys:
     assert (copied / 'README.md').read_text() == 'mine' and 'its README.md was kept' in capsys.readouterr().out
 
 
+def test_metadata_that_is_no_plain_data_is_one_sentence(small_checkpoint: Path, tmp_path: Path) -> None:
+    contents = torch.load(small_checkpoint, weights_only=True)
+    contents['meta']['dataset_meta']['held_out'] = torch.ones(2, 2)
+    torch.save(contents, tmp_path / 'a.pth')
+    for output in (['out.safetensors'], ['--hub', 'hub']):
+        with pytest.raises(UserError):
+            convert.main([str(tmp_path / 'a.pth'), *(str(tmp_path / one) if one[0] != '-' else one for one in output)])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['a.pth']
+
+
 def test_nothing_of_the_training_machine_is_published(small_checkpoint: Path) -> None:
     meta = torch.load(small_checkpoint, weights_only=True)['meta']
     here = meta['cfg'].replace('data/digits/', '/home/somebody/secret/').replace(
