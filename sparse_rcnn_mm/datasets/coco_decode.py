@@ -64,8 +64,8 @@ def columns_of(coco: dict, masks: bool = False) -> CocoColumns:
     images = [_Image(int(image['id']), image['file_name'], image['width'], image['height'])
               for image in coco['images']]
     categories = [_Category(int(category['id']), category['name']) for category in coco['categories']]
-    columns = _arranged(images, categories, len(coco['annotations']),
-                        iter([[_annotation(entry) for entry in coco['annotations']]]), masks)
+    annotations = [_annotation(entry) for entry in coco['annotations']]
+    columns = _arranged(images, categories, len(annotations), filter(None, [annotations]), masks)
     columns.header.update(for_metric=next(entry_faults(coco, True), None) is None, annotated=bool(coco['annotations']))
     return columns
 

@@ -138,14 +138,18 @@ def _annotation_fault(annotation: dict, image_ids: Collection, category_ids: Col
     for key in ('iscrowd', 'ignore'):
         if not isinstance(annotation.get(key, 0), (int, float, type(None))):
             return f"has {annotation[key]!r} as '{key}', which is neither 0 nor 1"
-    for key in ('area', 'iscrowd') if evaluated else ():
-        if not is_number(annotation.get(key)):
+    for key, usable in (('area', is_number), ('iscrowd', _is_flag)) if evaluated else ():
+        if not usable(annotation.get(key)):
             return f"has no '{key}', which the COCO metric needs"
     return ''
 
 
 def _is_box(box: object) -> bool:
     return isinstance(box, list) and len(box) == 4 and all(map(is_number, box)) and box[2] >= 0 and box[3] >= 0
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool) or is_number(value)
 
 
 def is_number(value: object) -> bool:

@@ -123,6 +123,16 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
         write_checkpoint(contents_of(1), tmp_path / 'none/a.pth')
 
 
+def test_an_error_of_torch_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: Any) -> None:
+        raise RuntimeError('unexpected pos 64\nframe #0')
+
+    monkeypatch.setattr(torch, 'save', fails)
+    with pytest.raises(UserError, match=r'a\.pth cannot be written \(unexpected pos 64; \d+ MB are free there\): no'):
+        write_checkpoint({}, tmp_path / 'a.pth')
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize('refused', ['open', 'fsync'])
 def test_a_system_that_cannot_flush_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
     original = getattr(os, refused)

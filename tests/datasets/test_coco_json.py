@@ -79,7 +79,9 @@ def test_values_that_are_no_faults(key: str, entry: Any) -> None:
 
 @pytest.mark.parametrize('missing', ['area', 'iscrowd'])
 def test_the_metric_needs_more(missing: str) -> None:
-    for value in (None, 'x', True, float('inf')):
+    assert faults_with('annotations', 0, {missing: True}, evaluated=True) == [
+        ('annotations', 0, "has no 'area', which the COCO metric needs")] * (missing == 'area')
+    for value in (None, 'x', float('inf')):
         if missing == 'area' or value != 'x':
             assert faults_with('annotations', 0, {missing: value}) == []
         (fault, *_) = faults_with('annotations', 0, {missing: value}, evaluated=True)

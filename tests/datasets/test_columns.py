@@ -6,14 +6,17 @@ import multiprocessing
 import os
 import pickle
 import random
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from sparse_rcnn_mm.datasets import CocoDataset, column_cache
+from sparse_rcnn_mm.datasets import CocoDataset, coco_decode, column_cache
 from sparse_rcnn_mm.datasets.array_file import open_arrays, write_arrays
+from sparse_rcnn_mm.datasets.coco_columns import CROWD, CocoColumns
+from sparse_rcnn_mm.datasets.coco_decode import columns_of, decode_columns
 from sparse_rcnn_mm.datasets.column_cache import read_columns
 from sparse_rcnn_mm.errors import UserError
 
@@ -271,6 +274,49 @@ def test_the_columns_in_memory_travel_whole(tmp_path: Path) -> None:
     columns = read_columns(str(tmp_path / 'coco.json'), False, '')
     again = pickle.loads(pickle.dumps(columns))
     assert again.boxes.tolist() == columns.boxes.tolist() and again.header == columns.header
+
+
+@pytest.mark.parametrize('change', ['', 'area', 'iscrowd', 'annotations'])
+@pytest.mark.parametrize('masks', [False, True])
+def test_both_readers_give_the_same_columns(monkeypatch: pytest.MonkeyPatch, change: str, masks: bool) -> None:
+    """The fast one in slices of seven entries, whose borders the others do not have."""
+    coco = _coco(3, images=30, annotations=40)
+    for entry in coco['annotations']:
+        entry.setdefault('ignore', 0)
+        entry['area'] = float(entry['area'])
+    if change == 'annotations':
+        coco['annotations'] = []
+    elif change:
+        del coco['annotations'][39][change]
+    monkeypatch.setattr(coco_decode, '_SLICE', 7)
+    fast, patient = decode_columns(json.dumps(coco).encode(), masks), columns_of(coco, masks)
+    for field in fields(CocoColumns):
+        if isinstance(value := getattr(fast, field.name), np.ndarray) and not field.name.startswith('segmentation'):
+            np.testing.assert_array_equal(value, getattr(patient, field.name), field.name)
+    assert [json.loads(text) for text in _texts(fast)] == [json.loads(text) for text in _texts(patient)]
+    assert len(_texts(fast)) == masks * len(coco['annotations'])
+    assert fast.header['for_metric'] == patient.header['for_metric'] == (change not in ('area', 'iscrowd'))
+    assert fast.header['categories'] == patient.header['categories'] == coco['categories']
+    assert fast.header['first_image'] == patient.header['first_image'] == coco['images'][0]['file_name']
+
+
+@pytest.mark.parametrize('evaluated', [False, True])
+def test_flags_may_be_words_and_annotations_may_be_missing(tmp_path: Path, route: str, evaluated: bool) -> None:
+    coco = _coco(1, annotations=3)
+    for flag, entry in zip((True, False, True), coco['annotations'], strict=True):
+        entry['iscrowd'] = flag
+    path = tmp_path / 'coco.json'
+    for entries in (coco['annotations'], []):
+        info = float('nan' if route == 'patient' else 0)
+        path.write_text(json.dumps({**coco, 'annotations': entries, 'info': info}))
+        columns = read_columns(str(path), evaluated, '')
+        assert (columns.flags & CROWD).sum() == 2 * bool(entries) and len(columns.boxes) == len(entries)
+
+
+def _texts(columns: CocoColumns) -> list[bytes]:
+    starts = [0, *columns.segmentation_ends[:-1]]
+    return [columns.segmentations[start:end].tobytes()
+            for start, end in zip(starts, columns.segmentation_ends, strict=False)]
 
 
 def test_the_metric_is_asked_for_more(tmp_path: Path, route: str) -> None:

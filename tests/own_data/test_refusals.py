@@ -277,6 +277,8 @@ def test_whether_a_folder_holds_annotations(tmp_path: Path) -> None:
 def test_text_that_says_too_little(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r'cannot read .*none: No such file or directory'):
         read_bytes(tmp_path / 'none')
+    with pytest.raises(UserError, match=r'cannot read .*: embedded null byte'):
+        read_bytes(tmp_path / 'a\0')
     assert name_fault(' ') == 'is empty' and name_fault('a b') == ''
     for declared in ('nonsense', 'base64', 'utf-8'):
         text = f'<?xml version="1.0" encoding="{declared}"?><a>Käse</a>'
