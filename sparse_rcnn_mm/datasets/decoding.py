@@ -5,7 +5,9 @@ is dropped and color profiles are ignored. Grayscale of more than 8 bits is scal
 """
 from __future__ import annotations
 
+import errno
 import io
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +32,12 @@ _SEVERAL_FRAMES = {'GIF', 'PNG', 'TIFF', 'WEBP'}  # not MPO, whose second image 
 
 class TooLargeError(ValueError):
     """An image with too many pixels. The message is the rest of a sentence that begins with the file name."""
+
+
+def check_regular(path: str) -> None:
+    """Raise OSError for a pipe, a device or a folder, which would be read for ever or not at all."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError(errno.EINVAL, 'it is not a regular file')
 
 
 @contextmanager

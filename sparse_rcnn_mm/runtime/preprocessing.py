@@ -48,6 +48,8 @@ def read_rgb(image: str | os.PathLike | Image.Image | np.ndarray) -> np.ndarray:
     if isinstance(image, Image.Image):
         return np.array(ImageOps.exif_transpose(image).convert('RGB'))
     try:
+        if isinstance(image, (str, os.PathLike)) and os.path.exists(image) and not os.path.isfile(image):
+            raise OSError('it is not a regular file')  # such as a pipe, which would be read for ever
         with Image.open(image) as opened:
             return read_rgb(opened)
     except Exception as error:  # Pillow's decoders raise more than OSError on broken files
