@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.runtime.preprocessing import formats
 from sparse_rcnn_mm.terminal import warn
 
 # Pillow warns from half of its size limit on, where nothing is wrong yet.
@@ -48,7 +49,7 @@ def opened(source: Any) -> Iterator[Image.Image]:
         TooLargeError: the image is larger.
     """
     try:
-        image = Image.open(source)
+        image = Image.open(source, formats=formats())
     except Image.DecompressionBombError as error:
         raise TooLargeError(f'has more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels, the limit: '
                             'cut it into tiles') from error
