@@ -5,7 +5,9 @@ is dropped and color profiles are ignored. Grayscale of more than 8 bits is scal
 """
 from __future__ import annotations
 
+import errno
 import io
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.runtime.preprocessing import formats
 from sparse_rcnn_mm.terminal import warn
 
 # Pillow warns from half of its size limit on, where nothing is wrong yet.
@@ -32,6 +35,12 @@ class TooLargeError(ValueError):
     """An image with too many pixels. The message is the rest of a sentence that begins with the file name."""
 
 
+def check_regular(path: str) -> None:
+    """Raise OSError for a pipe, a device or a folder, which would be read for ever or not at all."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError(errno.EINVAL, 'it is not a regular file')
+
+
 @contextmanager
 def opened(source: Any) -> Iterator[Image.Image]:
     """`Image.open` for images of up to 178 million pixels, Pillow's limit.
@@ -40,7 +49,7 @@ def opened(source: Any) -> Iterator[Image.Image]:
         TooLargeError: the image is larger.
     """
     try:
-        image = Image.open(source)
+        image = Image.open(source, formats=formats())
     except Image.DecompressionBombError as error:
         raise TooLargeError(f'has more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels, the limit: '
                             'cut it into tiles') from error

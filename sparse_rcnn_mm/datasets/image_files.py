@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from .decoding import opened, orientation_of, pixels
+from .decoding import check_regular, opened, orientation_of, pixels
 
 # The file types that training, testing and inference read.
 SUFFIXES = frozenset({'.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.webp', '.tif', '.tiff', '.gif', '.ppm',
@@ -36,6 +36,7 @@ def is_image(path: Path) -> bool:
 def digest(path: Path) -> str:
     """16 hexadecimal digits for the content of a file, empty if it cannot be read."""
     try:
+        check_regular(str(path))
         with path.open('rb') as file:
             start = file.read(_PART)
             size = file.seek(0, os.SEEK_END)
@@ -60,6 +61,7 @@ def image_size(path: str, decode: bool = False) -> ImageSize:
         decode: decode the file in any case, which also finds damage in the middle.
     """
     try:
+        check_regular(path)
         with opened(path) as image:
             width, height = image.size
             if decode or not _ends_well(path, image.format or ''):
@@ -71,6 +73,8 @@ def image_size(path: str, decode: bool = False) -> ImageSize:
         return ImageSize(width, height)
     except FileNotFoundError:
         return ImageSize(fault='there is no such image')
+    except OSError as error:
+        return ImageSize(fault=f'cannot be decoded ({error.strerror or str(error).replace(path, "").strip()})')
     except Exception as error:  # Pillow's decoders raise more than OSError on broken files
         return ImageSize(fault=f'cannot be decoded ({str(error).replace(path, "").strip()})')
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from sparse_rcnn_mm.errors import UserError
 
-from .decoding import decoded, pixels
+from .decoding import check_regular, decoded, pixels
 
 # A file, a Pillow image, or an array (H, W, 3) uint8 in RGB order.
 ImageLike = str | os.PathLike | Image.Image | np.ndarray
@@ -32,6 +32,7 @@ def read_image(image: ImageLike) -> np.ndarray:
         from .transforms import LoadRGBImage
         return LoadRGBImage().transform({'img_path': path})['img']
     try:
+        check_regular(path)
         content = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f'cannot read image {path}: {error.strerror or error}') from error

@@ -16,7 +16,7 @@ from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.registry import TRANSFORMS
 from sparse_rcnn_mm.runtime.preprocessing import resize, resized_shape
 
-from .decoding import decoded
+from .decoding import check_regular, decoded
 
 
 # mmdet's inferencer looks for the second name. In this scope it is the same class: RGB, by Pillow.
@@ -47,6 +47,7 @@ class LoadRGBImage(BaseTransform):
 
     def _read(self, path: str) -> np.ndarray:
         try:
+            check_regular(path)
             content = fileio.get(path, backend_args=self.backend_args)
         except OSError as error:
             raise UserError(f'cannot read image {path}: {error.strerror or error}') from error

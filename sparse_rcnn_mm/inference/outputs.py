@@ -1,6 +1,7 @@
 """The outputs of a run: records while it runs, pictures and videos, and files in other formats at the end."""
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -33,12 +34,24 @@ class PictureWriter:
         self._video_path = folder
 
     def add(self, frame: Frame, picture: Image.Image) -> None:
-        """Write a picture, or append it to the video of its source."""
+        """Write a picture, or append it to the video of its source.
+
+        Raises:
+            UserError: it cannot be written, for example because the disk is full or the name is too long.
+        """
         path = self._folder / frame.source.picture
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if frame.index is not None:
-            self._add_to_video(frame, path, picture)
-            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if frame.index is None:
+                self._write(path, picture)
+            else:
+                self._add_to_video(frame, path, picture)
+        except OSError as error:
+            raise UserError(f'cannot write the picture {path}: {error.strerror or error}; run with --no-pictures, or '
+                            'choose another --out-dir') from error
+
+    @staticmethod
+    def _write(path: Path, picture: Image.Image) -> None:
         if path.suffix.lower() == '.png':
             picture.save(_part(path), compress_level=1)  # the default takes as long as a small network
         else:
@@ -68,8 +81,8 @@ class PictureWriter:
 
 
 def _part(path: Path) -> Path:
-    """Return the path of a file while it is incomplete, with the same suffix."""
-    return path.with_name(PART + path.name)
+    """Return the path of a file while it is incomplete: of the same suffix, and short even if the name is long."""
+    return path.with_name(f'{PART}{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}{path.suffix}')
 
 
 class Outputs:

@@ -134,8 +134,11 @@ def _expand(text: str, out: Path | None, folders: _Folders) -> list[tuple[str, s
     if text.isdecimal():
         return [(text, '')]
     matches = sorted(glob.glob(str(path), recursive=True))
-    return [pair for match in matches for pair in _expand(match, out, folders)
-            if os.path.isdir(match) or _is_media(os.path.basename(match))]
+    if others := [match for match in matches if not os.path.isdir(match) and not os.path.isfile(match)]:
+        more = ', ...' if len(others) > 3 else ''
+        say(f'not read: {", ".join(others[:3])}{more} (broken links, or no regular files)')
+    return [pair for match in matches if os.path.isdir(match) or (
+        os.path.isfile(match) and _is_media(os.path.basename(match))) for pair in _expand(match, out, folders)]
 
 
 def _in_folder(folder: Path, out: Path | None, folders: _Folders) -> list[tuple[str, str]]:

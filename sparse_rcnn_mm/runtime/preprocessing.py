@@ -1,6 +1,7 @@
 """Reads and resizes images with Pillow. The transforms of training use the same functions."""
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 
@@ -8,6 +9,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from sparse_rcnn_mm.errors import UserError
+
+_FORMATS = ('JPEG', 'PNG', 'WEBP', 'TIFF', 'BMP', 'GIF', 'PPM', 'AVIF', 'JPEG2000', 'MPO', 'DIB')
 
 
 def resized_shape(height: int, width: int, short_side: int, max_long_side: int | None = None,
@@ -37,6 +40,13 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.array(Image.fromarray(np.ascontiguousarray(image)).resize((width, height), Image.Resampling.BILINEAR))
 
 
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """The formats of image files that are read. Others that Pillow knows, such as EPS, would run a program."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
 def read_rgb(image: str | os.PathLike | Image.Image | np.ndarray) -> np.ndarray:
     """Read a file, a Pillow image or an RGB array as (H, W, 3) uint8, rotated by its EXIF orientation.
 
@@ -48,7 +58,9 @@ def read_rgb(image: str | os.PathLike | Image.Image | np.ndarray) -> np.ndarray:
     if isinstance(image, Image.Image):
         return np.array(ImageOps.exif_transpose(image).convert('RGB'))
     try:
-        with Image.open(image) as opened:
+        if isinstance(image, (str, os.PathLike)) and os.path.exists(image) and not os.path.isfile(image):
+            raise OSError('it is not a regular file')  # such as a pipe, which would be read for ever
+        with Image.open(image, formats=formats()) as opened:
             return read_rgb(opened)
     except Exception as error:  # Pillow's decoders raise more than OSError on broken files
         raise UserError(f'image {image} is missing, corrupt, or of an unknown format: {error}') from error

@@ -14,6 +14,7 @@ from sparse_rcnn_mm.datasets.image_files import SUFFIXES, image_size, is_image
 from sparse_rcnn_mm.datasets.read_image import read_image
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.inference import sources
+from sparse_rcnn_mm.runtime.preprocessing import read_rgb
 
 
 @pytest.fixture(autouse=True)
@@ -173,3 +174,16 @@ def test_one_list_of_picture_types() -> None:
     assert {'.jfif', '.pgm', '.jpeg', '.tif', '.webp'} <= SUFFIXES
     Image.init()
     assert {Image.EXTENSION[suffix] for suffix in SUFFIXES} <= set(Image.OPEN)
+
+
+def test_postscript_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An EPS file under the name of a picture. Pillow has Ghostscript run it, if that is installed."""
+    path = tmp_path / 'x.png'
+    path.write_bytes(b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 30\n%%EndComments\nshowpage\n%%EOF')
+    with Image.open(path) as image:
+        assert image.format == 'EPS'
+    monkeypatch.setattr('PIL.EpsImagePlugin.Ghostscript', lambda *args, **options: pytest.fail('it was run'))
+    for read in (read_image, read_rgb, lambda path: LoadRGBImage().transform({'img_path': str(path)})):
+        with pytest.raises(UserError, match=r'x\.png'):
+            read(path)
+    assert 'cannot identify' in image_size(str(path)).fault

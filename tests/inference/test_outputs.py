@@ -262,3 +262,14 @@ def test_records_that_are_not_of_a_run(change: dict[str, Any], tmp_path: Path) -
     assert next(records).boxes == [[1, 2, 3, 4.5]]
     with pytest.raises(UserError, match=r'line 2 of .*detections\.jsonl is not a record'):
         next(records)
+
+
+def test_names_as_long_as_a_disk_allows(detector: Detector, folder: Path, tmp_path: Path) -> None:
+    """An unfinished picture has a short name; one that needs another type does not fit, and is told."""
+    name = 'n' * 251 + '.png'
+    (folder / '0.png').rename(folder / name)
+    process(detector, find_sources([str(folder / name)]), tmp_path / 'out')
+    assert (tmp_path / 'out' / name).is_file()
+    Image.new('RGB', (40, 30)).save(folder / ('n' * 251 + '.gif'))
+    with pytest.raises(UserError, match=r'cannot write the picture .*: File name too long; run with --no-pictures'):
+        process(detector, find_sources([str(folder / ('n' * 251 + '.gif'))]), tmp_path / 'out')

@@ -1,6 +1,7 @@
 """Inputs as a user names them."""
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sparse_rcnn_mm.datasets.image_files import digest, image_size
+from sparse_rcnn_mm.datasets.read_image import read_image
+from sparse_rcnn_mm.datasets.transforms import LoadRGBImage
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.inference.sources import find_sources, frames_of
 from sparse_rcnn_mm.own_outputs import mark
+from sparse_rcnn_mm.runtime.preprocessing import read_rgb
 from tests.kit import ROOT
 
 
@@ -102,3 +107,21 @@ def test_a_broken_or_cut_video_is_an_error_after_its_frames(tmp_path: Path, colo
     assert [bool(frame.error) for frame in frames] == [False] * (len(frames) - 2) + [True, True]
     assert 10 < len(frames) < 30
     assert 'broke off after' in str(frames[-2].error) and 'text.mp4' in str(frames[-1].error)
+
+
+@pytest.mark.timeout(20)
+def test_broken_links_and_pipes_are_not_read(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    """By name, and where a pattern finds them."""
+    (folder / 'gone.png').symlink_to('nowhere')
+    os.mkfifo(folder / 'pipe.png')
+    found = find_sources([str(folder / '*.png')])
+    assert [source.name for source in found] == [f'{index}.png' for index in range(5)]
+    assert f'not read: {folder}/gone.png, {folder}/pipe.png (broken links' in capsys.readouterr().out
+    for name in ('gone.png', 'pipe.png'):
+        with pytest.raises(UserError, match=f'{name} names no image'):
+            find_sources([str(folder / name)])
+    for read in (read_image, read_rgb, lambda path: LoadRGBImage().transform({'img_path': str(path)})):
+        with pytest.raises(UserError, match='not a regular file'):
+            read(folder / 'pipe.png')
+    assert image_size(str(folder / 'pipe.png')).fault == 'cannot be decoded (it is not a regular file)'
+    assert digest(folder / 'pipe.png') == ''
