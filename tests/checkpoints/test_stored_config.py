@@ -172,7 +172,12 @@ def test_text_of_metrics_and_data_sets_is_listed() -> None:
     values['test_evaluator']['outfile_prefix'] = 'name'
     with pytest.raises(UserError, match=r"test_evaluator\.outfile_prefix is a string \('name'\), which"):
         stored(values).test_evaluator()
-    values['test_dataloader']['dataset']['seg_map_suffix'] = 'name'
+    dataset = values['test_dataloader']['dataset']
+    prefix = dataset.get('data_prefix') or {}
+    dataset['data_prefix'] = {**prefix, 'seg': 'name'}
+    with pytest.raises(UserError, match=r"test_dataloader\.dataset\.data_prefix\.seg is a string \('name'\), which"):
+        stored(values).test_dataloader()
+    dataset.update(data_prefix=prefix, seg_map_suffix='name')
     with pytest.raises(UserError, match=r"test_dataloader\.dataset\.seg_map_suffix is a string \('name'\), which"):
         stored(values).test_dataloader()
 
