@@ -167,6 +167,38 @@ def test_places_are_local_files(place: Any) -> None:
             use()
 
 
+def test_text_of_metrics_and_data_sets_is_listed() -> None:
+    values = digits()
+    values['test_evaluator']['outfile_prefix'] = 'name'
+    with pytest.raises(UserError, match=r"test_evaluator\.outfile_prefix is a string \('name'\), which"):
+        stored(values).test_evaluator()
+    dataset = values['test_dataloader']['dataset']
+    prefix = dataset.get('data_prefix') or {}
+    dataset['data_prefix'] = {**prefix, 'seg': 'name'}
+    with pytest.raises(UserError, match=r"test_dataloader\.dataset\.data_prefix\.seg is a string \('name'\), which"):
+        stored(values).test_dataloader()
+    dataset.update(data_prefix=prefix, seg_map_suffix='name')
+    with pytest.raises(UserError, match=r"test_dataloader\.dataset\.seg_map_suffix is a string \('name'\), which"):
+        stored(values).test_dataloader()
+
+
+def test_the_numbers_of_a_data_loader() -> None:
+    values = digits()
+    values['test_dataloader'] = {'dataset': values['test_dataloader']['dataset']}
+    loader = stored(values).test_dataloader()
+    assert (loader['batch_size'], loader['num_workers']) == (1, 0)
+    for key, good, bad in (('batch_size', (1, 1024), (0, 1025, True, 2.)), ('num_workers', (0, 1), (-1, 1025, None))):
+        for number in good:
+            assert stored(put_loader(values, key, number)).test_dataloader()[key] == number
+        for number in bad:
+            with pytest.raises(UserError, match=rf'test_dataloader\.{key} is not a sensible number'):
+                stored(put_loader(values, key, number)).test_dataloader()
+
+
+def put_loader(values: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    return {**values, 'test_dataloader': {**values['test_dataloader'], key: value}}
+
+
 @pytest.mark.parametrize('kind', [
     'torch.nn ReLU', 'mmcv.cnn NonLocal2d', 'mmengine.model BaseDataPreprocessor', 'mmengine.utils SyncBN',
     'backbones ResNet', 'data_preprocessors mmdet.DetDataPreprocessor', 'layers DropBlock',

@@ -9,12 +9,13 @@ import pytest
 from mmengine.config import Config
 
 from sparse_rcnn_mm.errors import UserError
-from sparse_rcnn_mm.own_data.coco_entries import box_of
+from sparse_rcnn_mm.own_data.coco_entries import box_of, whole
 from sparse_rcnn_mm.own_data.crowdhuman_form import convert
 from sparse_rcnn_mm.own_data.forms import has_annotations
 from sparse_rcnn_mm.own_data.inspection import Finding, Findings
 from sparse_rcnn_mm.own_data.overview import ModelSettings, overview
 from sparse_rcnn_mm.own_data.preparing import prepare
+from sparse_rcnn_mm.own_data.raw_data import Box, Record, coco_of, split_of
 from sparse_rcnn_mm.own_data.reading import read_data, scan
 from sparse_rcnn_mm.own_data.report import data_of, report
 from sparse_rcnn_mm.own_data.text import decode, name_fault, read_bytes
@@ -72,6 +73,11 @@ def test_files_of_class_names_that_differ(tmp_path: Path) -> None:
     (tmp_path / 'classes.txt').unlink()
     write_text(tmp_path / 'a.yaml', 'train: images\nnames: [red, green]\n')
     refuses(tmp_path, r'a\.yaml and data\.yaml in .* differ: pass the right one instead of the folder')
+    for name in ('a.yaml', 'data.yaml'):
+        (tmp_path / name).unlink()
+    write_text(tmp_path / 'classes.txt', 'red\nblue\n')
+    write_text(tmp_path / 'obj.names', 'blue\nred\n')
+    refuses(tmp_path, r'classes\.txt and obj\.names in .* have different class names, or in a different order')
 
 
 def test_two_label_files_of_an_image(tmp_path: Path) -> None:
@@ -174,6 +180,36 @@ def test_json_with_two_entries_of_one_file(tmp_path: Path) -> None:
     write_image(tmp_path / 'images/0.png', 40, 30)
     write_json(tmp_path / 'a.json', coco('0.png', 'images/0.png'))
     refuses(tmp_path, r'images 1 and 2 of .*a\.json are both the file images/0\.png: keep one entry per file')
+
+
+@pytest.mark.parametrize(('value', 'number'), [
+    ('1', 1), ('007', 7), ('9' * 15, 10**15 - 1), ('9' * 16, '9' * 16), ('1.0', '1.0'), ('-1', '-1'), ('²', '²'),
+    ('', ''), (2., 2), (2.5, 2.5), (float('inf'), float('inf')), (1e10, 1e10), (3, 3), (True, True),
+    (None, None), ([1], [1])])
+def test_ids_as_other_tools_write_them(value: object, number: object) -> None:
+    assert whole(value) == number and type(whole(value)) is type(number)
+
+
+@pytest.mark.parametrize(('path', 'split'), [
+    ('train/a.json', 'train'), ('train/b/a.json', 'train'), ('instances_val2017.json', 'val'),
+    ('train/val.json', 'val'), ('valid/train/a.json', 'train'), ('minival-eval.json', 'val'),
+    ('test/train_val.json', 'test'), ('trains.json', ''), ('Testing.JSON', 'test'), ('a.train/b.json', 'train'),
+    ('b.json', '')])
+def test_the_split_in_a_name(path: str, split: str) -> None:
+    assert split_of(Path(path)) == split
+
+
+def test_boxes_become_coco() -> None:
+    boxes = [Box('a', (1, 2, 4, 7), 'x:1', True), Box('b', (0, 0, 2, 2.5), 'x:2', segmentation=[[0, 0, 2, 0, 2, 2.5]])]
+    found = coco_of([Record('empty.png', 8, 9, []), Record('x.png', 5, 6, boxes)], {'a': 3, 'b': 0})
+    assert found == {
+        'categories': [{'id': 3, 'name': 'a'}, {'id': 0, 'name': 'b'}],
+        'images': [{'id': 1, 'file_name': 'empty.png', 'width': 8, 'height': 9},
+                   {'id': 2, 'file_name': 'x.png', 'width': 5, 'height': 6}],
+        'annotations': [{'id': 1, 'image_id': 2, 'category_id': 3, 'bbox': [1, 2, 3, 5], 'area': 15, 'iscrowd': 1,
+                         'source': 'x:1'},
+                        {'id': 2, 'image_id': 2, 'category_id': 0, 'bbox': [0, 0, 2, 2.5], 'area': 5, 'iscrowd': 0,
+                         'source': 'x:2', 'segmentation': [[0, 0, 2, 0, 2, 2.5]]}]}
 
 
 SIZE = {'width': 4, 'height': 3}

@@ -13,6 +13,7 @@ from sparse_rcnn_mm.acceleration.prediction import fast_form
 from sparse_rcnn_mm.checkpoints.loading import load_contents
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.models.adamixer import AdaMixerStage, PointSampler, WholeImageProposals, XYZRProposals
+from sparse_rcnn_mm.models.adamixer.adamixer_stage import intersection_over_first
 from sparse_rcnn_mm.models.adamixer.xyzr import boxes_of, move, xyzr_of
 from sparse_rcnn_mm.models.structures import Proposals
 from sparse_rcnn_mm.registry import MODELS
@@ -47,6 +48,13 @@ def by_grid_sample(feats: list[Tensor], points: Tensor, groups: int) -> Tensor:
         found = F.grid_sample(feat.unflatten(1, (groups, -1)).flatten(0, 1), grid, align_corners=False)
         total = total + found.unflatten(0, (-1, groups)).permute(0, 3, 1, 4, 2) * weight[..., None]
     return total.flatten(0, 1)
+
+
+def test_the_part_of_a_box_that_another_covers() -> None:
+    """Of 4 and of 8 square pixels, the same 2; the third box touches the first, and the last has no area."""
+    boxes = torch.tensor([[[0., 0, 2, 2], [1, 0, 3, 4], [2, 0, 4, 1], [1, 1, 1, 1]]])
+    wanted = [[1, 1 / 2, 0, 0], [1 / 4, 1, 1 / 8, 0], [0, 1 / 2, 1, 0], [0, 0, 0, 0]]
+    torch.testing.assert_close(intersection_over_first(boxes), torch.tensor([wanted]))
 
 
 @pytest.mark.parametrize('batch', [1, 2])
