@@ -68,7 +68,8 @@ def rows_of(detector: Detector, engines: list[Engine], batches: list[int]) -> li
             row = [f'{batch} x {size[0]}x{size[1]}']
             for engine in engines:
                 total = Differences()
-                for one, other in zip(solid_ones(engine(stack(images), np.array([size] * batch))), wanted, strict=True):
+                found = solid_ones(engine(stack(images), np.array([size] * batch)), [size] * batch)
+                for one, other in zip(found, wanted, strict=True):
                     total.add(compare(one, other, Limits()))
                 row.append(f'{total.boxes:.1e} px, {total.scores:.1e}{"" if total.within(Limits()) else " BEYOND"}')
             rows.append(tuple(row))

@@ -23,6 +23,7 @@ class BackendModel(BaseModel):
         """Data samples with `pred_instances`; `inputs` are images (3, h, w) uint8 as the test pipeline gives them."""
         batch = [{'inputs': image, 'data_samples': sample} for image, sample in zip(inputs, data_samples, strict=True)]
         for sample, found in zip(data_samples, self.backend(batch), strict=True):
-            boxes, scores, labels = map(torch.from_numpy, found[:3])  # these backends give no masks
-            sample.pred_instances = InstanceData(bboxes=boxes, scores=scores, labels=labels)
+            boxes, scores, labels = map(torch.from_numpy, found[:3])
+            masks = {} if found.masks is None else {'masks': torch.from_numpy(found.masks)}
+            sample.pred_instances = InstanceData(bboxes=boxes, scores=scores, labels=labels, **masks)
         return data_samples

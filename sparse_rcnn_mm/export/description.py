@@ -12,10 +12,11 @@ from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.inference import Detector
 from sparse_rcnn_mm.inference.backend import TorchBackend
 from sparse_rcnn_mm.models import SparseRCNN
+from sparse_rcnn_mm.models.queryinst import QueryInst
 from sparse_rcnn_mm.runtime.metadata import FORMAT
 from sparse_rcnn_mm.versions import __version__
 
-from .forms import ExportedNetwork, StagedNetwork
+from .forms import ExportedNetwork, MaskedNetwork, StagedNetwork
 
 
 def plain_model(detector: Detector) -> SparseRCNN:
@@ -33,7 +34,7 @@ def plain_model(detector: Detector) -> SparseRCNN:
 def network_of(detector: Detector, stages: bool = False) -> ExportedNetwork:
     """Build the network from RGB pixels to detections, ready to be traced. `stages`: see `Tracing`."""
     model = plain_model(detector)
-    kind = StagedNetwork if stages else ExportedNetwork
+    kind = StagedNetwork if stages else MaskedNetwork if isinstance(model, QueryInst) else ExportedNetwork
     return kind(model, swap=bool(model.data_preprocessor._channel_conversion)).eval()
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from sparse_rcnn_mm.acceleration.prediction import fast_roi_head, fold_batch_norms
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.models import DynamicConv, RoIExtractor, SparseRCNN, SparseRoIHead
+from sparse_rcnn_mm.models.queryinst.dynamic_mask_head import DynamicMaskConv
+from sparse_rcnn_mm.models.queryinst.structures import MaskedDetections
 from sparse_rcnn_mm.models.roi_extractor import Pyramid
+from sparse_rcnn_mm.runtime.engines import MASKS, OUTPUTS
 
 
 class ExportedNetwork(nn.Module):
@@ -23,6 +26,7 @@ class ExportedNetwork(nn.Module):
         model: the detector. It is copied and changed for export.
         swap: whether the network takes the channels in BGR order.
     """
+    outputs: tuple[str, ...] = OUTPUTS
 
     def __init__(self, model: SparseRCNN, swap: bool) -> None:
         super().__init__()
@@ -62,6 +66,7 @@ class ExportedNetwork(nn.Module):
 
 class StagedNetwork(ExportedNetwork):
     """Also returns the boxes of the detections at the start and after every stage: (B, stages + 1, k, 4), clipped."""
+    outputs = (*OUTPUTS, 'stage_boxes')
 
     def forward(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
         """Detect objects in a batch."""
@@ -72,6 +77,17 @@ class StagedNetwork(ExportedNetwork):
         boxes = torch.stack([boxes.gather(1, chosen) for boxes in (proposals.boxes, *(one.boxes for one in stages))], 1)
         boxes = torch.minimum(boxes.clamp(min=0), whwh[:, None])
         return boxes[:, -1], found.scores, found.labels, boxes
+
+
+class MaskedNetwork(ExportedNetwork):
+    """Also returns the masks (B, k, 2P, 2P) of the detections, as probabilities, and the boxes (B, k, 4) they fill."""
+    outputs = (*OUTPUTS, *MASKS)
+
+    def forward(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
+        """Detect objects in a batch."""
+        whwh = whwh_of(sizes)
+        found = cast(MaskedDetections, self.model.detect(self.normalize(images, sizes), whwh, whwh))
+        return found.boxes, found.scores, found.labels, found.masks, found.mask_boxes
 
 
 def whwh_of(sizes: Tensor) -> Tensor:
@@ -141,4 +157,9 @@ class _Rows:
         return torch.matmul(weight[:, None], F.embedding(index, self.rows))[:, 0]
 
 
-_FORMS: dict[type, type] = {DynamicConv: _DynamicConv, RoIExtractor: _RoIExtractor}
+class _DynamicMaskConv(DynamicMaskConv):
+    """The same for masks."""
+    kernels = _DynamicConv.kernels  # type: ignore[assignment]
+
+
+_FORMS: dict[type, type] = {DynamicConv: _DynamicConv, DynamicMaskConv: _DynamicMaskConv, RoIExtractor: _RoIExtractor}

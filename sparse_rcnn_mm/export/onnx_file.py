@@ -40,7 +40,7 @@ def write_onnx(network: ExportedNetwork, metadata: dict[str, Any], path: Path, t
         with quiet(), plain_attention():
             program = torch.onnx.export(
                 network, tracing.example(), dynamo=True, opset_version=OPSET, verbose=False,
-                input_names=['images', 'sizes'], output_names=tracing.outputs, dynamic_shapes=tracing.open_sizes())
+                input_names=['images', 'sizes'], output_names=network.outputs, dynamic_shapes=tracing.open_sizes())
     except Exception as error:  # parts from outside can raise anything
         reason = ' '.join(str(error.__cause__ or error).split())[:300]
         raise UserError(f'the network cannot be traced ({reason}): a part of it uses other than standard '

@@ -14,14 +14,22 @@ from scipy.optimize import linear_sum_assignment
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.inference.backend import Backend, Found
 from sparse_rcnn_mm.runtime import Engine
+from sparse_rcnn_mm.runtime.detector import in_original
 from sparse_rcnn_mm.runtime.preprocessing import resized_shape
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The largest differences that count as rounding: of boxes in pixels, and of scores."""
+    """The largest differences that count as rounding.
+
+    Attributes:
+        boxes: in pixels.
+        scores: of the scores.
+        masks: share of the image's pixels that are in only one of two masks: those whose probability is nearly 0.5.
+    """
     boxes: float = 1e-3
     scores: float = 1e-5
+    masks: float = 1e-3
 
 
 @dataclass
@@ -33,27 +41,32 @@ class Differences:
         swapped: how many detections have another rank than their counterpart, since their scores are nearly equal.
         compared: how many detections were compared.
         images: the (batch, height, width) of each compared batch.
+        masks: the largest share of an image's pixels that are in only one of two masks; None without masks.
     """
     boxes: float = 0.0
     scores: float = 0.0
     swapped: int = 0
     compared: int = 0
     images: list[tuple[int, int, int]] | None = None
+    masks: float | None = None
 
     def add(self, other: Differences) -> None:
         """Combine with the differences of other images."""
         self.boxes, self.scores = max(self.boxes, other.boxes), max(self.scores, other.scores)
+        if other.masks is not None:
+            self.masks = max(self.masks or 0., other.masks)
         self.swapped += other.swapped
         self.compared += other.compared
 
     def within(self, limits: Limits) -> bool:
         """Whether the differences are within the limits."""
-        return self.boxes <= limits.boxes and self.scores <= limits.scores
+        return self.boxes <= limits.boxes and self.scores <= limits.scores and (self.masks or 0.) <= limits.masks
 
     def __str__(self) -> str:
         shapes = ', '.join('x'.join(map(str, shape)) for shape in self.images or ())
-        return (f'boxes {self.boxes:.1e} px, scores {self.scores:.1e} at most, {self.swapped} of {self.compared} '
-                f'detections in another place; batches of {shapes}')
+        masks = '' if self.masks is None else f'masks {self.masks:.1e} of the pixels, '
+        return (f'boxes {self.boxes:.1e} px, {masks}scores {self.scores:.1e} at most, '
+                f'{self.swapped} of {self.compared} detections in another place; batches of {shapes}')
 
 
 def prove(engine: Engine, reference: Backend, limits: Limits) -> Differences:
@@ -77,7 +90,7 @@ def prove(engine: Engine, reference: Backend, limits: Limits) -> Differences:
         fixed = engine.metadata['resize'].get('within')
         # How far a batch is padded matters a little: with an image of the static size, it is the same.
         expected = reference(as_inputs([*images, *([np.zeros((*fixed, 3), np.uint8)] if fixed else [])]))
-        for one, wanted in zip(solid_ones(found), expected[:len(images)], strict=True):
+        for one, wanted in zip(solid_ones(found, sizes), expected[:len(images)], strict=True):
             total.add(compare(one, wanted, limits))
     if not total.within(limits):
         raise UserError(f'the exported file gives other detections than PyTorch ({total}); allowed are at most '
@@ -142,10 +155,18 @@ def compare(found: Any, wanted: Any, limits: Limits) -> Differences:
     if labels[rows, columns].any() or max(lonely, default=0) > last:
         return Differences(np.inf, np.inf, compared=len(wanted.scores))
     return Differences(float(boxes[rows, columns].max(initial=0)), float(scores[rows, columns].max(initial=0)),
-                       int((rows != columns).sum()), len(wanted.scores))
+                       int((rows != columns).sum()), len(wanted.scores),
+                       masks=_masks_apart(found, wanted, rows, columns))
 
 
-def solid_ones(found: Sequence[np.ndarray]) -> list[Found]:
-    """Drop the empty detections of each image."""
-    return [Found(*(array[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)] for array in (boxes, scores, labels)))
-            for boxes, scores, labels in zip(*found, strict=True)]
+def _masks_apart(found: Any, wanted: Any, rows: np.ndarray, columns: np.ndarray) -> float | None:
+    if found.masks is None or wanted.masks is None:
+        return None
+    return max((float((found.masks[row] != wanted.masks[column]).mean()) for row, column in
+                zip(rows, columns, strict=True)), default=0.)
+
+
+def solid_ones(found: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> list[Found]:
+    """Drop the empty detections of each image (height, width), and paste the masks."""
+    return [Found(*in_original(arrays, size, size))
+            for arrays, size in zip(zip(*found, strict=True), sizes, strict=True)]

@@ -16,6 +16,7 @@ import numpy as np
 
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.runtime import Engine
+from sparse_rcnn_mm.runtime.engines import MASKS
 
 BACKENDS = {'.onnx': 'onnxruntime', '.xml': 'openvino'}
 
@@ -55,10 +56,12 @@ def triton_config(name: str, backend: str, engine: Engine) -> str:
     """Return the text of config.pbtxt. The batch is an ordinary dimension, because `sizes` depends on it."""
     said = engine.metadata
     batch, (height, width) = said.get('batch') or -1, said['resize'].get('within') or (-1, -1)
-    found = engine(np.zeros((1, 3, 64, 64), np.uint8), np.array([[64, 64]]))[1].shape[1]
+    _, scores, _, *masked = engine(np.zeros((1, 3, 64, 64), np.uint8), np.array([[64, 64]]))
+    found = scores.shape[1]
     inputs = [('images', 'TYPE_UINT8', (batch, 3, height, width)), ('sizes', 'TYPE_INT64', (batch, 2))]
     outputs = [('boxes', 'TYPE_FP32', (batch, found, 4)), ('scores', 'TYPE_FP32', (batch, found)),
-               ('labels', 'TYPE_INT64', (batch, found))]
+               ('labels', 'TYPE_INT64', (batch, found)),
+               *((name, 'TYPE_FP32', (batch, *array.shape[1:])) for name, array in zip(MASKS, masked, strict=False))]
     about = json.dumps({key: value for key, value in said.items() if key != 'config'})
     return (f'name: "{name}"\nbackend: "{backend}"\nmax_batch_size: 0\n'
             f'input [\n{_tensors(inputs)}\n]\noutput [\n{_tensors(outputs)}\n]\n'

@@ -18,7 +18,7 @@ class Tracing:
     Attributes:
         size: the height and width of all batches; None leaves them open.
         batch: the number of images in all batches; None leaves it open.
-        stages: whether to also return the boxes of the detections after every stage.
+        stages: whether to return the boxes of the detections after every stage, too, but no masks.
     """
     size: Sequence[int] | None = None
     batch: int | None = None
@@ -29,11 +29,6 @@ class Tracing:
             raise UserError(f'a static size of {self.size[0]} x {self.size[1]} is too small: both must be at least 32')
         if self.batch is not None and self.batch < 1:
             raise UserError(f'a batch of {self.batch} images is too small: it must be at least 1')
-
-    @property
-    def outputs(self) -> list[str]:
-        """The names of the outputs."""
-        return ['boxes', 'scores', 'labels', *(['stage_boxes'] if self.stages else [])]
 
     def example(self) -> tuple[Tensor, Tensor]:
         """Return example inputs for tracing."""

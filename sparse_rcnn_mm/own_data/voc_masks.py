@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from pycocotools import mask as rle_codec
 
+from sparse_rcnn_mm.datasets.decoding import TooLargeError, opened
 from sparse_rcnn_mm.datasets.masks import run_lengths
 from sparse_rcnn_mm.datasets.scan import Scan
 from sparse_rcnn_mm.errors import UserError
@@ -134,11 +134,11 @@ def read_instances(path: Path) -> list[Instance]:
         ValueError: it cannot be decoded, or its pixels are not numbers.
     """
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
             image.load()
             plain = image.mode in ('P', 'L', '1', 'I', 'I;16')
             numbers = np.asarray(image) if plain else _of_colors(np.asarray(image.convert('RGB')))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, TooLargeError) as error:
         raise ValueError(f'cannot be decoded ({error})') from error
     return [Instance(int(number), numbers == number) for number in np.unique(numbers) if number not in (0, BORDER)]
 

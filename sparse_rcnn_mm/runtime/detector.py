@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .engines import Engine
+from .masks import paste_masks
 from .preprocessing import read_rgb, resize, resized_shape
 
 
@@ -16,6 +17,7 @@ class Detections(NamedTuple):
     boxes: np.ndarray  # (n, 4) float32, x1, y1, x2, y2
     scores: np.ndarray  # (n,) float32
     labels: np.ndarray  # (n,) int64
+    masks: np.ndarray | None = None  # (n, height, width) bool, from models that predict masks
 
 
 class RuntimeDetector:
@@ -45,9 +47,22 @@ def detect(engine: Engine, images: Sequence[np.ndarray], originals: Sequence[tup
     for canvas, image in zip(batch, images, strict=True):
         canvas[:, :image.shape[1], :image.shape[2]] = image
     found = []
-    for boxes, scores, labels, size, original in zip(*engine(batch, sizes), sizes, originals, strict=True):
-        whwh = np.array([*original[::-1]] * 2, np.float32)
-        boxes = (boxes * (whwh / np.array([*size[::-1]] * 2, np.float32))).clip(0, whwh)
-        solid = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-        found.append(Detections(boxes[solid], scores[solid], labels[solid]))
+    for one, size, original in zip(zip(*engine(batch, sizes), strict=True), sizes, originals, strict=True):
+        found.append(in_original(one, tuple(size), original))
     return found
+
+
+def in_original(arrays: Sequence[np.ndarray], size: Sequence[int], original: Sequence[int]) -> Detections:
+    """Return the detections of one image in pixels of the original image, without the empty ones.
+
+    Args:
+        arrays: boxes, scores, labels and, from models with masks, the masks and their boxes.
+        size, original: height and width of the resized and of the original image.
+    """
+    boxes, scores, labels, *masked = arrays
+    whwh = np.array([*original[::-1]] * 2, np.float32)
+    factor = whwh / np.array([*size[::-1]] * 2, np.float32)
+    boxes = (boxes * factor).clip(0, whwh)
+    solid = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    masks = paste_masks(masked[0][solid], masked[1][solid] * factor, *original) if masked else None
+    return Detections(boxes[solid], scores[solid], labels[solid], masks)

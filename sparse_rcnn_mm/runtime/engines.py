@@ -1,4 +1,4 @@
-"""Runs an exported file with ONNX Runtime or OpenVINO: takes images and sizes, returns boxes, scores and labels."""
+"""Runs an exported file with ONNX Runtime or OpenVINO: takes images and sizes, returns boxes, scores, labels, masks."""
 from __future__ import annotations
 
 import os
@@ -15,6 +15,8 @@ from sparse_rcnn_mm.errors import UserError
 from .metadata import read_metadata
 
 KEY = 'sparse_rcnn_mm'  # the key of our metadata in a file
+OUTPUTS = ('boxes', 'scores', 'labels')
+MASKS = ('masks', 'mask_boxes')  # more outputs, of models with masks
 PACKAGES = {'.onnx': 'onnxruntime', '.xml': 'openvino', '.pt2': 'torch'}
 
 
@@ -53,6 +55,9 @@ class Engine:
 
     def __call__(self, images: np.ndarray, sizes: np.ndarray) -> list[np.ndarray]:
         """Run a batch. Returns boxes (B, k, 4) float32, scores (B, k) float32 and labels (B, k) int64, best first.
+
+        Models with masks also return masks (B, k, h, w) float32, which are probabilities, and the boxes (B, k, 4)
+        float32 that they fill, which may reach beyond the image.
 
         Args:
             images: (B, 3, H, W) uint8 RGB.
@@ -104,7 +109,8 @@ def _onnxruntime(ort: Any, path: str, threads: int | None) -> tuple[_Run, str | 
     options.intra_op_num_threads = threads or 0
     wanted = ('CUDAExecutionProvider', 'CPUExecutionProvider')
     session = ort.InferenceSession(path, options, [name for name in wanted if name in ort.get_available_providers()])
-    return (lambda images, sizes: session.run(['boxes', 'scores', 'labels'], {'images': images, 'sizes': sizes}),
+    names = [*OUTPUTS, *(output.name for output in session.get_outputs() if output.name in MASKS)]
+    return (lambda images, sizes: session.run(names, {'images': images, 'sizes': sizes}),
             session.get_modelmeta().custom_metadata_map.get(KEY))
 
 
@@ -115,9 +121,12 @@ def _openvino(ov: Any, path: str, threads: int | None) -> tuple[_Run, str | None
     settings = {'INFERENCE_PRECISION_HINT': 'f32', **({'INFERENCE_NUM_THREADS': threads} if threads else {})}
     compiled = core.compile_model(model, 'CPU', settings)
 
+    known = {name for output in model.outputs for name in output.get_names()}
+    names = [*OUTPUTS, *(name for name in MASKS if name in known)]
+
     def run(images: np.ndarray, sizes: np.ndarray) -> list[np.ndarray]:
         found = compiled([images, sizes])
-        return [found[name] for name in ('boxes', 'scores', 'labels')]
+        return [found[name] for name in names]
 
     return run, model.get_rt_info(KEY).astype(str) if model.has_rt_info(KEY) else None
 

@@ -56,16 +56,17 @@ class MaskCriterion(SetCriterion):
                 proposals: Proposals) -> dict[str, Tensor]:
         """Compute the losses of `SetCriterion`, and `s{k}.loss_mask` for every stage k."""
         plain = GroundTruth(gt.boxes, gt.labels, gt.image, gt.counts, gt.img_whwh)
-        batch = gt.img_whwh.shape[0]
-        logits = at_least_float32(torch.cat([stage.logits.unflatten(0, (-1, batch)) for stage in stages]))
-        boxes = at_least_float32(torch.cat([stage.boxes.unflatten(0, (-1, batch)) for stage in stages]))
-        with torch.autocast(logits.device.type, enabled=False):
-            matched_gt = self.assigner(logits.detach(), boxes.detach(), plain)
-            losses = self.losses(logits, boxes, matched_gt, plain)
-        groups = [stage.logits.shape[0] // batch for stage in stages]
-        split = {name: [part.sum() for part in loss.split(groups)] for name, loss in losses.items()}
-        split['loss_mask'] = self.mask_losses(stages, matched_gt.split(groups), gt)
-        return {f's{stage}.{name}': parts[stage] for stage in range(len(stages)) for name, parts in split.items()}
+        losses = super().forward(stages, plain, proposals)  # type: ignore[arg-type]
+        groups = [stage.logits.shape[0] // gt.img_whwh.shape[0] for stage in stages]
+        masks = self.mask_losses(stages, self._matched_gt.split(groups), gt)
+        del self._matched_gt
+        losses |= {f's{stage}.loss_mask': loss for stage, loss in enumerate(masks)}
+        return dict(sorted(losses.items(), key=lambda item: int(item[0][1:].partition('.')[0])))  # by stage
+
+    def losses(self, logits: Tensor, boxes: Tensor, matched_gt: Tensor, gt: GroundTruth) -> dict[str, Tensor]:
+        """Compute the losses of `SetCriterion`. The matches are kept for `forward`."""
+        self._matched_gt = matched_gt
+        return super().losses(logits, boxes, matched_gt, gt)
 
     def mask_losses(self, stages: Sequence[MaskedStageOutput], matched_gt: Sequence[Tensor],
                     gt: MaskedGroundTruth) -> list[Tensor]:
