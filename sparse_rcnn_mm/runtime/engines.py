@@ -87,18 +87,26 @@ class Engine:
     def _detections(self, images: np.ndarray, sizes: np.ndarray) -> list[np.ndarray]:
         """Run a batch, and check what comes back: the file may have been made by anybody."""
         try:
-            boxes, scores, labels = (np.asarray(array) for array in self._run(images, sizes))
+            boxes, scores, labels, *masked = (np.asarray(array) for array in self._run(images, sizes))
         except Exception as error:  # the engines raise errors of many kinds
             raise UserError(f'{self.path} cannot be run: {" ".join(str(error).split())[:300]}') from error
         shape = scores.shape
         if (len(shape) != 2 or len(scores) != len(images) or labels.shape != shape or boxes.shape != (*shape, 4)
                 or labels.dtype.kind not in 'iu' or not all(array.dtype.kind == 'f' for array in (boxes, scores))):
             raise UserError(f'{self.path} does not return boxes, scores and labels of detections')
+        if masked and not _are_masks(masked, boxes.shape):
+            raise UserError(f'{self.path} does not return masks of detections and their boxes')
         if labels.size and not 0 <= labels.min() <= labels.max() < len(self.metadata['classes']):
             raise UserError(f'{self.path} detects other classes than the {len(self.metadata["classes"])} that it names')
-        if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
-            raise UserError(f'{self.path} returns boxes or scores that are not finite')
-        return [boxes, scores, labels]
+        if not all(np.isfinite(array).all() for array in (boxes, scores, *masked)):
+            raise UserError(f'{self.path} returns boxes or scores that are not finite, or masks')
+        return [boxes, scores, labels, *masked]
+
+
+def _are_masks(masked: list[np.ndarray], boxes: tuple[int, ...]) -> bool:
+    """Whether arrays are masks (B, k, h, w) and their boxes, which have this shape."""
+    return (len(masked) == 2 and masked[0].ndim == 4 and masked[0].shape[:2] == boxes[:2] and masked[1].shape == boxes
+            and all(array.dtype.kind == 'f' for array in masked))
 
 
 _Run = Callable[[np.ndarray, np.ndarray], list[np.ndarray]]
