@@ -15,8 +15,6 @@ from sparse_rcnn_mm.models import DIIHead, DynamicConv, SparseRCNN, SparseRoIHea
 from sparse_rcnn_mm.ops.convolutions import use_conv3x3
 from sparse_rcnn_mm.registry import MODEL_WRAPPERS
 
-from . import fused_convolutions
-
 PRECISIONS = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
@@ -107,8 +105,6 @@ def fast_form(model: SparseRCNN, precision: str = 'fp32', compile: bool = False)
     dtype = PRECISIONS[precision]
     if dtype != torch.float32:
         _reduce_precision(fast, dtype)
-    elif not compile and fused_convolutions.available(parameter):  # compiled convolutions are fused anyway
-        fused_convolutions.fuse_convolutions(fast)
     if compile:
         for part in (fast.backbone, fast.neck, fast.roi_head):
             part.compile()

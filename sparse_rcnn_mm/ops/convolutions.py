@@ -29,14 +29,10 @@ class Conv3x3(nn.Conv2d):
     """A 3x3 convolution with stride 1 or 2 and padding 1. Equals `nn.Conv2d` up to float32 rounding."""
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if is_large(x, weight) and float32_on_cpu(x, weight):
+        worth = x.shape[2] * x.shape[3] >= WORTH_CELLS and min(weight.shape[:2]) >= WORTH_CHANNELS
+        if worth and float32_on_cpu(x, weight):
             return conv3x3(x, weight, bias, self.stride[0])
         return super()._conv_forward(x, weight, bias)
-
-
-def is_large(x: Tensor, weight: Tensor) -> bool:
-    """Whether `conv3x3` saves time with images (B, C, H, W) and kernels (D, C, 3, 3)."""
-    return x.shape[2] * x.shape[3] >= WORTH_CELLS and min(weight.shape[:2]) >= WORTH_CHANNELS
 
 
 class NarrowConv1x1(nn.Conv2d):
@@ -61,12 +57,11 @@ def use_conv3x3(model: nn.Module) -> None:
     """Turn the 3x3 convolutions of `model` into `Conv3x3`, in place, if PyTorch was built with NNPACK."""
     if torch.backends.nnpack.is_available():
         for module in model.modules():
-            if type(module) is nn.Conv2d and is_plain_3x3(module):
+            if type(module) is nn.Conv2d and _is_plain(module):
                 module.__class__ = Conv3x3
 
 
-def is_plain_3x3(conv: nn.Conv2d) -> bool:
-    """Whether `Conv3x3` can compute it."""
+def _is_plain(conv: nn.Conv2d) -> bool:
     return (conv.kernel_size == (3, 3) and conv.stride in ((1, 1), (2, 2)) and conv.padding == conv.dilation == (1, 1)
             and conv.groups == 1 and conv.padding_mode == 'zeros')
 
@@ -74,7 +69,7 @@ def is_plain_3x3(conv: nn.Conv2d) -> bool:
 @torch.library.custom_op('sparse_rcnn_mm::conv3x3', mutates_args=(), device_types='cpu')
 def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
     """Convolve images (B, C, H, W) with kernels (D, C, 3, 3) and zero padding to (B, D, H / stride, W / stride)."""
-    if not by_winograd(weight, stride):
+    if not _by_winograd(weight, stride):
         return F.conv2d(x, weight, bias, stride, padding=1)
     weight = weight.contiguous()
     result = _empty_result(x, weight, bias, stride)
@@ -83,8 +78,7 @@ def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tens
     return result
 
 
-def by_winograd(weight: Tensor, stride: int) -> bool:
-    """Whether `conv3x3` uses Winograd's algorithm with kernels (D, C, 3, 3)."""
+def _by_winograd(weight: Tensor, stride: int) -> bool:
     return stride == 1 and max(weight.shape[:2]) <= WINOGRAD_CHANNELS
 
 
@@ -128,7 +122,7 @@ conv3x3.register_autograd(_backward, setup_context=_save)
 
 def input_gradient(x: Tensor, weight: Tensor, grad: Tensor, stride: int) -> Tensor:
     """The gradient (B, C, H, W) of the images from that of the result, `grad` (B, D, H / stride, W / stride)."""
-    if by_winograd(weight, stride):
+    if _by_winograd(weight, stride):
         return conv3x3(grad, weight.flip(2, 3).transpose(0, 1), None, 1)
     return torch.ops.aten.convolution_backward(grad, x, weight, None, [stride] * 2, [1, 1], [1, 1], False, [0, 0], 1,
                                                [True, False, False])[0]
