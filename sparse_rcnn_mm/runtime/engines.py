@@ -145,7 +145,12 @@ def _aot_inductor(torch: Any, path: str, threads: int | None) -> tuple[_Run, str
     if threads:
         torch.set_num_threads(threads)
     model = torch._inductor.aoti_load_package(path)
-    return lambda *arrays: [array.numpy() for array in model(*map(torch.from_numpy, arrays))], text
+
+    def run(*arrays: np.ndarray) -> list[np.ndarray]:
+        found = [array.numpy() for array in model(*map(torch.from_numpy, arrays))]
+        return found[:3] if len(found) == 4 else found  # a fourth array is the boxes of every stage
+
+    return run, text
 
 
 _OPENERS = {'.onnx': _onnxruntime, '.xml': _openvino, '.pt2': _aot_inductor}

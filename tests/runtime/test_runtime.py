@@ -4,17 +4,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.export.proof import Limits, compare
 from sparse_rcnn_mm.inference import Detector
 from sparse_rcnn_mm.runtime import RuntimeDetector
+from sparse_rcnn_mm.runtime.engines import KEY, Engine
 from tests.kit import CLASSES, ROOT
 
 
@@ -122,3 +125,15 @@ def test_what_is_missing_there_is_one_sentence(arguments: list[str], said: str, 
     done = bare('-m', 'sparse_rcnn_command', *arguments, cwd=tmp_path)
     assert done.returncode == 1 and done.stderr.startswith('error: ') and said in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_compiled_program_with_stages_gives_its_detections(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its outputs have no names: the fourth of four is the boxes of every stage."""
+    boxes, scores, labels = torch.tensor([[[0., 0., 9., 9.]]]), torch.tensor([[0.9]]), torch.tensor([[1]])
+    monkeypatch.setattr(torch._inductor, 'aoti_load_package',
+                        lambda path: lambda images, sizes: (boxes, scores, labels, boxes[:, None].repeat(1, 3, 1, 1)))
+    about = {'format': 1, 'classes': ['a', 'b'], 'category_ids': [3, 1], 'resize': {'short_side': 32}}
+    with zipfile.ZipFile(tmp_path / 'x.pt2', 'w') as archive:
+        archive.writestr(f'x/extra/{KEY}', json.dumps(about))
+    found = Engine(tmp_path / 'x.pt2')(np.zeros((1, 3, 32, 32), np.uint8), np.array([[32, 32]]))
+    assert [array.tolist() for array in found] == [boxes.tolist(), scores.tolist(), labels.tolist()]
