@@ -5,15 +5,15 @@ import os
 from collections.abc import MutableMapping
 from pathlib import Path
 
-# A thread that waits for the others checks again this many times and then sleeps. GNU OpenMP's own default is
-# 300,000 or more, so on a busy machine a waiting thread keeps a processor from the thread that it waits for.
+# A thread that waits for the others checks again this many times and then sleeps. GNU OpenMP's default is
+# 300,000, so on a busy machine a waiting thread keeps a processor from the thread that it waits for.
 SPINS = '1000'
 
 
 def set_threads(environment: MutableMapping[str, str] = os.environ) -> None:
     """Let threads wait without occupying a processor, and use no more of them than the container may.
 
-    A variable that the user has set stays: `OMP_WAIT_POLICY=active` restores OpenMP's own waiting.
+    A variable that the user has set stays: `GOMP_SPINCOUNT=300000` restores the default of GNU OpenMP.
     """
     if 'OMP_WAIT_POLICY' not in environment:
         environment.setdefault('GOMP_SPINCOUNT', SPINS)
