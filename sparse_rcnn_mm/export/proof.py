@@ -78,7 +78,7 @@ def prove(engine: Engine, reference: Backend, limits: Limits) -> Differences:
         limits: the allowed differences.
 
     Raises:
-        UserError: the detections differ by more than rounding.
+        UserError: the engine fails, or the detections differ by more than rounding.
     """
     total = Differences(images=[])
     for sizes in sizes_to_try(**engine.metadata['resize']):
@@ -86,7 +86,10 @@ def prove(engine: Engine, reference: Backend, limits: Limits) -> Differences:
         batch = stack(images)
         assert total.images is not None
         total.images.append((len(images), *batch.shape[2:]))
-        found = engine(batch, np.array(sizes, np.int64))
+        try:
+            found = engine(batch, np.array(sizes, np.int64))
+        except UserError as error:
+            raise UserError(f'the exported file does not work, so it was not kept: {error}') from error
         fixed = engine.metadata['resize'].get('within')
         # How far a batch is padded matters a little: with an image of the static size, it is the same.
         expected = reference(as_inputs([*images, *([np.zeros((*fixed, 3), np.uint8)] if fixed else [])]))

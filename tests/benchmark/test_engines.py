@@ -33,7 +33,7 @@ def test_a_worker_detects_in_its_own_process(exported: Path) -> None:
         answer = worker([image])
         assert worker.loaded['engine'].startswith('onnxruntime ') and worker.loaded['precision'] == 'fp32'
     (wanted,) = RuntimeDetector(exported)(image)
-    for ours, theirs in zip(answer['found'][0], wanted, strict=True):
+    for ours, theirs in zip(answer['found'][0][:3], wanted[:3], strict=True):  # no masks
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
     assert 0 < answer['seconds'] < 600
     assert 50 < answer['memory'] < 500  # PyTorch is not in there
