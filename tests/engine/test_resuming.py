@@ -100,6 +100,7 @@ def test_started_again_by_a_launcher(tool: Tool, small: list[str], trained: Path
     assert (trained / 'iter_4.pth').is_file()
 
 
+@pytest.mark.slow
 def test_checkpoints_of_another_folder_are_not_removed(tool: Tool, small: list[str], tmp_path: Path) -> None:
     """The copy of a work dir remembers the best checkpoint of the original by its full path."""
     best = ['default_hooks.checkpoint.save_best=coco/bbox_mAP_m', 'default_hooks.checkpoint.rule=less',

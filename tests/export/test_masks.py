@@ -50,6 +50,7 @@ def exported(plain: Detector, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_outputs(exported: Path) -> None:
     outputs = {one.name: [dim.dim_param or dim.dim_value for dim in one.type.tensor_type.shape.dim]
                for one in onnx.load(exported).graph.output}
@@ -59,6 +60,7 @@ def test_outputs(exported: Path) -> None:
     assert 'name: "masks" data_type: TYPE_FP32 dims: [ -1, 12, 28, 28 ]' in config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('sizes', [[(333, 500)], [(64, 96), (200, 33), (128, 128)]])
 def test_probabilities_and_pixels_equal_those_of_pytorch(exported: Path, plain: Detector, sizes: list) -> None:
     images = [smooth_image(90 + seed, *size) for seed, size in enumerate(sizes)]
@@ -75,6 +77,7 @@ def test_probabilities_and_pixels_equal_those_of_pytorch(exported: Path, plain: 
         assert one.masks is not None and one.masks.shape == (len(one.scores), *one.masks.shape[1:])
 
 
+@pytest.mark.slow
 def test_detectors_of_the_file_give_masks_in_the_original_image(exported: Path, plain: Detector) -> None:
     image = smooth_image(5, 300, 410)
     wanted = plain(image)
@@ -85,6 +88,7 @@ def test_detectors_of_the_file_give_masks_in_the_original_image(exported: Path, 
         assert found.masks.any()
 
 
+@pytest.mark.slow
 def test_other_masks_are_found_and_no_file_stays(exported: Path, plain: Detector, tmp_path: Path) -> None:
     class Shifted:
         metadata = Engine(exported).metadata

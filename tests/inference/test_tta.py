@@ -176,6 +176,7 @@ def test_a_mirrored_image_gives_mirrored_detections(small_checkpoint: Path, colo
         assert apart.min() < 0.2 and mirrored.labels[apart.argmin()] == label
 
 
+@pytest.mark.slow
 def test_test_and_detector_agree_on_both_ways(small_checkpoint: Path, digits: Path, tmp_path: Path,
                                               colored: Callable[..., np.ndarray],
                                               monkeypatch: pytest.MonkeyPatch) -> None:

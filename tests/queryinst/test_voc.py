@@ -57,6 +57,7 @@ def test_pictures_of_training_images_show_masks() -> None:
     assert [rows[0], rows[-1] + 1, columns[0], columns[-1] + 1] == [gap + 40, gap + 120, gap + 40, gap + 80]
 
 
+@pytest.mark.slow
 def test_train_and_test_with_both_metrics(tool: Callable[..., int], small: list[str], tmp_path: Path,
                                           capsys: pytest.CaptureFixture) -> None:
     write_voc(tmp_path / 'data')

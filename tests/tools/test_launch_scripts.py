@@ -144,6 +144,7 @@ def test_the_first_node_is_not_there(tmp_path: Path) -> None:
     assert last.startswith(f'error: the first node was not reached at 127.0.0.1:{port} (')
 
 
+@pytest.mark.slow
 def test_a_failing_process_gets_one_sentence(tmp_path: Path) -> None:
     done = real_run(tmp_path)
     assert done.returncode == 1
