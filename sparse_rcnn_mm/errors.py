@@ -20,6 +20,26 @@ class UserError(Exception):
     """
 
 
+def in_short(error: Exception, most: int = 300) -> str:
+    """The message of an error in one line of at most `most` characters."""
+    return ' '.join(str(error).split())[:most]
+
+
+@contextmanager
+def refusing(sentence: Callable[[str], str]) -> Iterator[None]:
+    """A context for using what a stranger may have made: any error, which can be of any kind, becomes a UserError.
+
+    Args:
+        sentence: makes the message from the kind and the message of the error.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(sentence(f'{type(error).__name__}: {in_short(error)}')) from error
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return " (did you mean 'NAME'?)" with the most similar known name, or '' if none is similar."""
     by_lower_case = {one.lower(): one for one in known}

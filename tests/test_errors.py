@@ -7,7 +7,7 @@ from mmengine.registry import DefaultScope, Registry
 from sparse_rcnn_mm.cli.parser import Parser
 from sparse_rcnn_mm.engine import add_common_arguments
 from sparse_rcnn_mm.engine.settings import all_settings, settings_like
-from sparse_rcnn_mm.errors import UserError, did_you_mean, one_sentence
+from sparse_rcnn_mm.errors import UserError, did_you_mean, in_short, one_sentence, refusing
 from sparse_rcnn_mm.registry import MODELS
 
 
@@ -119,3 +119,16 @@ def test_malformed_settings(text: str, sentence: str, capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit):
         parser.parse_args(['--cfg-options', text])
     assert sentence in capsys.readouterr().err
+
+
+def test_any_error_of_what_a_stranger_made_becomes_one_sentence() -> None:
+    def say(error: str) -> str:
+        return f'x.pth is damaged ({error}): fetch it again'
+
+    with pytest.raises(UserError, match=r'^x.pth is damaged \(KeyError: .a b.\): fetch it again$'), refusing(say):
+        raise KeyError('a b')
+    with pytest.raises(UserError, match='^its own$'), refusing(say):
+        raise UserError('its own')
+    with pytest.raises(KeyboardInterrupt), refusing(say):
+        raise KeyboardInterrupt
+    assert in_short(ValueError('one\n  two\t three')) == 'one two three' and in_short(ValueError('abcd'), 3) == 'abc'

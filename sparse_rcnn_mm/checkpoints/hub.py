@@ -18,7 +18,7 @@ from mmengine.config import Config
 from torch import Tensor
 
 from sparse_rcnn_mm.downloads import DownloadError
-from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.errors import UserError, in_short
 from sparse_rcnn_mm.versions import __version__
 
 from .metadata import Metadata
@@ -162,4 +162,4 @@ def _huggingface_hub() -> ModuleType:
 
 
 def _reason(error: Exception) -> str:
-    return f'{type(error).__name__}: {" ".join(str(error).split())[:200]}'
+    return f'{type(error).__name__}: {in_short(error, 200)}'

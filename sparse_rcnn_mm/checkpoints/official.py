@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
-from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.errors import UserError, in_short
 from sparse_rcnn_mm.registry import MODELS
 
 from .keys import rename
@@ -160,7 +160,7 @@ def check_complete(state: State, cfg: Config) -> None:
             expected = MODELS.build(cfg.model).state_dict()
     except Exception as error:  # sizes from a file of anybody can make a constructor raise anything
         raise UserError('the sizes of the weights are not those of a Sparse R-CNN '
-                        f'({" ".join(str(error).split())[:300]})') from error
+                        f'({in_short(error)})') from error
     report = compare(dict(state), expected)
     if not report.complete:
         raise UserError(f'the checkpoint is not complete: {report.summary(most=1000)}')

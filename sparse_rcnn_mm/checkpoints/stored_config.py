@@ -20,7 +20,7 @@ from mmengine.config import Config
 from mmengine.registry import Registry
 from mmengine.registry import registry as mmengine_registry
 
-from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.errors import UserError, refusing
 from sparse_rcnn_mm.registry import DATASETS, METRICS, MODELS, SCOPE, TASK_UTILS, TRANSFORMS
 
 from .literals import read_literals
@@ -340,12 +340,6 @@ def _import_known(name: str) -> Any:
 @contextmanager
 def building(path: str | os.PathLike) -> Iterator[None]:
     """A context for building parts of a stored config: only registered classes, and any error becomes a UserError."""
-    try:
-        with registered_only():
-            yield
-    except UserError:
-        raise
-    except Exception as error:  # untrusted arguments can make a constructor raise anything
-        raise UserError(f'the config of {path} does not describe a model of this package '
-                        f'({type(error).__name__}: {" ".join(str(error).split())[:300]}): '
-                        'pass one that does (--config FILE)') from error
+    with refusing(lambda error: f'the config of {path} does not describe a model of this package ({error}): '
+                  'pass one that does (--config FILE)'), registered_only():
+        yield

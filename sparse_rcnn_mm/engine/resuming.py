@@ -11,8 +11,7 @@ import os
 import random
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from mmengine.utils import apply_to
 from torch import nn
 
 from sparse_rcnn_mm.checkpoints import check_resumable, newest_checkpoint, read_checkpoint, unwrapped
-from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.errors import UserError, refusing
 
 from .resumed_state import (
     check_meta,
@@ -148,17 +147,10 @@ def find_start(runner: Any) -> tuple[Path, dict[str, Any]] | None:
     return start
 
 
-@contextmanager
-def whole(path: str | os.PathLike) -> Iterator[None]:
+def whole(path: str | os.PathLike) -> AbstractContextManager[None]:
     """A context for using what the checkpoint `path` says about its training: any error becomes a UserError."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:  # what was made by anybody can raise anything
-        raise UserError(f'training cannot resume from {path}: its training state does not fit or is malformed '
-                        f'({type(error).__name__}: {" ".join(str(error).split())[:300]}); start from its weights with '
-                        '--load-from and another --work-dir') from error
+    return refusing(lambda error: f'training cannot resume from {path}: its training state does not fit or is '
+                    f'malformed ({error}); start from its weights with --load-from and another --work-dir')
 
 
 def resume_training(runner: Any, contents: dict[str, Any]) -> None:

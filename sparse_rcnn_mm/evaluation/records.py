@@ -13,7 +13,7 @@ from mmengine.dataset import BaseDataset
 
 from sparse_rcnn_mm.checkpoints import load_data_pickle
 from sparse_rcnn_mm.datasets.coco_json import read_coco_json
-from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.errors import UserError, in_short
 from sparse_rcnn_mm.terminal import shell_word
 
 
@@ -124,7 +124,7 @@ def read_predictions(path: str | Path) -> list[dict[str, Any]]:
             _check(found)
     except Exception as error:  # a damaged pickle can raise anything
         raise UserError(f'{path} is not a results file of sparse-rcnn test --out: {type(error).__name__} '
-                        f'{" ".join(str(error).split())[:300]}') from error
+                        f'{in_short(error)}') from error
     return predictions
 
 

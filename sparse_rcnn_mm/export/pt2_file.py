@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.errors import UserError, in_short
 from sparse_rcnn_mm.runtime.engines import KEY
 
 from .forms import ExportedNetwork
@@ -30,7 +30,7 @@ def write_pt2(network: ExportedNetwork, metadata: dict[str, Any], path: Path, tr
             program = torch.export.export(network, tracing.example())
             torch._inductor.aoti_compile_and_package(program, package_path=str(path))
     except Exception as error:  # parts from outside can raise anything
-        reason = ' '.join(str(error).split())[:300]
+        reason = in_short(error)
         raise UserError(f'AOTInductor cannot compile the network ({reason}): it needs a C++ compiler such as g++, and '
                         'a network that does not depend on values') from error
     with zipfile.ZipFile(path, 'a', zipfile.ZIP_STORED) as archive:

@@ -21,7 +21,7 @@ from sparse_rcnn_mm.checkpoints import (
     read_checkpoint,
     registered_only,
 )
-from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.errors import UserError, in_short
 
 from .backend import Found, TorchBackend
 from .detector import Described, Detector, config_from_file, device_of, read_config, with_classes
@@ -73,7 +73,7 @@ def _build(model: Mapping[str, Any], path: str | os.PathLike, stored: bool) -> n
             return mmdet.registry.MODELS.build(_for_prediction(model))
     except Exception as error:  # the arguments come from a file, so a constructor may raise anything
         raise UserError(f'mmdet cannot build the model of {path} ({type(error).__name__}: '
-                        f'{" ".join(str(error).split())[:300]}): pass the config that it was trained with') from error
+                        f'{in_short(error)}): pass the config that it was trained with') from error
 
 
 def _for_prediction(model: Mapping[str, Any]) -> ConfigDict:

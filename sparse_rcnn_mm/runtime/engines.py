@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.errors import UserError, in_short
 
 from .metadata import read_metadata
 
@@ -47,7 +47,7 @@ class Engine:
         try:
             self._run, text = _OPENERS[kind](package, os.fspath(path), threads)
         except Exception as error:  # both engines raise RuntimeErrors of many kinds
-            raise UserError(f'{PACKAGES[kind]} cannot load {path}: {" ".join(str(error).split())[:300]}') from error
+            raise UserError(f'{PACKAGES[kind]} cannot load {path}: {in_short(error)}') from error
         if not text:
             raise UserError(f'{path} was not written by this package: export the checkpoint with sparse-rcnn export')
         self.path = os.fspath(path)
@@ -89,7 +89,7 @@ class Engine:
         try:
             boxes, scores, labels, *masked = (np.asarray(array) for array in self._run(images, sizes))
         except Exception as error:  # the engines raise errors of many kinds
-            raise UserError(f'{self.path} cannot be run: {" ".join(str(error).split())[:300]}') from error
+            raise UserError(f'{self.path} cannot be run: {in_short(error)}') from error
         shape = scores.shape
         if (len(shape) != 2 or len(scores) != len(images) or labels.shape != shape or boxes.shape != (*shape, 4)
                 or labels.dtype.kind not in 'iu' or not all(array.dtype.kind == 'f' for array in (boxes, scores))):
