@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from sparse_rcnn_mm.acceleration.prediction import PRECISIONS, fast_form
 from sparse_rcnn_mm.acceleration.training import fast_training
 from sparse_rcnn_mm.benchmark import machine
+from sparse_rcnn_mm.models.queryinst import QueryInst
 
 from .mmdet_twin import build_twin, last_stage
 from .parts import flops_by_part, seconds_by_part
 from .timing import Clock, Spread, alternate, peak_memory, ratio
-from .workload import build_model, images, samples
+from .workload import add_masks, build_model, images, samples
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,10 @@ def measure(cfg: Config, work: Workload, state: dict[str, Tensor] | None = None)
     state = model.state_dict()
     torch.manual_seed(1)
     batch = images(work.batch, *work.size).to(work.device)
-    data = [sample.to(work.device) for sample in samples(
-        work.batch, *work.size, work.num_gts, model.roi_head.num_classes)]
+    data = samples(work.batch, *work.size, work.num_gts, model.roi_head.num_classes)
+    if isinstance(model, QueryInst):
+        add_masks(data)
+    data = [sample.to(work.device) for sample in data]
     model = model.to(work.device)
     result = Result(work, machine.name(work.device), Spread(0, 0, 0), sum(p.numel() for p in model.parameters()),
                     machine.peak_gflops(work.device, PRECISIONS[work.precision], clock))
@@ -158,12 +161,24 @@ def _twin_run(cfg: Config, state: dict[str, Tensor], batch: Tensor, data: Sample
 
 @torch.no_grad()
 def output_differences(ours: Predict, theirs: Predict) -> dict[str, float]:
-    """Largest differences of the last stage: logits, and boxes relative to the largest coordinate."""
+    """Largest differences of the last stage: logits, and boxes relative to the largest coordinate.
+
+    With masks, also the share of their pixels that differ, with the detections of both in the order of their scores.
+    """
     stage = ours.model.run_stages(ours.batch, ours.data)[1][-1]
     with DefaultScope.overwrite_default_scope('mmdet'), theirs.context or nullcontext():
         logits, boxes = last_stage(theirs.model, theirs.batch, theirs.data)
-    return {'logits': float((stage.logits.float() - logits.float()).abs().max()),
-            'boxes, relative': float((stage.boxes - boxes).abs().max() / boxes.abs().max())}
+    differences = {'logits': float((stage.logits.float() - logits.float()).abs().max()),
+                   'boxes, relative': float((stage.boxes - boxes).abs().max() / boxes.abs().max())}
+    if isinstance(ours.model.module, QueryInst):
+        differences['mask pixels, share'] = float((_masks(ours) != _masks(theirs)).float().mean())
+    return differences
+
+
+def _masks(predict: Predict) -> Tensor:
+    """Masks (M, H, W) of a batch of equal images, best first in each."""
+    found = [sample.pred_instances for sample in predict()]
+    return torch.cat([torch.as_tensor(one.masks)[one.scores.argsort(descending=True).cpu()] for one in found])
 
 
 def training_differences(ours: TrainStep | Predict, theirs: TrainStep | Predict) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""mmdet's own Sparse R-CNN with our weights, as the other side of a comparison."""
+"""mmdet's own Sparse R-CNN or QueryInst with our weights, as the other side of a comparison."""
 from __future__ import annotations
 
 import copy
@@ -40,14 +40,14 @@ def _has_roi_align(precision: str, device: str) -> bool:
 
 
 def build_twin(cfg: Config, state: dict[str, Tensor]) -> nn.Module:
-    """mmdet's SparseRCNN for one of our configs, with the weights `state`.
+    """mmdet's SparseRCNN or QueryInst for one of our configs, with the weights `state`.
 
     Raises:
         UserError: the config uses something that mmdet's detector does not have, such as tied stages.
     """
     model: dict[str, Any] = copy.deepcopy(cfg.model.to_dict())
     head = model['roi_head']
-    if head.get('order') or head['bbox_head']['type'] != 'DIIHead' or model['type'] != 'SparseRCNN':
+    if head.get('order') or head['bbox_head']['type'] != 'DIIHead' or model['type'] not in ('SparseRCNN', 'QueryInst'):
         raise UserError('--against mmdet: mmdet has no such model; its stages are DIIHead, and each runs once')
     stages = head['num_stages']
     criterion, extractor = model.pop('criterion'), head['roi_extractor']
@@ -59,18 +59,28 @@ def build_twin(cfg: Config, state: dict[str, Tensor]) -> nn.Module:
         model['backbone']['norm_cfg']['type'] = 'BN'  # the same in one process
     model['roi_head'] = dict(
         type='SparseRoIHead', num_stages=stages, stage_loss_weights=[1] * stages, proposal_feature_channel=channels,
-        bbox_roi_extractor=dict(
-            type='SingleRoIExtractor', roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=2),
-            out_channels=channels, featmap_strides=list(extractor['strides']),
-            finest_scale=extractor.get('finest_scale', 56)),
+        bbox_roi_extractor=_extractor(extractor, channels),
         bbox_head=[_stage(head['bbox_head'], criterion) for _ in range(stages)])
     step = dict(assigner=criterion['assigner'], sampler=dict(type='PseudoSampler'), pos_weight=1)
+    if model['type'] == 'QueryInst':
+        model['roi_head'] |= dict(
+            mask_roi_extractor=_extractor(head['mask_roi_extractor'], channels),
+            mask_head=[_mask_head(head, criterion) for _ in range(stages)])
+        step['mask_size'] = 2 * head['mask_roi_extractor']['output_size']
     model['train_cfg'] = dict(rpn=None, rcnn=[step] * stages)
-    model['test_cfg'] = dict(rpn=None, rcnn=dict(max_per_img=proposals))
+    model['test_cfg'] = dict(rpn=None, rcnn=dict(max_per_img=proposals, mask_thr_binary=0.5))
     with DefaultScope.overwrite_default_scope('mmdet'):
         twin = mmdet.registry.MODELS.build(ConfigDict(model))
     twin.load_state_dict(state)
     return twin.eval()
+
+
+def _extractor(extractor: dict[str, Any], channels: int) -> dict[str, Any]:
+    """The config of one of our RoI extractors, in mmdet's form."""
+    return dict(
+        type='SingleRoIExtractor', out_channels=channels, featmap_strides=list(extractor['strides']),
+        roi_layer=dict(type='RoIAlign', output_size=extractor.get('output_size', 7), sampling_ratio=2),
+        finest_scale=extractor.get('finest_scale', 56))
 
 
 def _stage(stage: dict[str, Any], criterion: dict[str, Any]) -> dict[str, Any]:
@@ -82,12 +92,25 @@ def _stage(stage: dict[str, Any], criterion: dict[str, Any]) -> dict[str, Any]:
         **shared, 'num_ffn_fcs': 2, 'dropout': 0.0, 'ffn_act_cfg': dict(type='ReLU', inplace=True),
         'loss_cls': loss_cls, 'loss_bbox': criterion['loss_bbox'],
         'loss_iou': criterion['loss_iou'],
-        'dynamic_conv_cfg': dict(
-            type='DynamicConv', in_channels=channels, feat_channels=stage['dynamic_conv']['feat_channels'],
-            out_channels=channels, input_feat_shape=7, act_cfg=dict(type='ReLU', inplace=True),
-            norm_cfg=dict(type='LN')),
+        'dynamic_conv_cfg': _dynamic_conv(channels, stage['dynamic_conv']['feat_channels'], 7),
         'bbox_coder': dict(type='DeltaXYWHBBoxCoder', clip_border=False, target_means=[0.] * 4,
                            target_stds=[0.5, 0.5, 1., 1.])}
+
+
+def _mask_head(head: dict[str, Any], criterion: dict[str, Any]) -> dict[str, Any]:
+    """The config of the mask head of one of our stages, in mmdet's form."""
+    mask, bins = head['mask_head'], head['mask_roi_extractor']['output_size']
+    return {
+        'type': 'DynamicMaskHead', 'num_convs': mask['num_convs'], 'num_classes': mask['num_classes'],
+        'in_channels': mask['in_channels'], 'conv_out_channels': mask['in_channels'], 'roi_feat_size': bins,
+        'dynamic_conv_cfg': {**_dynamic_conv(mask['in_channels'], mask['feat_channels'], bins), 'with_proj': False},
+        'norm_cfg': dict(type='BN'), 'upsample_cfg': dict(type='deconv', scale_factor=2),
+        'loss_mask': {**criterion['loss_mask'], 'use_sigmoid': True, 'activate': False}}
+
+
+def _dynamic_conv(channels: int, inner: int, bins: int) -> dict[str, Any]:
+    return dict(type='DynamicConv', in_channels=channels, feat_channels=inner, out_channels=channels,
+                input_feat_shape=bins, act_cfg=dict(type='ReLU', inplace=True), norm_cfg=dict(type='LN'))
 
 
 def last_stage(twin: nn.Module, images: Tensor, samples: SampleList) -> tuple[Tensor, Tensor]:

@@ -1,10 +1,12 @@
 """Models and batches to measure: weights of a realistic scale, and proposals spread over the image."""
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from mmdet.models.backbones.resnet import BasicBlock, Bottleneck
 from mmdet.structures import DetDataSample, SampleList
+from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
@@ -74,3 +76,14 @@ def samples(batch: int, height: int, width: int, num_gts: int = 7, num_classes: 
         sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.randint(num_classes, (num_gts,)))
         result.append(sample)
     return result
+
+
+def add_masks(batch: SampleList) -> None:
+    """Give every ground truth a mask: the ellipse inside its box."""
+    for sample in batch:
+        height, width = sample.img_shape
+        y, x = np.ogrid[:height, :width]
+        left, top, right, bottom = (side[:, None, None] for side in sample.gt_instances.bboxes.numpy().T)
+        across, down = (2 * x - left - right) / (right - left), (2 * y - top - bottom) / (bottom - top)
+        bitmaps = (across ** 2 + down ** 2 <= 1).astype(np.uint8)
+        sample.gt_instances.masks = BitmapMasks(bitmaps, height, width)

@@ -1,6 +1,7 @@
 """One measurement: what is measured is the model that the fast forms make, and the numbers belong to it."""
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -9,7 +10,7 @@ from mmengine.registry import DefaultScope
 from sparse_rcnn_mm.benchmark import machine
 from sparse_rcnn_mm.benchmark.measure import TrainStep, Workload, measure, training_differences
 from sparse_rcnn_mm.benchmark.parts import flops_by_part
-from sparse_rcnn_mm.benchmark.workload import build_model, images, samples
+from sparse_rcnn_mm.benchmark.workload import add_masks, build_model, images, samples
 from sparse_rcnn_mm.registry import MODELS
 
 from ..models.samples import tiny_model
@@ -74,3 +75,18 @@ def test_a_step_changes_nothing_and_differs_from_itself_by_nothing(config: Confi
         steps[1].model.roi_head.bbox_head[0].fc_cls.bias.add_(0.5)
     steps[1]()
     assert training_differences(*steps)['losses, relative'] > 0.01
+
+
+def test_masks_fill_their_boxes() -> None:
+    """Ellipses: they touch all sides of their boxes, and have pi / 4 of their areas."""
+    torch.manual_seed(0)
+    batch = samples(2, 320, 480, 5)
+    add_masks(batch)
+    for sample in batch:
+        boxes, masks = sample.gt_instances.bboxes, sample.gt_instances.masks
+        assert masks.masks.shape == (5, 320, 480)
+        assert (masks.get_bboxes('hbox').tensor - boxes).abs().max() < 3
+        corner = [masks.masks.any(axis).argmax(1) for axis in (1, 2)]
+        assert (torch.from_numpy(np.stack(corner, 1)) - boxes[:, :2]).abs().max() < 4  # an ellipse is thin at its ends
+        areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+        assert torch.allclose(torch.from_numpy(masks.areas).float() / areas, torch.tensor(torch.pi / 4), atol=0.03)
