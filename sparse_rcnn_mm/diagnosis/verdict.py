@@ -3,37 +3,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 
 from .hypotheses import AS_THEY_ARE, SHIFTED, WORDS, moved_words
+from .mask_verdict import mask_verdicts
 from .measurements import Hypothesis, Inputs, Labels, LearningRate, Measurements, Normalization, Overfit, Part, Probe
 from .overfit import LEARNED, PROBE, falls
+from .sentences import FAULT, NOTE, WARNING, Verdict
 
-FAULT, WARNING, NOTE = 'fault', 'warning', 'note'
 _FAR = 4.  # times the learning rate that suits the batch size
 _VERY_FAR = 30.  # times the rate that the weights were trained with
 _LARGE_STEP, _HEALTHY_STEP = 0.05, 0.005  # relative to the norm of a weight matrix
 _CLEARLY = 0.9  # a short training with a much better rate gets below this fraction of the long training's loss
 _MEAN = 5  # iterations whose losses are averaged
 _FEW = 100  # with fewer iterations than this, nothing is known yet
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One finding in words.
-
-    Attributes:
-        kind: `FAULT`, `WARNING` or `NOTE`.
-        sentence: the finding.
-        mend: how to fix it; '' if there is nothing to do.
-    """
-    kind: str
-    sentence: str
-    mend: str = ''
-
-    def __str__(self) -> str:
-        return f'{self.sentence}{f": {self.mend}" if self.mend else ""}'
 
 
 def verdicts(found: Measurements) -> list[Verdict]:
@@ -360,7 +343,7 @@ def _unlearned(found: Measurements, done: Overfit) -> Iterator[Verdict]:
 
 
 RULES: list[Callable[[Measurements], Iterator[Verdict]]] = [
-    _labels, _data, _stopped, _inputs, _weights, _moved, _augmented, _learning_rate, _trained]
+    _labels, mask_verdicts, _data, _stopped, _inputs, _weights, _moved, _augmented, _learning_rate, _trained]
 
 
 def best_of(hypotheses: Sequence[Hypothesis]) -> Hypothesis | None:
