@@ -68,6 +68,11 @@ def run_lengths(bitmap: np.ndarray) -> dict[str, Any]:
     return {'size': list(bitmap.shape), 'counts': rle['counts'].decode()}
 
 
+def decode_run_lengths(rle: dict[str, Any]) -> np.ndarray:
+    """Decode compressed run lengths that this package encoded to a bitmap (height, width) uint8."""
+    return rle_codec.decode(rle)
+
+
 def area(rle: dict[str, Any]) -> int:
     """Number of pixels covered by compressed run lengths."""
     return int(rle_codec.area(rle))

@@ -248,13 +248,22 @@ class Overfit:
     after: list[Stage] = field(default_factory=list)
     mask_ap: list[tuple[int, float, float]] = field(default_factory=list)
 
+    @property
+    def least(self) -> float:
+        """The last AP50 of boxes or of masks, whichever is lower. 0 before the first evaluation."""
+        return min((several[-1][2] for several in (self.ap, self.mask_ap) if several), default=0.)
+
 
 @dataclass
 class Trained:
-    """Results of an earlier training: (AP, AP50) on some of its own training images, and on validation images."""
+    """Results of an earlier training: (AP, AP50) on some of its own training images, and on validation images.
+
+    `mask_train` is the same for masks on training images; None for a model without masks.
+    """
     path: str
     train: tuple[float, float]
     val: tuple[float, float] | None
+    mask_train: tuple[float, float] | None = None
 
 
 @dataclass

@@ -147,7 +147,10 @@ def _overfit(done: Overfit) -> str:
     left.semilogy(np.arange(1, len(done.losses) + 1), done.losses, linewidth=1)
     left.set(xlabel='iteration', title='loss')
     for column, name in ((1, 'AP'), (2, 'AP50')):
-        right.plot([one[0] for one in done.ap], [one[column] for one in done.ap], marker='o', label=name)
+        line, = right.plot([one[0] for one in done.ap], [one[column] for one in done.ap], marker='o', label=name)
+        if done.mask_ap:
+            right.plot([one[0] for one in done.mask_ap], [one[column] for one in done.mask_ap], marker='s',
+                       linestyle='--', color=line.get_color(), label=f'mask {name}')
     right.set(xlabel='iteration', ylim=(0, 1.02), title='AP on these images')
     right.legend(frameon=False)
     for axis in (left, right):

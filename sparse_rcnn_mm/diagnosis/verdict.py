@@ -42,7 +42,9 @@ def conclusion(found: Measurements) -> str:
         return ('no fault was found, but the images were not learned in the time given: it is not known whether all is '
                 'well')
     iteration, ap, ap50 = done.ap[-1]
-    return (f'all is well: {ap50:.2f} AP50 ({ap:.2f} AP) on {_counted(done.images, "image")} in {iteration} iterations')
+    masks = ''.join(f' and {mask_ap50:.2f} mask AP50 ({mask_ap:.2f} AP)' for _, mask_ap, mask_ap50 in done.mask_ap[-1:])
+    return (f'all is well: {ap50:.2f} AP50 ({ap:.2f} AP){masks} on {_counted(done.images, "image")} in {iteration} '
+            'iterations')
 
 
 def _stopped(found: Measurements) -> Iterator[Verdict]:
@@ -307,7 +309,8 @@ def _trained(found: Measurements) -> Iterator[Verdict]:
     trained = found.trained
     if trained is None:
         return
-    on = f'{trained.path} has {trained.train[1]:.2f} AP50 on some of its own training images'
+    masks = '' if trained.mask_train is None else f' and {trained.mask_train[1]:.2f} mask AP50'
+    on = f'{trained.path} has {trained.train[1]:.2f} AP50{masks} on some of its own training images'
     if trained.val is None or trained.train[1] < LEARNED / 2:
         yield Verdict(NOTE, on)
     else:
@@ -335,6 +338,10 @@ def _unlearned(found: Measurements, done: Overfit) -> Iterator[Verdict]:
              f'({ap50:.2f} AP50)')
     if last is None:
         yield Verdict(FAULT, start)
+    elif ap50 >= LEARNED and done.mask_ap:
+        yield Verdict(FAULT, f'the boxes of {_counted(done.images, "image")} were learned ({ap50:.2f} AP50), but not '
+                      f'their masks ({done.mask_ap[-1][2]:.2f} mask AP50)', 'look at the masks in the pictures, and at '
+                      'criterion.loss_mask')
     elif last.reached < LEARNED:
         yield Verdict(FAULT, f'{start}: boxes of the last stage reach {last.reached:.0%} of the ground truths')
     else:

@@ -1,6 +1,7 @@
 """The detections on each image of a data set, next to its ground truth."""
 from __future__ import annotations
 
+import itertools
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -25,6 +26,7 @@ class ImageRecord:
         boxes, scores, labels: (D, 4), (D,), (D,), best score first.
         gt_boxes, gt_labels: (G, 4), (G,).
         gt_ignored: (G,) whether it is a crowd. Detections on crowds count as neither correct nor wrong.
+        masks: run lengths of each detection; None if the model has no masks.
     """
     image_id: int
     path: str
@@ -34,11 +36,13 @@ class ImageRecord:
     gt_boxes: np.ndarray
     gt_labels: np.ndarray
     gt_ignored: np.ndarray
+    masks: tuple[dict[str, Any], ...] | None = None
 
     def above(self, score: float) -> ImageRecord:
         """The record with only the detections whose score is at least `score`."""
         kept = self.scores >= score
-        return replace(self, boxes=self.boxes[kept], scores=self.scores[kept], labels=self.labels[kept])
+        masks = None if self.masks is None else tuple(itertools.compress(self.masks, kept))
+        return replace(self, boxes=self.boxes[kept], scores=self.scores[kept], labels=self.labels[kept], masks=masks)
 
 
 @dataclass(frozen=True)

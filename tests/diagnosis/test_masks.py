@@ -14,10 +14,13 @@ from sparse_rcnn_mm.cli.doctor import main
 from sparse_rcnn_mm.datasets.masks import run_lengths
 from sparse_rcnn_mm.diagnosis.hypotheses import AS_THEY_ARE
 from sparse_rcnn_mm.diagnosis.mask_places import by_boxes
-from sparse_rcnn_mm.diagnosis.measurements import Augmented, Masks
+from sparse_rcnn_mm.diagnosis.measurements import Augmented, Masks, Overfit, Stage, Trained
 from sparse_rcnn_mm.diagnosis.parts import part_of
+from sparse_rcnn_mm.diagnosis.precision import ap_of, compares_masks
 from sparse_rcnn_mm.diagnosis.sample import Labelled
 from sparse_rcnn_mm.diagnosis.verdict import FAULT, NOTE, WARNING, conclusion, verdicts
+from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.evaluation.records import EvaluatedData, ImageRecord
 
 from .planted import MASK_CONFIG, diamonds, of_the_next, write_config, write_rectangles
 from .test_verdict import healthy
@@ -149,3 +152,57 @@ def test_planted_faults_by_the_command(change: Callable[[dict], None], sentence:
                                               'masks_after': 17}
     assert 'augmentation: 17 boxes before, 17 after; 17 masks before, 17 after' in capsys.readouterr().out
     assert 'Masks and their boxes' in (tmp_path / 'out/doctor.html').read_text()
+
+
+def test_mask_ap_by_hand() -> None:
+    """Two boxes with the same scores, both right as boxes: one mask is exact, the other has half of its pixels."""
+    truth = bitmaps()[:2]
+    half = truth[1].copy()
+    half[:25] = 0  # 10 to 40: half of the rows, and the missing quarter was above
+    boxes = BOXES[:2]
+    annotations = [{'id': number, 'image_id': 1, 'category_id': 1, 'iscrowd': 0, 'area': float(mask.sum()),
+                    'bbox': [*box[:2], *(box[2:] - box[:2])], 'segmentation': run_lengths(mask)}
+                   for number, (box, mask) in enumerate(zip(boxes, truth, strict=True), start=1)]
+    coco = {'images': [{'id': 1, 'file_name': 'a.png', 'width': WIDTH, 'height': HEIGHT}],
+            'categories': [{'id': 1, 'name': 'cat'}], 'annotations': annotations}
+    record = ImageRecord(1, 'a.png', boxes, np.array([0.9, 0.8]), np.array([0, 0]), boxes, np.array([0, 0]),
+                         np.zeros(2, bool), (run_lengths(truth[0]), run_lengths(half)))
+    data = EvaluatedData(('cat',), (1,), coco, [record])
+    assert ap_of(data) == pytest.approx((1, 1))
+    # IoU of the second mask: 180 of 270 pixels, so it counts at 0.50, 0.55, 0.60 and 0.65; else recall ends at 0.5
+    assert half.sum() / truth[1].sum() == pytest.approx(2 / 3)
+    assert ap_of(data, masks=True) == pytest.approx(((4 + 6 * 51 / 101) / 10, 1))
+    assert compares_masks(data)
+    del annotations[1]['segmentation']  # it is a crowd then, and the detection on it is ignored
+    assert ap_of(data, masks=True) == pytest.approx((1, 1))
+    annotations[0]['segmentation'] = {'size': [3, 3], 'counts': '9'}
+    with pytest.raises(UserError, match=r'annotation 1 of image a.png: its segmentation has the size \[3, 3\]'):
+        ap_of(data, masks=True)
+    assert not compares_masks(replace(data, records=[replace(record, masks=None)]))
+    assert record.above(0.85).masks == record.masks[:1]
+
+
+def test_boxes_that_were_learned_without_their_masks() -> None:
+    learned = [(180, 0.8, 1.)]
+    stuck = Overfit(8, [10.] * 300, learned, 100., 'stuck', after=[Stage(0.), Stage(1., 0.1, 0.9, 0.9)],
+                    mask_ap=[(180, 0., 0.05)])
+    assert stuck.least == 0.05
+    assert conclusion(replace(healthy(), overfit=stuck)).startswith(
+        'the boxes of 8 images were learned (1.00 AP50), but not their masks (0.05 mask AP50): ')
+    done = replace(stuck, limit='learned', mask_ap=[(180, 0.5, 0.95)])
+    assert conclusion(replace(healthy(), overfit=done)) == (
+        'all is well: 1.00 AP50 (0.80 AP) and 0.95 mask AP50 (0.50 AP) on 8 images in 180 iterations')
+    trained = Trained('x.pth', (0.5, 0.9), (0.4, 0.8), (0.3, 0.7))
+    assert str(verdicts(replace(healthy(), trained=trained))[0]) == (
+        'x.pth has 0.90 AP50 and 0.70 mask AP50 on some of its own training images, and 0.80 on validation images')
+
+
+@pytest.mark.slow
+def test_masks_are_learned(tmp_path: Path) -> None:
+    data = write_rectangles(tmp_path / 'data', diamonds)
+    config = write_config(tmp_path, config=MASK_CONFIG)
+    assert main(['--data', str(data), '--config', str(config), '--out', str(tmp_path / 'out')]) == 0
+    found = json.loads((tmp_path / 'out/doctor.json').read_text())
+    assert found['conclusion'].startswith('all is well: ') and ' mask AP50 ' in found['conclusion']
+    assert found['measured']['overfit']['mask_ap'][-1][2] >= 0.9
+    assert {part['name']: part['moved'] > 0 for part in found['measured']['weights']['parts']}['mask heads']
