@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sparse_rcnn_mm.datasets.masks import decode_segmentation
+from sparse_rcnn_mm.datasets.masks import decode_segmentation, extent
 from sparse_rcnn_mm.evaluation.matching import box_iou
 
 from .hypotheses import AS_THEY_ARE, CHANGES, INVERTED, ROW_BY_ROW, SHIFTED
@@ -70,14 +70,6 @@ def _changed(bitmaps: Sequence[np.ndarray], width: int, height: int) -> dict[str
     """Return the boxes (n, 4) of the masks by the hypothesis that corrects them. Masks of no pixel have NaN."""
     by_name = {name: np.array([extent(change(bitmap)) for bitmap in bitmaps]) for name, change in _BITMAPS.items()}
     return {**by_name, **{name: change(by_name[AS_THEY_ARE], width, height) for name, change in _BOXES.items()}}
-
-
-def extent(bitmap: np.ndarray) -> list[float]:
-    """Return the box of a bitmap (height, width) as x1, y1, x2, y2. NaN if it is empty."""
-    rows, columns = np.flatnonzero(bitmap.any(1)), np.flatnonzero(bitmap.any(0))
-    if not len(rows):
-        return [float('nan')] * 4
-    return [float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)]
 
 
 def _fills(bitmap: np.ndarray, box: np.ndarray) -> bool:
