@@ -51,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f'--score-thr takes one number, or one for A and one for B, not {len(thresholds)}')
     sides = (Side.open(args.a, args.config_a, args.device), Side.open(args.b, args.config_b, args.device))
     classes = SharedClasses.of(sides[0].detector.classes, sides[1].detector.classes)
-    subject = Subject.find(args.inputs, classes.names, [side.held_out for side in sides], args.out_dir)
+    subject = Subject.find(args.inputs, classes.names, [side.held_out for side in sides], args.out_dir,
+                           any(side.masks for side in sides))
     comparison = Comparison.run(sides, classes, subject, (thresholds[0], thresholds[-1]))
     numbers = as_numbers(comparison)
     mark(args.out_dir)

@@ -68,6 +68,19 @@ def run_lengths(bitmap: np.ndarray) -> dict[str, Any]:
     return {'size': list(bitmap.shape), 'counts': rle['counts'].decode()}
 
 
+def extent(bitmap: np.ndarray) -> list[float]:
+    """The box of a bitmap (height, width) as x1, y1, x2, y2. NaN if it is empty."""
+    rows, columns = np.flatnonzero(bitmap.any(1)), np.flatnonzero(bitmap.any(0))
+    if not len(rows):
+        return [float('nan')] * 4
+    return [float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)]
+
+
+def decode_run_lengths(rle: dict[str, Any]) -> np.ndarray:
+    """Decode compressed run lengths that this package encoded to a bitmap (height, width) uint8."""
+    return rle_codec.decode(rle)
+
+
 def area(rle: dict[str, Any]) -> int:
     """Number of pixels covered by compressed run lengths."""
     return int(rle_codec.area(rle))

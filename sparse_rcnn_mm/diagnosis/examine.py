@@ -17,6 +17,7 @@ from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.evaluation.records import EvaluatedData
 from sparse_rcnn_mm.inference.detector import Detector
 from sparse_rcnn_mm.models import SparseRCNN
+from sparse_rcnn_mm.own_data.config import with_masks
 from sparse_rcnn_mm.own_data.inspection import class_counts, data_errors
 from sparse_rcnn_mm.own_data.raw_data import RawData
 from sparse_rcnn_mm.registry import MODELS, SCOPE
@@ -26,12 +27,13 @@ from .edges import by_edges
 from .follow import follow
 from .hypotheses import CHANGES
 from .images import FewImages
+from .mask_places import by_boxes
 from .measurements import Augmented, Data, Labels, Measurements, Trained
 from .normalization import IMAGENET, measure_inputs, used_by, wanted_by
 from .overfit import overfit, probe
 from .parts import measure_weights, note_moves, snapshot
 from .patient import Patient
-from .precision import ap_of, detect
+from .precision import ap_of, compares_masks, detect
 from .sample import Labelled, labelled_images
 from .schedule import measure_learning_rate
 from .verdict import FAULT, causes
@@ -99,6 +101,10 @@ def _look_at_labels(done: Examination, raw: RawData, patient: Patient, settings:
     done.labelled, classes = labelled_images(raw, _LOOKED_AT)
     done.found.labels = _labels(done.labelled, classes, settings.load_from or patient.load_from)
     done.say(f'labels: compared with {done.found.labels.by or "nothing"}, {done.found.labels.decided or "undecided"}')
+    if with_masks(patient.cfg):
+        masks = done.found.masks = by_boxes(done.labelled)
+        done.say(f'masks: {masks.masks} of {masks.boxes} boxes have one; compared with the boxes, '
+                 f'{masks.decided or "undecided"}')
 
 
 def _num_classes(patient: Patient) -> int:
@@ -134,9 +140,8 @@ def _follow_links(done: Examination, patient: Patient, settings: Settings) -> No
     images = done.images = FewImages(cfg, settings.images)
     found.learning_rate = measure_learning_rate(cfg, images.total, settings.processes, patient.load_from)
     batches = images.fixed_batches()
-    found.augmented = Augmented(len(images.infos), sum(len(info['instances']) for info in images.infos), sum(
-        len(sample.gt_instances) for batch in batches for sample in batch['data_samples']))
-    say(f'augmentation: {found.augmented.before} boxes before, {found.augmented.after} after')
+    found.augmented = _augmented(images, batches)
+    say('augmentation: ' + found.augmented.words())
     model, report, names = _built(patient, patient.load_from)
     found.weights = measure_weights(model, report, patient.load_from, _pretrained(patient), (names, images.classes))
     say('weights: ' + ', '.join(f'{part.name} {part.loaded}/{part.tensors}' for part in found.weights.parts)
@@ -148,6 +153,17 @@ def _follow_links(done: Examination, patient: Patient, settings: Settings) -> No
     if all(part.frozen == part.tensors for part in found.weights.parts):
         return
     _learn(done, model, batches, patient, settings)
+
+
+def _augmented(images: FewImages, batches: list[dict]) -> Augmented:
+    """Count boxes and masks before and after the training pipeline."""
+    truths = [sample.gt_instances for batch in batches for sample in batch['data_samples']]
+    before = [instance for info in images.infos for instance in info['instances']]
+    found = Augmented(len(images.infos), len(before), sum(map(len, truths)))
+    if any('mask' in instance for instance in before):
+        found.masks_before = sum(bool(instance.get('mask')) for instance in before)
+        found.masks_after = sum(int(truth.masks.masks.any((1, 2)).sum()) for truth in truths if 'masks' in truth)
+    return found
 
 
 def _learn(done: Examination, model: Any, batches: list[dict], patient: Patient, settings: Settings) -> None:
@@ -174,7 +190,8 @@ def _trained(patient: Patient, work_dir: Path, images: FewImages, settings: Sett
         val = ap_of(detect(model, FewImages(patient.cfg, settings.images, part='val')))
     except UserError:
         val = None  # there is no validation data, or it has no boxes
-    return Trained(str(files[-1]), ap_of(detect(model, images)), val)
+    seen = detect(model, images)
+    return Trained(str(files[-1]), ap_of(seen), val, ap_of(seen, masks=True) if compares_masks(seen) else None)
 
 
 def _built(patient: Patient, load_from: str) -> tuple[Any, LoadReport | None, tuple[str, ...] | None]:

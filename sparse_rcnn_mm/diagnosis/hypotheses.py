@@ -7,6 +7,7 @@ import numpy as np
 
 AS_THEY_ARE = 'as they are'
 SHIFTED = 'shifted'
+ROW_BY_ROW, INVERTED = 'row by row', 'inverted'  # of masks only
 
 
 def _swapped(boxes: np.ndarray, width: float, height: float) -> np.ndarray:
@@ -39,6 +40,13 @@ WORDS = {
     'centers': 'the labels give the center of a box where its top left corner is read',
     'mirrored': 'the labels are mirrored left to right',
     'upside down': 'the labels are mirrored top to bottom: y counts from below',
+}
+MASK_WORDS = {
+    'swapped': 'x and y of the masks are swapped',
+    'mirrored': 'the masks are mirrored left to right',
+    'upside down': 'the masks are mirrored top to bottom',
+    ROW_BY_ROW: 'the run lengths of the masks were written row by row, but COCO counts down the columns',
+    INVERTED: 'the masks are inverted: they cover what is around the objects',
 }
 
 

@@ -56,11 +56,50 @@ class Labels:
 
 
 @dataclass
+class Masks:
+    """The masks of some images, compared with their boxes.
+
+    Attributes:
+        boxes: the number of boxes, with a mask or without.
+        masks: the number of masks.
+        hypotheses: the first is "as they are". The fit is the mean IoU of the box of a mask with the box of its object.
+        decided: the hypothesis that is clearly right; None if there is none.
+        shift: the offset of the masks in pixels (right, down) under the hypothesis 'shifted'.
+        elsewhere: masks that are not in the place of their box (IoU below 0.5), of which
+        of_another: are in the place of another box of the image, and
+        empty: cover no pixel.
+        whole: masks that fill their box.
+        broken, first_broken: segmentations that cannot be decoded, and a clause about the first.
+    """
+    boxes: int
+    masks: int = 0
+    hypotheses: list[Hypothesis] = field(default_factory=list)
+    decided: str | None = None
+    shift: tuple[int, int] = (0, 0)
+    elsewhere: int = 0
+    of_another: int = 0
+    empty: int = 0
+    whole: int = 0
+    broken: int = 0
+    first_broken: str = ''
+
+
+@dataclass
 class Augmented:
-    """Boxes of the chosen images before and after the training pipeline."""
+    """Boxes of the chosen images before and after the training pipeline, and masks if it loads them.
+
+    A mask without a pixel is not counted.
+    """
     images: int
     before: int
     after: int
+    masks_before: int | None = None
+    masks_after: int | None = None
+
+    def words(self) -> str:
+        """The numbers in words."""
+        masks = '' if self.masks_before is None else f'; {self.masks_before} masks before, {self.masks_after} after'
+        return f'{self.before} boxes before, {self.after} after{masks}'
 
 
 @dataclass
@@ -190,6 +229,7 @@ class Overfit:
     Attributes:
         losses: the loss of every iteration.
         ap: (iteration, AP, AP50) on the chosen images, with the test pipeline.
+        mask_ap: the same as `ap` for masks. Empty for a model without masks.
         seconds: time of the training, without the evaluations.
         limit: why it ended: 'learned', 'iterations', 'time', 'stuck' (the loss does not fall) or 'broken'.
         broken: what failed, as a clause.
@@ -206,14 +246,24 @@ class Overfit:
     step: float | None = None
     before: list[Stage] = field(default_factory=list)
     after: list[Stage] = field(default_factory=list)
+    mask_ap: list[tuple[int, float, float]] = field(default_factory=list)
+
+    @property
+    def least(self) -> float:
+        """The last AP50 of boxes or of masks, whichever is lower. 0 before the first evaluation."""
+        return min((several[-1][2] for several in (self.ap, self.mask_ap) if several), default=0.)
 
 
 @dataclass
 class Trained:
-    """Results of an earlier training: (AP, AP50) on some of its own training images, and on validation images."""
+    """Results of an earlier training: (AP, AP50) on some of its own training images, and on validation images.
+
+    `mask_train` is the same for masks on training images; None for a model without masks.
+    """
     path: str
     train: tuple[float, float]
     val: tuple[float, float] | None
+    mask_train: tuple[float, float] | None = None
 
 
 @dataclass
@@ -230,3 +280,4 @@ class Measurements:
     overfit: Overfit | None = None
     trained: Trained | None = None
     stopped: str = ''
+    masks: Masks | None = None

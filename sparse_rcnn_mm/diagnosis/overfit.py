@@ -13,11 +13,12 @@ from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from sparse_rcnn_mm.errors import NotFinite
+from sparse_rcnn_mm.evaluation.records import EvaluatedData
 from sparse_rcnn_mm.registry import SCOPE
 
 from .images import FewImages
 from .measurements import Overfit, Probe
-from .precision import ap_of, detect
+from .precision import ap_of, compares_masks, detect
 
 LEARNED = 0.9  # AP50
 _EVERY = 30  # iterations between evaluations
@@ -61,15 +62,23 @@ def overfit(model: Any, cfg: Config, images: FewImages, iterations: int, seconds
             done.seconds = time.monotonic() - start
             late = done.seconds > seconds
             if late or number % _EVERY == 0 or number == iterations:
-                done.ap.append((number, *ap_of(detect(model, images))))
-                say(f'  iteration {number}: loss {np.mean(done.losses[-_MEAN:]):.2f}, AP50 {done.ap[-1][2]:.2f}')
-                if done.ap[-1][2] >= LEARNED or late or number == iterations or _stuck(done):
-                    done.limit = ('learned' if done.ap[-1][2] >= LEARNED else 'time' if late else
+                _measure(done, number, detect(model, images), say)
+                if done.least >= LEARNED or late or number == iterations or _stuck(done):
+                    done.limit = ('learned' if done.least >= LEARNED else 'time' if late else
                                   'iterations' if number == iterations else 'stuck')
                     break
     except NotFinite as error:
         done.limit, done.broken = 'broken', str(error)
     return done
+
+
+def _measure(done: Overfit, number: int, found: EvaluatedData, say: Callable[[str], None]) -> None:
+    done.ap.append((number, *ap_of(found)))
+    masks = ''
+    if compares_masks(found):
+        done.mask_ap.append((number, *ap_of(found, masks=True)))
+        masks = f', mask AP50 {done.mask_ap[-1][2]:.2f}'
+    say(f'  iteration {number}: loss {np.mean(done.losses[-_MEAN:]):.2f}, AP50 {done.ap[-1][2]:.2f}{masks}')
 
 
 def _step(model: Any, before: Mapping[str, Tensor],
@@ -83,7 +92,7 @@ def _step(model: Any, before: Mapping[str, Tensor],
 
 
 def _stuck(done: Overfit) -> bool:
-    return len(done.losses) >= _STUCK and done.ap[-1][2] < LEARNED / 4 and not falls(done.losses)
+    return len(done.losses) >= _STUCK and done.least < LEARNED / 4 and not falls(done.losses)
 
 
 def falls(losses: Sequence[float]) -> bool:

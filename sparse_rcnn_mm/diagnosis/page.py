@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ from sparse_rcnn_mm.datasets.read_image import read_image
 from sparse_rcnn_mm.evaluation.analysis import Analysis
 from sparse_rcnn_mm.evaluation.page import error_gallery, figure, write_document
 from sparse_rcnn_mm.evaluation.plots import as_data_uri
-from sparse_rcnn_mm.visualization import Mark, draw_boxes, enlarged
+from sparse_rcnn_mm.visualization import Mark, class_colors, draw_boxes, enlarged
 from sparse_rcnn_mm.visualization.contact_sheet import contact_sheet
+from sparse_rcnn_mm.visualization.masks import draw_masks
 
 from .examine import Examination
 from .hypotheses import AS_THEY_ARE, put_right
+from .mask_places import decoded
 from .measurements import LearningRate, Measurements, Overfit
 from .sample import Labelled
 from .verdict import conclusion, verdicts
@@ -39,9 +42,10 @@ def write_page(done: Examination, path: Path) -> None:
 def _sections(done: Examination) -> Iterable[tuple[str, str]]:
     found = done.found
     yield 'Labels as the file has them', _labels(done)
+    yield 'Masks and their boxes', _masks(found)
     if done.images is not None:
         sheet = contact_sheet(done.images.train, done.images.classes, _PICTURES)
-        yield 'After the training pipeline', figure(sheet, _augmented(found))
+        yield 'After the training pipeline', figure(sheet, found.augmented.words() if found.augmented else '')
     yield 'Input of the network', _inputs(found)
     yield 'Weights by part', _weights(found)
     if found.learning_rate is not None:
@@ -66,9 +70,23 @@ def _labels(done: Examination) -> str:
     name = labels.decided if labels.decided not in (None, AS_THEY_ARE) else None
     text = f'Compared with {labels.by}' if labels.by else 'Compared with nothing: neither weights nor edges tell'
     rows = _table(['boxes', 'fit'], [[one.name, one.fit] for one in labels.hypotheses])
-    drawn = ''.join(figure(_drawn(one, name, labels.shift), one.path.name) for one in done.labelled[:_PICTURES])
+    shown = done.labelled[:_PICTURES] if done.found.masks else [replace(one, masks=()) for one in
+                                                                done.labelled[:_PICTURES]]
+    drawn = ''.join(figure(_drawn(one, name, labels.shift), one.path.name) for one in shown)
     key = ' Yellow: as the file has them. Green: put right.' if name else ''
+    key += ' A mask has the color of its box.' if done.found.masks and not name else ''
     return f'<p>{text}.{key}</p>{rows}<div class="pictures">{drawn}</div>'
+
+
+def _masks(found: Measurements) -> str:
+    masks = found.masks
+    if masks is None:
+        return ''
+    rows = [['boxes in these images', masks.boxes], ['with a mask', masks.masks], ['not where the box is',
+            masks.elsewhere], ['of these in the box of another object', masks.of_another], ['of these empty',
+            masks.empty], ['filling the box', masks.whole], ['that cannot be decoded', masks.broken]]
+    return _table(['masks', 'number'], rows) + '<p>Mean IoU of the box of a mask with the box of its object:</p>' + (
+        _table(['masks', 'IoU'], [[one.name, one.fit] for one in masks.hypotheses]))
 
 
 def _drawn(one: Labelled, name: str | None, shift: tuple[int, int]) -> Image.Image:
@@ -80,15 +98,14 @@ def _drawn(one: Labelled, name: str | None, shift: tuple[int, int]) -> Image.Ima
     else:
         picture = Image.fromarray(image)
         picture = picture.resize((max(round(picture.width * factor), 1), max(round(picture.height * factor), 1)))
-    marks = [Mark(box * factor, _LABEL) for box in one.boxes]
+    bitmaps = dict(decoded(one, []))
+    colors = class_colors(len(one.boxes)) if bitmaps and not name else [_LABEL] * len(one.boxes)
+    if bitmaps:
+        draw_masks(picture, np.stack(list(bitmaps.values())).astype(bool), [colors[index] for index in bitmaps])
+    marks = [Mark(box * factor, color) for box, color in zip(one.boxes, colors, strict=True)]
     if name:
         marks += [Mark(box * factor, _RIGHT) for box in put_right(name, shift, one.boxes, one.width, one.height)]
     return draw_boxes(picture, marks)
-
-
-def _augmented(found: Measurements) -> str:
-    boxes = found.augmented
-    return '' if boxes is None else f'{boxes.before} boxes before the pipeline, {boxes.after} after'
 
 
 def _inputs(found: Measurements) -> str:
@@ -130,7 +147,10 @@ def _overfit(done: Overfit) -> str:
     left.semilogy(np.arange(1, len(done.losses) + 1), done.losses, linewidth=1)
     left.set(xlabel='iteration', title='loss')
     for column, name in ((1, 'AP'), (2, 'AP50')):
-        right.plot([one[0] for one in done.ap], [one[column] for one in done.ap], marker='o', label=name)
+        line, = right.plot([one[0] for one in done.ap], [one[column] for one in done.ap], marker='o', label=name)
+        if done.mask_ap:
+            right.plot([one[0] for one in done.mask_ap], [one[column] for one in done.mask_ap], marker='s',
+                       linestyle='--', color=line.get_color(), label=f'mask {name}')
     right.set(xlabel='iteration', ylim=(0, 1.02), title='AP on these images')
     right.legend(frameon=False)
     for axis in (left, right):

@@ -11,14 +11,18 @@ from sparse_rcnn_mm.checkpoints import LoadReport
 
 from .measurements import Part, Weights
 
+MASK_HEADS = 'mask heads'
+
 
 def part_of(name: str) -> str:
-    """Return the part of a parameter: backbone, neck, proposals, a stage, or the classifiers of all stages."""
+    """Return the part of a parameter: backbone, neck, proposals, a stage, or the classifiers or masks of all stages."""
     pieces = name.split('.')
     if 'fc_cls' in pieces:
         return 'classifier'
     if pieces[:2] == ['roi_head', 'bbox_head']:
         return f'stage {int(pieces[2]) + 1}'
+    if pieces[:2] == ['roi_head', 'mask_head']:
+        return MASK_HEADS
     return {'rpn_head': 'proposals'}.get(pieces[0], pieces[0])
 
 

@@ -5,6 +5,7 @@ import random
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,12 +14,16 @@ from sparse_rcnn_mm.own_data.raw_data import RawData
 
 @dataclass(frozen=True)
 class Labelled:
-    """An image with its boxes (n, 4) as x1, y1, x2, y2 in pixels, not clipped, and their labels (n,)."""
+    """An image with its boxes (n, 4) as x1, y1, x2, y2 in pixels, not clipped, and their labels (n,).
+
+    `masks` has the segmentation of each box as in the file, None for a box without.
+    """
     path: Path
     width: int
     height: int
     boxes: np.ndarray
     labels: np.ndarray
+    masks: tuple[Any, ...] = ()
 
 
 def labelled_images(raw: RawData, most_images: int, seed: int = 0) -> tuple[list[Labelled], list[str]]:
@@ -43,4 +48,5 @@ def _labelled(path: Path, image: dict, boxes: list[dict], label_of: dict[int, in
     corners = np.array([box['bbox'] for box in boxes], dtype=float)
     corners[:, 2:] += corners[:, :2]
     return Labelled(path, image['width'], image['height'], corners,
-                    np.array([label_of[box['category_id']] for box in boxes]))
+                    np.array([label_of[box['category_id']] for box in boxes]),
+                    tuple(box.get('segmentation') for box in boxes))

@@ -3,37 +3,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 
 from .hypotheses import AS_THEY_ARE, SHIFTED, WORDS, moved_words
+from .mask_verdict import mask_verdicts
 from .measurements import Hypothesis, Inputs, Labels, LearningRate, Measurements, Normalization, Overfit, Part, Probe
 from .overfit import LEARNED, PROBE, falls
+from .sentences import FAULT, NOTE, WARNING, Verdict
 
-FAULT, WARNING, NOTE = 'fault', 'warning', 'note'
 _FAR = 4.  # times the learning rate that suits the batch size
 _VERY_FAR = 30.  # times the rate that the weights were trained with
 _LARGE_STEP, _HEALTHY_STEP = 0.05, 0.005  # relative to the norm of a weight matrix
 _CLEARLY = 0.9  # a short training with a much better rate gets below this fraction of the long training's loss
 _MEAN = 5  # iterations whose losses are averaged
 _FEW = 100  # with fewer iterations than this, nothing is known yet
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One finding in words.
-
-    Attributes:
-        kind: `FAULT`, `WARNING` or `NOTE`.
-        sentence: the finding.
-        mend: how to fix it; '' if there is nothing to do.
-    """
-    kind: str
-    sentence: str
-    mend: str = ''
-
-    def __str__(self) -> str:
-        return f'{self.sentence}{f": {self.mend}" if self.mend else ""}'
 
 
 def verdicts(found: Measurements) -> list[Verdict]:
@@ -59,7 +42,9 @@ def conclusion(found: Measurements) -> str:
         return ('no fault was found, but the images were not learned in the time given: it is not known whether all is '
                 'well')
     iteration, ap, ap50 = done.ap[-1]
-    return (f'all is well: {ap50:.2f} AP50 ({ap:.2f} AP) on {_counted(done.images, "image")} in {iteration} iterations')
+    masks = ''.join(f' and {mask_ap50:.2f} mask AP50 ({mask_ap:.2f} AP)' for _, mask_ap, mask_ap50 in done.mask_ap[-1:])
+    return (f'all is well: {ap50:.2f} AP50 ({ap:.2f} AP){masks} on {_counted(done.images, "image")} in {iteration} '
+            'iterations')
 
 
 def _stopped(found: Measurements) -> Iterator[Verdict]:
@@ -324,7 +309,8 @@ def _trained(found: Measurements) -> Iterator[Verdict]:
     trained = found.trained
     if trained is None:
         return
-    on = f'{trained.path} has {trained.train[1]:.2f} AP50 on some of its own training images'
+    masks = '' if trained.mask_train is None else f' and {trained.mask_train[1]:.2f} mask AP50'
+    on = f'{trained.path} has {trained.train[1]:.2f} AP50{masks} on some of its own training images'
     if trained.val is None or trained.train[1] < LEARNED / 2:
         yield Verdict(NOTE, on)
     else:
@@ -352,6 +338,10 @@ def _unlearned(found: Measurements, done: Overfit) -> Iterator[Verdict]:
              f'({ap50:.2f} AP50)')
     if last is None:
         yield Verdict(FAULT, start)
+    elif ap50 >= LEARNED and done.mask_ap:
+        yield Verdict(FAULT, f'the boxes of {_counted(done.images, "image")} were learned ({ap50:.2f} AP50), but not '
+                      f'their masks ({done.mask_ap[-1][2]:.2f} mask AP50)', 'look at the masks in the pictures, and at '
+                      'criterion.loss_mask')
     elif last.reached < LEARNED:
         yield Verdict(FAULT, f'{start}: boxes of the last stage reach {last.reached:.0%} of the ground truths')
     else:
@@ -360,7 +350,7 @@ def _unlearned(found: Measurements, done: Overfit) -> Iterator[Verdict]:
 
 
 RULES: list[Callable[[Measurements], Iterator[Verdict]]] = [
-    _labels, _data, _stopped, _inputs, _weights, _moved, _augmented, _learning_rate, _trained]
+    _labels, mask_verdicts, _data, _stopped, _inputs, _weights, _moved, _augmented, _learning_rate, _trained]
 
 
 def best_of(hypotheses: Sequence[Hypothesis]) -> Hypothesis | None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from .average_precision import RECALLS, AveragePrecision, average_precision
 from .error_analysis import confusion, count_errors, error_costs
+from .mask_truth import has_masks
 from .matching import ERRORS, Matches, match
 from .records import EvaluatedData, ImageRecord
 from .scores import Scores
@@ -55,6 +56,12 @@ class Analysis:
     def ap(self) -> AveragePrecision:
         """COCO's AP, by class and by box size."""
         return average_precision(self.data)
+
+    @cached_property
+    def mask_ap(self) -> AveragePrecision | None:
+        """The same for masks; None if the detections or the data have none."""
+        masked = all(record.masks is not None for record in self.data.records) and has_masks(self.data.coco)
+        return average_precision(self.data, masks=True) if masked else None
 
     @cached_property
     def counts(self) -> np.ndarray:

@@ -3,19 +3,26 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 
+import numpy as np
 from PIL import Image, ImageColor
 
+from sparse_rcnn_mm.datasets.masks import decode_run_lengths
 from sparse_rcnn_mm.datasets.read_image import read_image
 from sparse_rcnn_mm.visualization import Mark, draw_boxes, enlarged
+from sparse_rcnn_mm.visualization.masks import draw_masks
 
 from .analysis import Analysis
 from .matching import Kind
 from .plots import COLORS
+from .records import ImageRecord
 
 
 def draw_errors(analysis: Analysis, index: int, side: int = 640) -> Image.Image:
     """Draw one image: wrong detections and missed objects in the color of their kind, correct ones without text.
+
+    Masks of detections are tinted in the same color.
 
     Raises:
         UserError: the image cannot be read.
@@ -35,9 +42,18 @@ def draw_errors(analysis: Analysis, index: int, side: int = 640) -> Image.Image:
             text += f', is {classes[record.gt_labels[gt]]}'
         mark = Mark(box * factor, _color(name), '' if kind == Kind.CORRECT else text)
         (right if kind == Kind.CORRECT else wrong).append(mark)
+    counted = [index for index, kind in enumerate(matched.kinds) if kind != Kind.IGNORED]
+    tint(picture, record, counted, [_color(Kind(matched.kinds[index]).name.lower()) for index in counted])
     missed = [Mark(record.gt_boxes[gt] * factor, _color('missed'), classes[record.gt_labels[gt]])
               for gt in matched.missed.nonzero()[0]]
     return draw_boxes(picture, [*wrong, *missed, *right])
+
+
+def tint(picture: Image.Image, record: ImageRecord, which: Sequence[int],
+         colors: Sequence[tuple[int, int, int]]) -> None:
+    """Tint the masks of these detections in place. Without masks, do nothing."""
+    if record.masks is not None and len(which):
+        draw_masks(picture, np.stack([decode_run_lengths(record.masks[index]) for index in which]).astype(bool), colors)
 
 
 def as_data_uri(picture: Image.Image) -> str:

@@ -1,9 +1,10 @@
 """The detections on each image of a data set, next to its ground truth."""
 from __future__ import annotations
 
+import itertools
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ class ImageRecord:
         boxes, scores, labels: (D, 4), (D,), (D,), best score first.
         gt_boxes, gt_labels: (G, 4), (G,).
         gt_ignored: (G,) whether it is a crowd. Detections on crowds count as neither correct nor wrong.
+        masks: run lengths of each detection; None if the model has no masks.
     """
     image_id: int
     path: str
@@ -34,11 +36,13 @@ class ImageRecord:
     gt_boxes: np.ndarray
     gt_labels: np.ndarray
     gt_ignored: np.ndarray
+    masks: tuple[dict[str, Any], ...] | None = None
 
     def above(self, score: float) -> ImageRecord:
         """The record with only the detections whose score is at least `score`."""
         kept = self.scores >= score
-        return replace(self, boxes=self.boxes[kept], scores=self.scores[kept], labels=self.labels[kept])
+        masks = None if self.masks is None else tuple(itertools.compress(self.masks, kept))
+        return replace(self, boxes=self.boxes[kept], scores=self.scores[kept], labels=self.labels[kept], masks=masks)
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,14 @@ def evaluated_data(dataset: BaseDataset, found: Mapping[int, Mapping[str, Any]])
 
 
 def record_of(image_id: int, path: str, found: Mapping[str, Any], annotations: list[dict],
-              label_of: Mapping[int, int]) -> ImageRecord:
-    """The record of one image, from `bboxes`, `scores` and `labels`, and the COCO annotations with their labels."""
+              label_of: Mapping[int, int], masks: Sequence[dict[str, Any]] | None = None) -> ImageRecord:
+    """The record of one image.
+
+    Args:
+        found: `bboxes`, `scores` and `labels`.
+        annotations, label_of: the COCO annotations, and the label of each category id.
+        masks: run lengths of each detection, if there are any.
+    """
     scores = np.asarray(found['scores'], dtype=np.float64).reshape(-1)
     order = np.argsort(-scores, kind='stable')
     gt_boxes = np.array([annotation['bbox'] for annotation in annotations], dtype=np.float64).reshape(-1, 4)
@@ -100,7 +110,8 @@ def record_of(image_id: int, path: str, found: Mapping[str, Any], annotations: l
         image_id, path, np.asarray(found['bboxes'], dtype=np.float64).reshape(-1, 4)[order], scores[order],
         np.asarray(found['labels'], dtype=int).reshape(-1)[order], gt_boxes,
         np.array([label_of[annotation['category_id']] for annotation in annotations], dtype=int),
-        np.array([bool(annotation.get('iscrowd')) for annotation in annotations], dtype=bool))
+        np.array([bool(annotation.get('iscrowd')) for annotation in annotations], dtype=bool),
+        None if masks is None else tuple(masks[index] for index in order))
 
 
 def by_image(predictions: Iterable[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:

@@ -21,6 +21,7 @@ from sparse_rcnn_mm.checkpoints import (
     read_checkpoint,
     registered_only,
 )
+from sparse_rcnn_mm.datasets.masks import extent
 from sparse_rcnn_mm.errors import UserError, in_short
 
 from .backend import Found, TorchBackend
@@ -111,9 +112,18 @@ class MMDetBackend(TorchBackend):
         if highest >= self.num_classes:
             raise UserError(f'the model of {self.path} finds class number {highest}, counted from 0, but only '
                             f'{self.num_classes} classes have names: correct metainfo in its config')
-        return [_best_first(one) for one in found]
+        return [_best_first(_boxed(one)) for one in found]
+
+
+def _boxed(found: Found) -> Found:
+    """Give detections whose box is all zeros the box of their mask: SOLO and others predict masks only."""
+    if found.masks is None or found.boxes.any():
+        return found
+    boxes = np.array([extent(mask) for mask in found.masks], np.float32).reshape(-1, 4)
+    return found._replace(boxes=np.nan_to_num(boxes))
 
 
 def _best_first(found: Found) -> Found:
     order = np.argsort(-found.scores, kind='stable')
-    return Found(found.boxes[order], found.scores[order], found.labels[order])
+    return Found(found.boxes[order], found.scores[order], found.labels[order],
+                 None if found.masks is None else found.masks[order])

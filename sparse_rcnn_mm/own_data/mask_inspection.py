@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sparse_rcnn_mm.datasets.masks import decode_segmentation
+from sparse_rcnn_mm.datasets.masks import decode_segmentation, extent
 
 from .finding import Finding, box_in, boxes_of
 from .raw_data import Split
@@ -32,12 +32,11 @@ def mask_warnings(split: Split) -> Iterator[Finding]:
 
 def _overlap(bitmap: np.ndarray, box: list[float]) -> float:
     """IoU of a box x, y, width, height, as far as it is in the image, and the box of a mask."""
-    rows, columns = np.flatnonzero(bitmap.any(1)), np.flatnonzero(bitmap.any(0))
-    if not len(rows):
+    other = np.array(extent(bitmap))
+    if np.isnan(other[0]):
         return 0.
     x, y, width, height = box
     one = np.clip([x, y, x + width, y + height], 0, [*bitmap.shape[::-1]] * 2)
-    other = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
     shared = (np.minimum(one, other)[2:] - np.maximum(one, other)[:2]).clip(min=0).prod()
     areas = [(corners[2:] - corners[:2]).prod() for corners in (one, other)]
     return float(shared / max(sum(areas) - shared, 1e-9))

@@ -27,10 +27,10 @@ optim_wrapper = dict(optimizer=dict(lr=1e-3))
 """
 
 
-def write_config(folder: Path, more: str = '') -> Path:
+def write_config(folder: Path, more: str = '', config: str = CONFIG) -> Path:
     """The config, with more lines."""
     path = folder / 'small.py'
-    path.write_text(f'{CONFIG}{more}\n')
+    path.write_text(f'{config}{more}\n')
     return path
 
 
@@ -92,3 +92,29 @@ def one_class(coco: dict) -> None:
 def empty(coco: dict) -> None:
     """No labels."""
     coco['annotations'] = []
+
+
+# The same with masks, by the parts of `queryinst_r18_digits`.
+MASK_CONFIG = CONFIG.replace('sparse_rcnn_r18_digits', 'queryinst_r18_digits').replace(
+    '[*train[:2], *size', "[*train[:2], dict(type='LoadMasks'), *size") + """
+model['roi_head']['mask_head'] = dict(in_channels=48, num_convs=1, feat_channels=16)
+"""
+
+
+def diamonds(coco: dict, right: float = 0, down: float = 0) -> None:
+    """Every box gets a mask, the diamond in it, moved by so many pixels."""
+    for box in coco['annotations']:
+        x, y, width, height = box['bbox']
+        x, y = x + right, y + down
+        box['segmentation'] = [[x + width / 2, y, x + width, y + height / 2, x + width / 2, y + height,
+                                x, y + height / 2]]
+
+
+def of_the_next(coco: dict) -> None:
+    """Every mask belongs to the next object of the image."""
+    diamonds(coco)
+    for image in coco['images']:
+        boxes = [box for box in coco['annotations'] if box['image_id'] == image['id']]
+        masks = [box['segmentation'] for box in boxes]
+        for box, mask in zip(boxes, [*masks[1:], *masks[:1]], strict=True):
+            box['segmentation'] = mask

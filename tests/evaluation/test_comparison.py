@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sparse_rcnn_mm.datasets.masks import run_lengths
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.evaluation.comparison.agreement import SharedClasses, agree, pairs_by_iou
 from sparse_rcnn_mm.evaluation.comparison.comparison import Comparison
 from sparse_rcnn_mm.evaluation.comparison.numbers import as_numbers
-from sparse_rcnn_mm.evaluation.comparison.page import write_page
+from sparse_rcnn_mm.evaluation.comparison.page import summary_rows, write_page
+from sparse_rcnn_mm.evaluation.comparison.pictures import draw_pictures
 from sparse_rcnn_mm.evaluation.comparison.side import Side
 from sparse_rcnn_mm.evaluation.comparison.subject import Subject
 from sparse_rcnn_mm.inference.detections import ImageDetections, ImageDetector
@@ -166,3 +169,76 @@ def test_a_checkpoint_and_an_exported_file(tool: Callable[..., int], small_check
     capsys.readouterr()
     assert tool('compare', small_checkpoint, exported, data, '--score-thr', '1', '2', '3') == 1
     assert '--score-thr takes one number' in capsys.readouterr().err
+
+
+class Masked(Known):
+    """As `Known`, with masks: the upper part of each box, of so many rows."""
+
+    def __init__(self, classes: Sequence[str], found: Mapping[int, Found], rows: int) -> None:
+        super().__init__(classes, found)
+        self.rows = rows
+
+    def detect(self, inputs: Sequence[dict[str, Any]]) -> list[ImageDetections]:
+        return [replace(one, masks=np.array([upper(box, self.rows) for box in one.boxes], bool).reshape(-1, 500, 500))
+                for one in super().detect(inputs)]
+
+
+def upper(box: Sequence[float], rows: int) -> np.ndarray:
+    bitmap = np.zeros((500, 500), bool)
+    x1, y1, x2, _ = (int(value) for value in box)
+    bitmap[y1:y1 + rows, x1:x2] = True
+    return bitmap
+
+
+def with_masks(data: Path) -> Path:
+    """The whole box as the mask of each annotation but the last, a cat on the second image."""
+    content = json.loads((data / 'val.json').read_text())
+    for one in content['annotations'][:-1]:
+        x, y, width, height = one['bbox']
+        one['segmentation'] = [[x, y, x + width, y, x + width, y + height, x, y + height]]
+    (data / 'val.json').write_text(json.dumps(content))
+    return data
+
+
+def test_masks_of_one_side_or_both(tmp_path: Path) -> None:
+    """A covers 100 of 100 rows, B 60: right at 0.50, 0.55 and 0.60 only. The box without a mask is no mask to find."""
+    found = {1: [(HERE, 0.9, 'cat'), (THERE, 0.8, 'dog')]}
+    a, b = Masked(['cat', 'dog'], found, 100), Masked(['cat', 'dog'], found, 60)
+    data = with_masks(annotated(tmp_path / 'data'))
+    masks = as_numbers(compared(a, b, data, tmp_path / 'out'))['mask_average_precision']
+    assert masks['classes'] == {'cat': {'masks': 1, 'A': pytest.approx(1), 'B': pytest.approx(0.3)},
+                                'dog': {'masks': 1, 'A': pytest.approx(1), 'B': pytest.approx(0.3)}}
+    assert masks['overall']['AP75'] == {'A': pytest.approx(1), 'B': 0}
+    assert [(one['from'], one['masks']) for one in masks['sizes']] == [(96, 2)]
+    comparison = compared(a, Known(['cat', 'dog'], found), data, tmp_path / 'out')
+    numbers = as_numbers(comparison)
+    assert numbers['average_precision']['overall']['AP'] == {'A': pytest.approx(0.75, abs=0.01),
+                                                             'B': pytest.approx(0.75, abs=0.01)}
+    assert numbers['mask_average_precision']['overall']['AP'] == {'A': pytest.approx(1), 'B': pytest.approx(
+        float('nan'), nan_ok=True)}
+    assert ('mask AP50', '1.000', '-') in summary_rows(numbers)
+    write_page(comparison, numbers, tmp_path / 'page.html', pictures=1)
+    assert 'Mask AP by class' in (tmp_path / 'page.html').read_text()
+    plain = as_numbers(compared(a, b, annotated(tmp_path / 'without'), tmp_path / 'out'))
+    assert 'average_precision' in plain and 'mask_average_precision' not in plain
+
+
+def test_masks_are_drawn(tmp_path: Path) -> None:
+    """On a black picture: A's mask is green, as both found the box; the true mask is blue; B has none."""
+    found = {1: [((100, 100, 300, 300), 0.9, 'cat')]}
+    a, b = Masked(['cat'], found, 100), Known(['cat'], found)
+    data = with_masks(annotated(tmp_path / 'data'))
+    comparison = compared(a, b, data, tmp_path / 'out', 0.5)
+    ours, theirs, truth = draw_pictures(replace(comparison, sides=(replace(comparison.sides[0], masks=True),
+                                                                   comparison.sides[1])), 0, side=500)
+    assert ours.getpixel((200, 150))[1] > 50 and ours.getpixel((200, 250))[1] == 0
+    assert theirs.getpixel((200, 150))[1] == 0
+    assert truth.getpixel((50, 60))[2] > 50 and truth.getpixel((200, 150))[2] == 0
+
+
+def test_memory_of_masks_is_that_of_their_run_lengths(tmp_path: Path) -> None:
+    a = Masked(['cat'], {1: [(HERE, 0.9, 'cat')]}, 100)
+    comparison = compared(a, a, images(tmp_path / 'images', [1]), tmp_path / 'out')
+    one, = comparison.analyses[0].records
+    assert one.masks == (run_lengths(upper(HERE, 100)),)
+    assert 'mask_average_precision' not in as_numbers(comparison)

@@ -17,7 +17,8 @@ from torch import nn
 
 from sparse_rcnn_mm.checkpoints import StoredConfig, is_of_mmdet
 from sparse_rcnn_mm.errors import UserError
-from sparse_rcnn_mm.inference.mmdet_models import open_checkpoint
+from sparse_rcnn_mm.inference.backend import Found
+from sparse_rcnn_mm.inference.mmdet_models import _best_first, _boxed, open_checkpoint
 
 ATTENTION = dict(embed_dims=32, num_heads=4)
 LAYER = dict(self_attn_cfg=ATTENTION, ffn_cfg=dict(embed_dims=32, feedforward_channels=64, num_fcs=2))
@@ -123,3 +124,15 @@ def test_nms_and_roi_align_are_names_in_a_stored_config() -> None:
     ('sparse_rcnn_mm.SparseRCNN', 'mmdet', False), ('SparseRCNN', None, False)])
 def test_whose_model_it_is(kind: str, scope: str | None, mmdets: bool) -> None:
     assert is_of_mmdet({'model': {'type': kind}, 'default_scope': scope}) is mmdets
+
+
+def test_masks_are_kept_in_order_and_detections_without_a_box_get_that_of_their_mask() -> None:
+    masks = np.zeros((2, 20, 30), bool)
+    masks[0, 5:9, 10:14] = masks[1, 0:3, 2:12] = True
+    boxes = np.array([[1, 1, 5, 5], [2, 2, 7, 7]], np.float32)
+    found = Found(boxes, np.array([0.2, 0.9], np.float32), np.array([0, 1]), masks)
+    assert _boxed(found) is found
+    ordered = _best_first(_boxed(found._replace(boxes=np.zeros_like(boxes))))
+    assert ordered.boxes.tolist() == [[2, 0, 12, 3], [10, 5, 14, 9]]
+    assert ordered.masks is not None and (ordered.masks == masks[::-1]).all()
+    assert _best_first(found._replace(masks=None)).masks is None

@@ -5,17 +5,21 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import compress
+from typing import Any
 
 import numpy as np
 
+from sparse_rcnn_mm.datasets.masks import run_lengths
 from sparse_rcnn_mm.datasets.read_image import read_image
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.inference.detections import ImageDetections, ImageDetector
 from sparse_rcnn_mm.inference.progress import complain, progress_bar
 
 from ..analysis import Analysis
+from ..average_precision import AveragePrecision
 from ..records import EvaluatedData, ImageRecord, record_of
 from .agreement import Agreement, SharedClasses, agree
 from .side import Side
@@ -62,11 +66,13 @@ class Comparison:
         for side, threshold in enumerate(score_thr):
             records, left_out = [], []
             for image_id, both in found.items():
-                labels = classes.labels(both[side].names)
+                one, masks = both[side]
+                labels = classes.labels(one.names)
                 known = labels >= 0
-                kept = {'bboxes': both[side].boxes[known], 'scores': both[side].scores[known], 'labels': labels[known]}
-                records.append(record_of(image_id, subject.paths[image_id], kept, annotations[image_id], label_of))
-                left_out += [(both[side].names[i], both[side].scores[i]) for i in np.flatnonzero(~known)]
+                kept = {'bboxes': one.boxes[known], 'scores': one.scores[known], 'labels': labels[known]}
+                records.append(record_of(image_id, subject.paths[image_id], kept, annotations[image_id], label_of,
+                                         masks and list(compress(masks, known))))
+                left_out += [(one.names[i], one.scores[i]) for i in np.flatnonzero(~known)]
             data = EvaluatedData(classes.names, tuple(label_of), subject.coco, records)
             analysis = Analysis.of(data, SCORE_THR if threshold is None and not subject.annotated else threshold)
             analyses.append(analysis)
@@ -77,6 +83,12 @@ class Comparison:
     def agreements(self) -> list[Agreement]:
         """How the detections above the thresholds match, for each image."""
         return [agree(a, b) for a, b in zip(*(analysis.records for analysis in self.analyses), strict=True)]
+
+    @cached_property
+    def mask_average_precisions(self) -> tuple[AveragePrecision | None, AveragePrecision | None]:
+        """Mask AP of A and of B; None for a model without masks, and for both if the data have none."""
+        a, b = (analysis.mask_ap if self.subject.annotated else None for analysis in self.analyses)
+        return a, b
 
     def order(self) -> list[int]:
         """Indices of the images, most disagreements first. Ties are ordered by score, the most certain first."""
@@ -100,10 +112,14 @@ class Comparison:
         return statistics.median(a), statistics.median(b), statistics.median(map(float.__truediv__, a, b))
 
 
-def _detect(sides: Sequence[Side], subject: Subject) -> tuple[dict[int, list[ImageDetections]], np.ndarray]:
+# Detections without their bitmaps, and the run lengths of their masks.
+Seen = tuple[ImageDetections, list[dict[str, Any]] | None]
+
+
+def _detect(sides: Sequence[Side], subject: Subject) -> tuple[dict[int, list[Seen]], np.ndarray]:
     """Return the detections of A and B by image id, and the seconds (images, 2). A and B take turns at going first."""
     detectors = [side.detector for side in sides]
-    found: dict[int, list[ImageDetections]] = {}
+    found: dict[int, list[Seen]] = {}
     seconds = []
     with progress_bar(len(subject.paths)) as bar:
         for image_id, path in subject.paths.items():
@@ -119,12 +135,17 @@ def _detect(sides: Sequence[Side], subject: Subject) -> tuple[dict[int, list[Ima
                     _timed(detector, image)
             order = (0, 1) if len(found) % 2 == 0 else (1, 0)
             done = {side: _timed(detectors[side], image) for side in order}
-            found[image_id] = [done[side][0] for side in (0, 1)]
+            found[image_id] = [_without_bitmaps(done[side][0]) for side in (0, 1)]
             seconds.append([done[side][1] for side in (0, 1)])
             bar.update(1)
     if not found:
         raise UserError(f'none of the {len(subject.paths)} images of {subject.name} can be read')
     return found, np.array(seconds)
+
+
+def _without_bitmaps(found: ImageDetections) -> Seen:
+    """Replace the bitmaps, which take the memory of an image for each detection, by run lengths."""
+    return replace(found, masks=None), None if found.masks is None else [run_lengths(mask) for mask in found.masks]
 
 
 def _timed(detector: ImageDetector, image: np.ndarray) -> tuple[ImageDetections, float]:

@@ -1,11 +1,12 @@
 """All numbers of a comparison, for the page and the JSON file."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from ..average_precision import AveragePrecision
 from ..matching import Kind, Matches
 from .agreement import Agreement
 from .comparison import Comparison
@@ -24,6 +25,8 @@ def as_numbers(comparison: Comparison) -> dict[str, Any]:
     }
     if comparison.subject.annotated:
         numbers.update(average_precision=_average_precision(comparison))
+        if any(comparison.mask_average_precisions):
+            numbers.update(mask_average_precision=_mask_average_precision(comparison))
     return numbers
 
 
@@ -38,13 +41,34 @@ def _models(comparison: Comparison) -> list[dict[str, Any]]:
 def _average_precision(comparison: Comparison) -> dict[str, Any]:
     a, b = (analysis.ap for analysis in comparison.analyses)
     counts = comparison.analyses[0].counts[:, 0]
-    bins = [{'from': low, 'to': high, 'boxes': count, 'A': ap, 'B': other}
-            for (low, high, ap, count), (_, _, other, _) in zip(a.sizes, b.sizes, strict=True)]
+    return _side_by_side(comparison.classes.names, counts.tolist(), a, b, 'boxes')
+
+
+def _mask_average_precision(comparison: Comparison) -> dict[str, Any]:
+    """The same for masks. A model without masks has nan."""
+    a, b = comparison.mask_average_precisions
+    known = a or b
+    assert known is not None
+    masks = [annotation['category_id'] for annotation in comparison.subject.coco['annotations']
+             if annotation.get('segmentation') and not annotation.get('iscrowd')]
+    counts = [masks.count(label + 1) for label in range(len(comparison.classes.names))]
+    return _side_by_side(comparison.classes.names, counts, a or nothing_like(known), b or nothing_like(known), 'masks')
+
+
+def nothing_like(known: AveragePrecision) -> AveragePrecision:
+    """Return an AP of nan everywhere, in the shape of another."""
+    return AveragePrecision(dict.fromkeys(known.overall, float('nan')), np.full_like(known.classes, np.nan),
+                            {iou: np.full_like(curve, np.nan) for iou, curve in known.curves.items()},
+                            [(low, high, float('nan'), count) for low, high, _, count in known.sizes])
+
+
+def _side_by_side(names: Sequence[str], counts: Sequence[int], a: AveragePrecision, b: AveragePrecision,
+                  noun: str) -> dict[str, Any]:
     return {'overall': {name: {'A': value, 'B': b.overall[name]} for name, value in a.overall.items()},
-            'classes': {name: {'boxes': int(count), 'A': float(ours[0]), 'B': float(theirs[0])} for
-                        name, count, ours, theirs in zip(comparison.classes.names, counts, a.classes, b.classes,
-                                                         strict=True)},
-            'sizes': bins}
+            'classes': {name: {noun: count, 'A': float(ours[0]), 'B': float(theirs[0])} for
+                        name, count, ours, theirs in zip(names, counts, a.classes, b.classes, strict=True)},
+            'sizes': [{'from': low, 'to': high, noun: count, 'A': ap, 'B': other}
+                      for (low, high, ap, count), (_, _, other, _) in zip(a.sizes, b.sizes, strict=True)]}
 
 
 def agreement(comparison: Comparison) -> dict[str, dict[str, int]]:

@@ -21,6 +21,11 @@ def write_page(comparison: Comparison, numbers: Mapping[str, Any], path: Path, p
         sections['AP by class'] = _ap_table('class', found['classes'])
         sections['AP by box size'] = ('<p>The size is the square root of the box area, in pixels of the image file.</p>'
                                       + _ap_table('size', {_size(one): one for one in found['sizes']}))
+    if 'mask_average_precision' in numbers:
+        found = numbers['mask_average_precision']
+        sections['Mask AP by class'] = _ap_table('class', found['classes'], 'masks')
+        sections['Mask AP by size'] = ('<p>The size is the square root of the area that the annotation states.</p>'
+                                       + _ap_table('size', {_size(one): one for one in found['sizes']}, 'masks'))
     sections['Images, those with the most disagreements first'] = _images(comparison, numbers, pictures)
     body = ''.join(f'<h2>{heading}</h2>{content}' for heading, content in sections.items())
     a, b = comparison.sides
@@ -30,8 +35,9 @@ def write_page(comparison: Comparison, numbers: Mapping[str, Any], path: Path, p
 def summary_rows(numbers: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Return (name, value of A, value of B) for each number about a model, as text."""
     models = numbers['models']
-    rows = [(name.replace('_', ' '), _decimal(one['A']), _decimal(one['B']))
-            for name, one in numbers.get('average_precision', {'overall': {}})['overall'].items()]
+    rows = [(prefix + name.replace('_', ' '), _decimal(one['A']), _decimal(one['B']))
+            for prefix, key in (('', 'average_precision'), ('mask ', 'mask_average_precision'))
+            for name, one in numbers.get(key, {'overall': {}})['overall'].items()]
     for title, key, text in (('ms an image, median', 'seconds_an_image', lambda value: f'{value * 1000:.1f}'),
                              ('parameters', 'parameters', lambda value: f'{value / 1e6:.2f} M'),
                              ('file', 'file_bytes', lambda value: f'{value / 1e6:.1f} MB'),
@@ -62,8 +68,8 @@ def _models(numbers: Mapping[str, Any]) -> str:
     ratio = numbers['A_takes_times_as_long_as_B']
     return (f'<dl class="big">{names}</dl><p>{numbers["images"]} images. AP and detections are of the '
             f'{len(numbers["classes"]["compared"])} classes that both models know by the same name. A and B took turns '
-            'on every image, one image at a time, from the pixels to the boxes; the time is the median. In the median '
-            f'of these pairs, A takes {ratio:.2f} times as long as B.</p>{notes}'
+            'on every image, one image at a time, from the pixels to the detections; the time is the median. In the '
+            f'median of these pairs, A takes {ratio:.2f} times as long as B.</p>{notes}'
             + _table(['', 'A', 'B'], summary_rows(numbers)))
 
 
@@ -77,9 +83,9 @@ def _agreement(numbers: Mapping[str, Any]) -> str:
             + _table(['', 'number', *(f'correct, of {letter}' for letter in letters)], rows))
 
 
-def _ap_table(head: str, rows: Mapping[str, Mapping[str, float]]) -> str:
-    return _table([head, 'boxes', 'A', 'B', 'A - B'], [
-        (name, str(row['boxes']), _decimal(row['A']), _decimal(row['B']), _decimal(row['A'] - row['B'], '+'))
+def _ap_table(head: str, rows: Mapping[str, Mapping[str, float]], noun: str = 'boxes') -> str:
+    return _table([head, noun, 'A', 'B', 'A - B'], [
+        (name, str(row[noun]), _decimal(row['A']), _decimal(row['B']), _decimal(row['A'] - row['B'], '+'))
         for name, row in rows.items()])
 
 

@@ -5,6 +5,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from sparse_rcnn_mm.checkpoints import Metadata, read_checkpoint
 from sparse_rcnn_mm.checkpoints.hub import WEIGHTS
 from sparse_rcnn_mm.checkpoints.weights import local_checkpoint
@@ -24,6 +26,7 @@ class Side:
         detector: the detector.
         parameters: the number of its parameters; None if the file does not say.
         file_bytes: the size of its file; None if there is none.
+        masks: whether it predicts masks.
         held_out: (digest, file name) of the images that its training held out.
         note: a remark about the size of the file.
     """
@@ -33,6 +36,7 @@ class Side:
     file_bytes: int | None = None
     held_out: tuple[tuple[str, str], ...] = ()
     note: str = ''
+    masks: bool = False
 
     @classmethod
     def open(cls, name: str, config: str | None = None, device: str | None = None) -> Side:
@@ -44,12 +48,18 @@ class Side:
         if is_exported(name):
             if config:
                 raise UserError(f'{name} is an exported file, for which there is no config')
-            return cls(name, ExportedDetector(name), file_bytes=_size(Path(name)))
+            exported = ExportedDetector(name)
+            return cls(name, exported, file_bytes=_size(Path(name)), masks=_with_masks(exported))
         detector = open_checkpoint(name, config, device)
         contents = read_checkpoint(name)
         note = "includes the optimizer's state" if contents.get('optimizer') else ''
         return cls(name, detector, _parameters(detector), _size(local_checkpoint(name)),
-                   Metadata.of(contents, name).held_out, note)
+                   Metadata.of(contents, name).held_out, note, _with_masks(detector))
+
+
+def _with_masks(detector: ImageDetector) -> bool:
+    """Whether the detections on an image have masks, if only none of no detection."""
+    return detector(np.zeros((64, 64, 3), np.uint8)).masks is not None
 
 
 def _parameters(detector: Detector) -> int:

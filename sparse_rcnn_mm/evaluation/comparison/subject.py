@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sparse_rcnn_mm.datasets.image_files import is_image
+from sparse_rcnn_mm.datasets.masks import decode_run_lengths
 from sparse_rcnn_mm.datasets.scan import scan
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.inference.sources import find_sources
@@ -15,6 +18,8 @@ from sparse_rcnn_mm.own_data.config import HeldOut, read_test_split
 from sparse_rcnn_mm.own_data.forms import has_annotations
 from sparse_rcnn_mm.own_data.preparing import check_left
 from sparse_rcnn_mm.terminal import say
+
+from ..mask_truth import mask_truth
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,8 @@ class Subject:
     annotated: bool
 
     @classmethod
-    def find(cls, inputs: Sequence[str], classes: Sequence[str], held_out: Sequence[HeldOut], out_dir: Path) -> Subject:
+    def find(cls, inputs: Sequence[str], classes: Sequence[str], held_out: Sequence[HeldOut], out_dir: Path,
+             masks: bool = False) -> Subject:
         """Read data with annotations, or find images.
 
         Args:
@@ -41,12 +47,13 @@ class Subject:
             classes: the classes to compare.
             held_out: the images that the training of each detector held out.
             out_dir: the output folder. Files in it are not used as inputs.
+            masks: as in `read_data`.
 
         Raises:
             UserError: there are no images, or the data cannot be used.
         """
         if len(inputs) == 1 and _is_data(Path(inputs[0]).expanduser()):
-            return cls._of_data(inputs[0], classes, held_out, out_dir)
+            return cls._of_data(inputs[0], classes, held_out, out_dir, masks)
         sources = find_sources(inputs, out_dir)
         images = [source for source in sources if source.kind == 'image']
         if others := [source.name for source in sources if source.kind != 'image']:
@@ -58,8 +65,10 @@ class Subject:
                    {index: image.path for index, image in enumerate(images, start=1)}, False)
 
     @classmethod
-    def _of_data(cls, path: str, classes: Sequence[str], held_out: Sequence[HeldOut], out_dir: Path) -> Subject:
-        data = read_test_split(path, {name: label + 1 for label, name in enumerate(classes)}, held_out, str(out_dir))
+    def _of_data(cls, path: str, classes: Sequence[str], held_out: Sequence[HeldOut], out_dir: Path,
+                 masks: bool) -> Subject:
+        data = read_test_split(path, {name: label + 1 for label, name in enumerate(classes)}, held_out, str(out_dir),
+                               masks)
         check_left(data)
         say(*data.said)
         coco, = data.splits.values()
@@ -71,6 +80,17 @@ class Subject:
         for annotation in self.coco['annotations']:
             found[annotation['image_id']].append(annotation)
         return found
+
+    def bitmaps(self, image_id: int) -> dict[int, np.ndarray]:
+        """Return the masks (height, width) of an image's annotations, by their index. Those without one are left out.
+
+        Raises:
+            UserError: a segmentation is invalid.
+        """
+        image = next(image for image in self.coco['images'] if image['id'] == image_id)
+        masked = {index: one for index, one in enumerate(self.annotations()[image_id]) if one.get('segmentation')}
+        coded = mask_truth({'images': [image], 'annotations': list(masked.values())})
+        return {index: decode_run_lengths(one['segmentation']) for index, one in zip(masked, coded, strict=True)}
 
 
 def _is_data(path: Path) -> bool:

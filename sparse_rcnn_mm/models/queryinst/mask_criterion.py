@@ -44,6 +44,7 @@ class MaskCriterion(SetCriterion):
         assigner, loss_cls, loss_bbox, loss_iou, normalizer: as in `SetCriterion`.
         loss_mask: a config or module, `loss_mask(logits, target) -> (M,)`. Its values are summed over the matched
             proposals of a stage and divided by the number of matches, which is averaged over processes and at least 1.
+            With several groups of queries, this is done for each group, and the groups are added.
     """
 
     def __init__(self, *, assigner: Part, loss_cls: Part, loss_bbox: Part, loss_iou: Part, loss_mask: Part,
@@ -71,7 +72,7 @@ class MaskCriterion(SetCriterion):
     def mask_losses(self, stages: Sequence[MaskedStageOutput], matched_gt: Sequence[Tensor],
                     gt: MaskedGroundTruth) -> list[Tensor]:
         """Compute the weighted mask loss of each stage, for matches (G, B, N)."""
-        counts = torch.stack([(matched >= 0).sum() for matched in matched_gt]).float()
+        counts = torch.cat([(matched >= 0).flatten(1).sum(1) for matched in matched_gt]).float()  # by stage and group
         all_reduce(counts, op='mean')
         rows = [(matched.flatten() >= 0).nonzero().squeeze(1) for matched in matched_gt]
         # (G*B*N,) each: indices into the ground truths of the image, and of the batch.
@@ -82,5 +83,9 @@ class MaskCriterion(SetCriterion):
                   for stage, row, image, index in zip(stages, rows, images, which, strict=True)]
         boxes = [stage.boxes.flatten(0, 1)[row] for stage, row in zip(stages, rows, strict=True)]
         targets = mask_targets(torch.cat(boxes), torch.cat(images), torch.cat(which), logits[0].shape[-1], gt)
-        return [self.loss_mask(masks, target).sum() / count for masks, target, count in zip(
-            logits, targets.to(logits[0]).split([len(row) for row in rows]), counts.clamp(min=1), strict=True)]
+        values = [self.loss_mask(masks, target) for masks, target in zip(
+            logits, targets.to(logits[0]).split([len(row) for row in rows]), strict=True)]
+        groups = [row // matched[0].numel() for matched, row in zip(matched_gt, rows, strict=True)]
+        divisors = counts.clamp(min=1).split([len(matched) for matched in matched_gt])
+        return [sum(value[group == index].sum() / count for index, count in enumerate(divisor))
+                for value, group, divisor in zip(values, groups, divisors, strict=True)]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.registry import MODELS, Part
@@ -31,10 +32,7 @@ class RecollectingRoIHead(SparseRoIHead):
                  recollect: int = 2) -> None:
         super().__init__(bbox_head=bbox_head, num_stages=num_stages, order=order, roi_extractor=roi_extractor,
                          with_cp=with_cp)
-        if recollect < 1:
-            raise UserError(f'recollect of RecollectingRoIHead must be at least 1, not {recollect}: 1 is plain '
-                            'training, 2 is the paper')
-        self.recollect = recollect
+        self.recollect = checked(recollect)
 
     def start(self, proposals: Proposals, outputs: Sequence[StageOutput]) -> Proposals | StageOutput:
         """What the next stage gets, after those that gave `outputs`."""
@@ -45,11 +43,26 @@ class RecollectingRoIHead(SparseRoIHead):
         return fold([super(RecollectingRoIHead, self).start(proposals, outputs[:count]) for count in seen])
 
 
+def checked(recollect: int) -> int:
+    """Return `recollect` if it is at least 1.
+
+    Raises:
+        UserError: it is not.
+    """
+    if recollect < 1:
+        raise UserError(f'recollect of RecollectingRoIHead must be at least 1, not {recollect}: 1 is plain '
+                        'training, 2 is the paper')
+    return recollect
+
+
 def fold(starts: Sequence[Proposals | StageOutput]) -> Proposals | StageOutput:
-    """Concatenate inputs of G_i * B rows, as the class of the first one, or as `Proposals` if others lack a field."""
+    """Concatenate inputs of G_i * B rows, as the class of the first one.
+
+    They become `Proposals` if others lack a field, or if a field is not a tensor, such as the masks of a stage.
+    """
     if len(starts) == 1:
         return starts[0]
     kind = type(starts[0])
-    if not all(set(kind._fields) <= set(start._fields) for start in starts):
+    if not all(isinstance(getattr(start, field, None), Tensor) for start in starts for field in kind._fields):
         kind = Proposals
     return kind(*(torch.cat([getattr(start, field) for start in starts]) for field in kind._fields))
