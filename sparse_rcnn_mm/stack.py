@@ -26,10 +26,10 @@ LIGHT = {
     'cli', 'cli.archives', 'cli.commands', 'cli.doctor', 'cli.download_coco', 'cli.download_voc', 'cli.infer',
     'cli.parser', 'cli.threads', 'cli.tta_arguments', 'config_files', 'datasets', 'datasets.decoding',
     'datasets.image_files', 'datasets.read_image', 'datasets.scan', 'downloads', 'errors', 'inference',
-    'inference.contents', 'inference.conversions', 'inference.detections', 'inference.exported',
-    'inference.formats', 'inference.names', 'inference.outputs', 'inference.progress', 'inference.records',
-    'inference.resuming', 'inference.run', 'inference.sources', 'lazy', 'mmcv_ops', 'own_outputs', 'runtime',
-    'runtime.detector', 'runtime.engines', 'runtime.masks', 'runtime.metadata', 'runtime.preprocessing', 'stack',
+    'inference.contents', 'inference.conversions', 'inference.detections', 'inference.exported', 'inference.formats',
+    'inference.names', 'inference.outputs', 'inference.progress', 'inference.records', 'inference.resuming',
+    'inference.run', 'inference.sources', 'lazy', 'mmcv_ops', 'own_outputs', 'runtime', 'runtime.detector',
+    'runtime.engines', 'runtime.masks', 'runtime.metadata', 'runtime.openvino_file', 'runtime.preprocessing', 'stack',
     'terminal', 'versions', 'visualization', 'visualization.contact_sheet', 'visualization.draw',
     'visualization.letters', 'visualization.masks', 'visualization.stages'}
 

@@ -105,9 +105,9 @@ def mapped_columns(file: Path, crc: int | None = None) -> CocoColumns:
     return columns
 
 
-def open_columns(file: Path, check: bool = True) -> CocoColumns | None:
-    """Open columns written by `write_arrays`, or return None if they are missing or damaged."""
-    found = open_arrays(file, check)
+def open_columns(file: Path, check: bool = True, key: bytes | None = None) -> CocoColumns | None:
+    """Open columns written by `write_arrays`. None if they are missing, damaged or sealed with another key."""
+    found = open_arrays(file, check, key)
     if found is None or {*found.arrays} != _ARRAYS:
         return None
     return CocoColumns(**found.arrays, header=found.header, file=file, crc=found.crc)

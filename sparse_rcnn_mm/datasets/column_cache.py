@@ -16,10 +16,11 @@ from mmengine.logging import MMLogger
 
 from sparse_rcnn_mm.errors import UserError
 
-from .array_file import write_arrays
+from .array_file import is_sealed_by_another, write_arrays
 from .coco_columns import CocoColumns, open_columns
 from .coco_decode import NotPlain, columns_of, decode_columns
 from .coco_json import full_path, read_coco_json
+from .secret_key import cache_folder, secret_key
 
 SMALL = 2**22  # bytes of JSON; smaller files are parsed again each time
 # File times are coarse: a file changed just before it was read may change again without getting a new time.
@@ -58,19 +59,29 @@ def read_columns(path: str, evaluated: bool, missing_hint: str, backend_args: di
 
 
 def _shared(path: Path, parse: _Parser, ending: str) -> CocoColumns:
-    """Map the cache of the annotation file. Write it first if it is missing, damaged or outdated."""
-    for place in _places(path, ending):
-        if (columns := _current(place, path)) is not None:
-            return columns
+    """Map the cache of the annotation file. Write it first if it is missing, damaged or outdated.
+
+    Only a cache that is sealed with the key of this user is used: one that came with the annotation file could hold
+    anything. It is left as it is, so that users of one folder do not replace each other's.
+    """
     parsed = None
-    for place in _places(path, ending):
+    try:
+        key = secret_key()
+        for place in _places(path, ending):
+            if (columns := _current(place, path, key)) is not None:
+                return columns
+    except OSError as error:
+        key, reason = b'', error
+    for place in _places(path, ending) if key else ():
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             with _alone(place):
-                if (columns := _current(place, path)) is not None:
+                if (columns := _current(place, path, key)) is not None:
                     return columns
+                if is_sealed_by_another(place, key):
+                    raise PermissionError(f'{place} was written by another user, or with another cache folder')
                 parsed = parsed or _parsed(path, parse)
-                return _written(place, *parsed)
+                return _written(place, *parsed, key)
         except OSError as error:
             reason = error
     MMLogger.get_current_instance().warning(
@@ -80,15 +91,17 @@ def _shared(path: Path, parse: _Parser, ending: str) -> CocoColumns:
 
 def _places(path: Path, ending: str) -> tuple[Path, Path]:
     """The two possible cache files: beside the annotation file, and in the user's cache folder."""
-    folder = Path(os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache'), 'sparse_rcnn_mm')
     name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
-    return path.with_name(f'.{path.name}.{ending}'), folder / f'{name}.{path.name}.{ending}'
+    return path.with_name(f'.{path.name}.{ending}'), cache_folder() / f'{name}.{path.name}.{ending}'
 
 
 @contextmanager
 def _alone(place: Path) -> Iterator[None]:
     """Make other processes wait for the one that parses, if the file system supports locks."""
-    lock = FileLock(place.with_name(f'{place.name}.lock'))
+    file = place.with_name(f'{place.name}.lock')
+    if file.is_symlink():  # some versions of filelock would empty what it points to
+        file.unlink()
+    lock = FileLock(file)
     try:
         lock.acquire()
     except NotImplementedError:
@@ -101,9 +114,9 @@ def _alone(place: Path) -> Iterator[None]:
         lock.release()
 
 
-def _current(place: Path, path: Path) -> CocoColumns | None:
-    """The columns at `place`, if they are intact and belong to the current version of the annotation file."""
-    columns = open_columns(place)
+def _current(place: Path, path: Path, key: bytes) -> CocoColumns | None:
+    """The columns at `place`, if they are intact, this user's, and of the current version of the annotation file."""
+    columns = open_columns(place, key=key)
     if columns is None:
         return None
     source = columns.header.get('source', {})
@@ -113,8 +126,8 @@ def _current(place: Path, path: Path) -> CocoColumns | None:
     return columns if source.get('sha256') == _sha256(path) else None
 
 
-def _written(place: Path, columns: CocoColumns, source: dict[str, Any]) -> CocoColumns:
-    write_arrays(place, {**columns.header, 'source': source}, columns.arrays())
+def _written(place: Path, columns: CocoColumns, source: dict[str, Any], key: bytes) -> CocoColumns:
+    write_arrays(place, {**columns.header, 'source': source}, columns.arrays(), key)
     return open_columns(place, check=False) or columns
 
 

@@ -69,7 +69,8 @@ def decoded(content: bytes, path: str) -> np.ndarray:
     except TooLargeError as error:
         raise UserError(f'image {path} {error}') from error
     except Exception as error:  # Pillow's decoders raise more than OSError on broken files
-        raise UserError(f'image {path} is corrupt, or in a format that Pillow cannot read: {error}') from error
+        reason = str(error).partition(' <_io.')[0]  # Pillow names a file in memory by its address
+        raise UserError(f'image {path} is corrupt, or in a format that Pillow cannot read: {reason}') from error
 
 
 def pixels(image: Image.Image) -> np.ndarray:

@@ -12,7 +12,7 @@ import torch
 from mmengine.registry import DefaultScope
 
 from sparse_rcnn_mm.acceleration.training import fast_training
-from sparse_rcnn_mm.checkpoints import LoadReport, Metadata, load_contents, read_checkpoint
+from sparse_rcnn_mm.checkpoints import LoadReport, Metadata, checked_initial_weights, load_contents, read_checkpoint
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.evaluation.records import EvaluatedData
 from sparse_rcnn_mm.inference.detector import Detector
@@ -201,7 +201,8 @@ def _built(patient: Patient, load_from: str) -> tuple[Any, LoadReport | None, tu
         model: Any = MODELS.build(patient.cfg.model)
         if not isinstance(model, SparseRCNN):
             raise UserError(f'the doctor examines detectors of this package, not a {type(model).__name__}')
-        model.init_weights()
+        with checked_initial_weights(model):
+            model.init_weights()
     report = names = None
     if load_from:
         contents = read_checkpoint(load_from)

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from sparse_rcnn_mm.acceleration.training import fast_training
 from sparse_rcnn_mm.checkpoints import (
     check_resumable,
+    checked_initial_weights,
     load_contents,
     not_finite,
     read_checkpoint,
@@ -23,7 +24,6 @@ from sparse_rcnn_mm.checkpoints import (
     write_checkpoint,
     write_text,
 )
-from sparse_rcnn_mm.downloads import DownloadError
 from sparse_rcnn_mm.errors import NotFinite, UserError
 from sparse_rcnn_mm.own_outputs import mark
 
@@ -219,15 +219,9 @@ class Runner(MMEngineRunner):
         return super().build_optim_wrapper(optim_wrapper)
 
     def _init_model_weights(self) -> None:
-        try:
+        with checked_initial_weights(self.model):
             super()._init_model_weights()
-            start_lora(unwrapped(self.model))
-        except DownloadError as error:
-            init_cfg = self.cfg.model.backbone.init_cfg
-            raise UserError(
-                f'the pretrained weights {init_cfg.checkpoint} cannot be fetched ({error.reason}): download them '
-                'elsewhere and pass --cfg-options model.backbone.init_cfg.checkpoint=FILE, or train without them: '
-                '--cfg-options model.backbone.init_cfg=None') from error
+        start_lora(unwrapped(self.model))
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:

@@ -98,7 +98,7 @@ def check_left(data: PreparedData) -> None:
         dropped = _listed([f'{count} {reason}' for reason, count in reasons.items() if reason])
         if not counts:
             raise UserError(f'no box of the {split} split of {data.root} can be used: ' + (
-                f'all are left out ({dropped})' if dropped else 'it has none of these classes'))
+                f'all are left out ({dropped})' if dropped else 'none has an area and one of the classes'))
         by_class = [f'{name} {count}' for name, count in counts.most_common()]
         data.said.append(f'{split}: {len(coco["images"])} images, {counted(counts.total(), "box")} to use: '
                          f'{_listed(by_class)}' + (f'; left out: {dropped}' if dropped else ''))
@@ -178,7 +178,9 @@ def _split(data: PreparedData) -> None:
     if UNSPLIT in splits:
         splits['train'] = splits.pop(UNSPLIT)
     if 'train' not in splits:
-        raise UserError(f'{data.root} has no training split, only {" and ".join(splits)}')
+        unused = [line for line in data.said if line.startswith('not used: ')]
+        raise UserError(f'{data.root} has no training split, only {" and ".join(splits)}'
+                        + (f' ({"; ".join(unused)})' if unused else ''))
     if 'val' not in splits and 'test' in splits:
         data.said.append('no validation split: validating on the test split')
         splits['val'] = splits['test']

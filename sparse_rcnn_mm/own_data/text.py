@@ -16,6 +16,7 @@ _BARE = {rb'[<{\[]\0\0\0': 'utf-32-le', rb'\0\0\0[<{\[]': 'utf-32-be',
 _SUPERSETS = {'gb2312': 'gb18030', 'gbk': 'gb18030', 'iso8859-1': 'cp1252'}  # often declared for a superset
 _GUESSES = {'GBK': 'gb18030', 'Latin-1': 'cp1252'}
 _HIGH = re.compile(rb'[\x80-\xff]+')
+_LONGEST = 10_000  # characters of a name
 _DECLARED = re.compile(rb'^\s*<\?xml[^>]*encoding\s*=\s*["\']([\w.-]+)["\']')
 
 
@@ -114,9 +115,11 @@ def _is_chinese(runs: list[bytes]) -> bool:
 
 
 def name_fault(name: str) -> str:
-    """Why a text cannot be a class name, as the rest of a sentence; empty if it can."""
+    """Why a text cannot be a name, as the rest of a sentence; empty if it can."""
     if not name.strip():
         return 'is empty'
     if re.search(r'[\x00-\x1f\x7f-\x9f\ud800-\udfff]', name):
         return f'has characters that are not text: {name[:100]!a}'
+    if len(name) > _LONGEST:
+        return f'has {len(name):,} characters, more than {_LONGEST:,}: {name[:30]!a}...'
     return ''

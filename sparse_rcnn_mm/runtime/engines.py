@@ -13,6 +13,7 @@ import numpy as np
 from sparse_rcnn_mm.errors import UserError, in_short
 
 from .metadata import read_metadata
+from .openvino_file import check_openvino_file
 
 KEY = 'sparse_rcnn_mm'  # the key of our metadata in a file
 OUTPUTS = ('boxes', 'scores', 'labels')
@@ -46,6 +47,8 @@ class Engine:
             raise UserError(f'{path} needs {PACKAGES[kind]}: run `pip install {PACKAGES[kind]}`') from error
         try:
             self._run, text = _OPENERS[kind](package, os.fspath(path), threads)
+        except UserError:
+            raise
         except Exception as error:  # both engines raise RuntimeErrors of many kinds
             raise UserError(f'{PACKAGES[kind]} cannot load {path}: {in_short(error)}') from error
         if not text:
@@ -123,6 +126,7 @@ def _onnxruntime(ort: Any, path: str, threads: int | None) -> tuple[_Run, str | 
 
 
 def _openvino(ov: Any, path: str, threads: int | None) -> tuple[_Run, str | None]:
+    check_openvino_file(path)
     core = ov.Core()
     model = core.read_model(path)
     # On some processors the default would be bfloat16.

@@ -18,6 +18,7 @@ from sparse_rcnn_mm.datasets.array_file import open_arrays, write_arrays
 from sparse_rcnn_mm.datasets.coco_columns import CROWD, CocoColumns
 from sparse_rcnn_mm.datasets.coco_decode import columns_of, decode_columns
 from sparse_rcnn_mm.datasets.column_cache import read_columns
+from sparse_rcnn_mm.datasets.secret_key import secret_key
 from sparse_rcnn_mm.errors import UserError
 
 SEGMENTATIONS: list[Any] = [
@@ -76,6 +77,14 @@ def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every file counts as large."""
     monkeypatch.setattr(column_cache, 'SMALL', 0)
+
+
+@pytest.fixture(autouse=True)
+def home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The user's cache folder."""
+    folder = tmp_path_factory.mktemp('home')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(folder))
+    return folder / 'sparse_rcnn_mm'
 
 
 def _dataset(path: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> CocoDataset:
@@ -198,7 +207,7 @@ def test_any_damage_is_found(written: Path) -> None:
         assert open_arrays(_cache(written)) is None
         assert _read(written) == first
     assert open_arrays(_cache(written)) is not None
-    write_arrays(_cache(written), {}, {'other': np.zeros(3)})
+    write_arrays(_cache(written), {}, {'other': np.zeros(3)}, secret_key())
     assert _read(written) == first
 
 
@@ -219,10 +228,86 @@ def test_where_it_cannot_be_written(tmp_path: Path, large: None, monkeypatch: py
     monkeypatch.setattr(column_cache, 'decode_columns', lambda text, masks: parses.append(1) or decode(text, masks))
     monkeypatch.setattr(column_cache, 'write_arrays', refused)
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-    assert read_columns(str(path), False, '').file == next((tmp_path / 'cache/sparse_rcnn_mm').iterdir())
+    assert read_columns(str(path), False, '').file in (tmp_path / 'cache/sparse_rcnn_mm').iterdir()
     monkeypatch.setenv('XDG_CACHE_HOME', str(path))  # no folder
     assert read_columns(str(path), False, '').file is None
     assert len(parses) == 2  # once each time, however many places refuse
+
+
+def _forged(path: Path, key: bytes) -> CocoColumns:
+    """Put columns beside the annotation file that say that they are current, and hold other boxes."""
+    columns = read_columns(str(path), False, '')
+    arrays = {**columns.arrays(), 'boxes': np.ones_like(columns.boxes)}
+    write_arrays(_cache(path), columns.header, arrays, key)
+    return columns
+
+
+def test_columns_that_came_with_the_file_are_not_used(written: Path, home: Path,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    """They say the right SHA-256, time and inode. They stay where they are, so that nobody replaces another's."""
+    true = _forged(written, b'another key').boxes.tolist()
+    forged = _cache(written).read_bytes()
+    columns = read_columns(str(written), False, '')
+    assert columns.boxes.tolist() == true and columns.file is not None and columns.file.parent == home
+    monkeypatch.setattr(column_cache, 'decode_columns', lambda text, masks: pytest.fail('parsed again'))
+    assert read_columns(str(written), False, '').file == columns.file
+    assert _cache(written).read_bytes() == forged
+    monkeypatch.undo()
+
+
+def test_own_columns_are_bound_to_every_value(written: Path, home: Path) -> None:
+    """Sealed by this user, and then an array is replaced: the seal covers all of them."""
+    true = read_columns(str(written), False, '').boxes.copy()
+    content = _cache(written).read_bytes()
+    assert content.count(true.tobytes()) == 1
+    _cache(written).write_bytes(content.replace(true.tobytes(), np.ones_like(true).tobytes()))
+    assert read_columns(str(written), False, '').boxes.tolist() == true.tolist()
+    assert read_columns(str(written), False, '').file == _cache(written)
+
+
+def test_two_users_of_a_folder(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each parses once, then both find their own."""
+    parses: list[int] = []
+    decode = column_cache.decode_columns
+    monkeypatch.setattr(column_cache, 'decode_columns', lambda text, masks: parses.append(1) or decode(text, masks))
+    first = os.environ['XDG_CACHE_HOME']
+    for user in (str(tmp_path / 'second'), first, str(tmp_path / 'second'), first):
+        monkeypatch.setenv('XDG_CACHE_HOME', user)
+        assert _read(written)
+    assert len(parses) == 1  # the first user's is there
+
+
+@pytest.mark.parametrize('content', [b'', b'short', bytes(33)])
+def test_a_damaged_key_is_not_used(content: bytes, written: Path, home: Path) -> None:
+    (home / 'key').write_bytes(content)
+    assert read_columns(str(written), False, '').file is None
+
+
+def test_the_key_is_one_and_private(home: Path, context: Any) -> None:
+    results = context.Queue()
+    processes = [context.Process(target=lambda: results.put(secret_key())) for _ in range(8)]
+    for process in processes:
+        process.start()
+    assert {results.get(timeout=60) for _ in processes} == {secret_key()}
+    for process in processes:
+        process.join()
+    assert os.listdir(home) == ['key'] and (home / 'key').stat().st_mode & 0o777 == 0o600 and len(secret_key()) == 32
+
+
+@pytest.mark.parametrize('name', ['.coco.json.columns', '.coco.json.columns.lock',
+                                  f'.coco.json.columns.{os.getpid()}.unfinished'])
+def test_pipes_and_links_beside_the_file(name: str, tmp_path: Path, large: None) -> None:
+    """A pipe is not waited for, and what a link points to is not written to."""
+    path = tmp_path / 'coco.json'
+    path.write_text(json.dumps(_coco(1, annotations=9)))
+    precious = tmp_path / 'precious'
+    precious.write_text('mine')
+    (tmp_path / name).symlink_to(precious)
+    assert len(_read(path)) == 9 and precious.read_text() == 'mine'
+    _cache(path).unlink(missing_ok=True)
+    if not name.endswith('lock'):
+        os.mkfifo(tmp_path / name)
+        assert len(_read(path)) == 9
 
 
 def _count_parses(path: Path, log: Path, out: Any) -> None:
