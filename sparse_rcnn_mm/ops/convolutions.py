@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sparse_rcnn_mm.ops import float32_on_cpu
+from sparse_rcnn_mm.ops import float32_on_cpu, register_cpu_op
 
 from .winograd_gradient import BAND_BYTES, winograd_weight_gradient
 
@@ -31,7 +31,7 @@ class Conv3x3(nn.Conv2d):
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         worth = x.shape[2] * x.shape[3] >= WORTH_CELLS and min(weight.shape[:2]) >= WORTH_CHANNELS
         if worth and float32_on_cpu(x, weight):
-            return conv3x3(x, weight, bias, self.stride[0])
+            return torch.ops.sparse_rcnn_mm.conv3x3(x, weight, bias, self.stride[0])
         return super()._conv_forward(x, weight, bias)
 
 
@@ -66,7 +66,6 @@ def _is_plain(conv: nn.Conv2d) -> bool:
             and conv.groups == 1 and conv.padding_mode == 'zeros')
 
 
-@torch.library.custom_op('sparse_rcnn_mm::conv3x3', mutates_args=(), device_types='cpu')
 def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
     """Convolve images (B, C, H, W) with kernels (D, C, 3, 3) and zero padding to (B, D, H / stride, W / stride)."""
     if not _by_winograd(weight, stride):
@@ -98,7 +97,6 @@ def _winograd(image: Tensor, weight: Tensor, bias: Tensor | None, result: Tensor
         result[top:bottom].view(-1, len(weight)).copy_(planes.T)
 
 
-@conv3x3.register_fake
 def _empty_result(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
     height, width = ((side - 1) // stride + 1 for side in x.shape[2:])
     return x.new_empty(len(x), height, width, len(weight)).permute(0, 3, 1, 2)
@@ -117,13 +115,14 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Ten
             grad.sum(dim=(0, 2, 3)) if of_bias else None, None)
 
 
-conv3x3.register_autograd(_backward, setup_context=_save)
+register_cpu_op('conv3x3(Tensor x, Tensor weight, Tensor? bias, int stride) -> Tensor', conv3x3, _empty_result,
+                _backward, _save)
 
 
 def input_gradient(x: Tensor, weight: Tensor, grad: Tensor, stride: int) -> Tensor:
     """The gradient (B, C, H, W) of the images from that of the result, `grad` (B, D, H / stride, W / stride)."""
     if _by_winograd(weight, stride):
-        return conv3x3(grad, weight.flip(2, 3).transpose(0, 1), None, 1)
+        return torch.ops.sparse_rcnn_mm.conv3x3(grad, weight.flip(2, 3).transpose(0, 1), None, 1)
     return torch.ops.aten.convolution_backward(grad, x, weight, None, [stride] * 2, [1, 1], [1, 1], False, [0, 0], 1,
                                                [True, False, False])[0]
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sparse_rcnn_mm.ops import float32_on_cpu
+from sparse_rcnn_mm.ops import float32_on_cpu, register_cpu_op
 
 HAS_ONEDNN = torch.backends.mkldnn.is_available()
 # Number of outputs whose gradient is copied at once, small enough to stay in the cache.
@@ -17,18 +17,16 @@ PANEL = 512
 def wide_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """`x` (M, C), weights (D, C) and biases (D,) to (M, D). Equals `F.linear` up to float32 rounding."""
     if HAS_ONEDNN and float32_on_cpu(x, weight):
-        return onednn_linear(x, weight, bias)
+        return torch.ops.sparse_rcnn_mm.onednn_linear(x, weight, bias)
     return F.linear(x, weight, bias)
 
 
-@torch.library.custom_op('sparse_rcnn_mm::onednn_linear', mutates_args=(), device_types='cpu')
 def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """`wide_linear` with oneDNN. PyTorch's MKL path writes the output twice, first the bias alone."""
     # The op reads its inputs as contiguous even when they are not.
     return torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight.contiguous(), bias.contiguous(), 'none', [], '')
 
 
-@onednn_linear.register_fake
 def _empty_result(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return x.new_empty(len(x), len(weight))
 
@@ -44,7 +42,8 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Ten
             grad.sum(dim=0) if of_bias else None)
 
 
-onednn_linear.register_autograd(_backward, setup_context=_save)
+register_cpu_op('onednn_linear(Tensor x, Tensor weight, Tensor bias) -> Tensor', onednn_linear, _empty_result,
+                _backward, _save)
 
 
 def _weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
