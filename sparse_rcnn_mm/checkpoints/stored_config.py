@@ -64,6 +64,11 @@ _METRIC_TEXT = {'type', 'metric', 'metric_items', 'prefix', 'collect_device'}
 _DATASET_TEXT = {'type'}
 
 
+def _without_scope(value: Any) -> Any:
+    """Remove the `_scope_` that mmengine adds to what a config inherits from another package."""
+    return {key: item for key, item in value.items() if key != '_scope_'} if isinstance(value, Mapping) else value
+
+
 @dataclass(frozen=True)
 class StoredConfig:
     """The config that a checkpoint was trained with, as plain data. Nothing in it was run or built.
@@ -128,9 +133,9 @@ class StoredConfig:
         unknown = sorted(str(key) for key, value in loader.items() if value is not None and key not in _LOADER)
         if unknown:
             self._refuse('test_dataloader', f'has {unknown[0]}, which a stored config may not set')
-        if loader.get('collate_fn') not in (None, {'type': 'pseudo_collate'}):
+        if _without_scope(loader.get('collate_fn')) not in (None, {'type': 'pseudo_collate'}):
             self._refuse('test_dataloader.collate_fn', 'is not pseudo_collate')
-        if loader.get('sampler') not in (None, {'type': 'DefaultSampler', 'shuffle': False}):
+        if _without_scope(loader.get('sampler')) not in (None, {'type': 'DefaultSampler', 'shuffle': False}):
             self._refuse('test_dataloader.sampler', 'is not a DefaultSampler without shuffling')
         numbers = {'batch_size': loader.get('batch_size', 1), 'num_workers': loader.get('num_workers', 0)}
         for (key, value), least in zip(numbers.items(), (1, 0), strict=True):

@@ -140,6 +140,21 @@ def test_class_names_of_the_test_data_are_kept_and_nothing_else() -> None:
     assert stored(values).test_dataloader()['dataset']['metainfo'] == {'classes': ('a', 'b')}
 
 
+def test_a_config_that_inherits_from_the_package_has_scopes_in_its_data_loader() -> None:
+    """mmengine adds them to every dict with a type of a `_base_` like sparse_rcnn_mm::configs/NAME.py."""
+    values = digits()
+    wanted = stored(values).test_dataloader()
+    loader = values['test_dataloader']
+    loader['sampler']['_scope_'] = loader['dataset']['_scope_'] = 'sparse_rcnn_mm'
+    loader['collate_fn'] = dict(type='pseudo_collate', _scope_='sparse_rcnn_mm')
+    found = stored(values).test_dataloader()
+    assert found['dataset'].pop('_scope_', 'sparse_rcnn_mm') == 'sparse_rcnn_mm'
+    assert found == wanted
+    loader['sampler']['shuffle'] = True
+    with pytest.raises(UserError, match='test_dataloader.sampler is not a DefaultSampler without shuffling'):
+        stored(values).test_dataloader()
+
+
 def test_the_scope_of_a_part_is_a_known_one() -> None:
     for scope in ('sparse_rcnn_mm', 'mmdet', 'mmengine'):
         model = {'type': 'ResNet', '_scope_': scope}
