@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,9 +15,11 @@ from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.export import Tracing, export
 from sparse_rcnn_mm.export.description import network_of
 from sparse_rcnn_mm.export.proof import Limits, as_inputs, compare, prove, smooth_image, solid_ones, stack
+from sparse_rcnn_mm.export.reduced import openvino_file
 from sparse_rcnn_mm.export.serving import triton_config
 from sparse_rcnn_mm.inference import Detector
 from sparse_rcnn_mm.inference.backend import TorchBackend
+from sparse_rcnn_mm.inference.detections import ImageDetections
 from sparse_rcnn_mm.inference.exported import ExportedDetector
 from sparse_rcnn_mm.models.queryinst.pasting import paste_masks
 from sparse_rcnn_mm.registry import MODELS
@@ -82,10 +85,14 @@ def test_detectors_of_the_file_give_masks_in_the_original_image(exported: Path, 
     image = smooth_image(5, 300, 410)
     wanted = plain(image)
     for found in (RuntimeDetector(exported)(image)[0], ExportedDetector(exported)(image)):
-        assert found.masks is not None and found.masks.shape == (len(found.scores), 300, 410)
-        np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-5)
-        assert max((one != other).mean() for one, other in zip(found.masks, wanted.masks, strict=True)) < 1e-3
-        assert found.masks.any()
+        same_masks(found, wanted)
+
+
+def same_masks(found: Any, wanted: ImageDetections) -> None:
+    assert found.masks is not None and wanted.masks is not None and found.masks.shape == wanted.masks.shape
+    np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-5)
+    assert max((one != other).mean() for one, other in zip(found.masks, wanted.masks, strict=True)) < 1e-3
+    assert found.masks.any()
 
 
 @pytest.mark.slow
@@ -117,3 +124,28 @@ def test_pasting_by_hand() -> None:
     wanted[2:4, 1:3] = True  # 1 or 3/4 in both directions: at least 9/16
     assert (pixels == wanted).all()
     assert not paste_masks(mask, torch.tensor([[3., 3., 3., 3.]]), 8, 7).any()
+
+
+@pytest.mark.slow
+def test_openvino(exported: Path, plain: Detector, tmp_path: Path) -> None:
+    pytest.importorskip('openvino')
+    path = tmp_path / 'masks.xml'
+    openvino_file(exported, path, Engine(exported).metadata, fp16=False, images=None)
+    differences = prove(Engine(path), plain.backend, Limits())
+    assert differences.masks is not None and differences.masks < 1e-3
+    image = smooth_image(5, 300, 410)
+    same_masks(ExportedDetector(path)(image), plain(image))
+
+
+@pytest.mark.slow
+def test_pt2(plain: Detector, tmp_path: Path) -> None:
+    path = tmp_path / 'masks.pt2'
+    differences = export(plain, path, tracing=Tracing((96, 128), 1))
+    assert differences.masks is not None and differences.masks < 1e-3
+    image = smooth_image(5, 96, 128)
+    found = Engine(path)(stack([image, image]), np.array([[96, 128]] * 2))  # two runs, as the file is for one image
+    with torch.no_grad():
+        wanted = network_of(plain)(torch.from_numpy(stack([image, image])), torch.tensor([[96, 128]] * 2))
+    assert np.abs(found[3] - wanted[3].numpy()).max() < 1e-5
+    detections = ExportedDetector(path)(image)
+    assert detections.masks is not None and detections.masks.any() and detections.masks.shape[1:] == (96, 128)
