@@ -310,6 +310,68 @@ def test_pipes_and_links_beside_the_file(name: str, tmp_path: Path, large: None)
         assert len(_read(path)) == 9
 
 
+def test_without_a_place_for_the_key_nothing_is_cached(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even what is there: whose it is cannot be known."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(written))  # no folder
+    columns = read_columns(str(written), False, '')
+    assert columns.file is None and len(columns.annotation_ids) == 9
+
+
+def test_a_file_system_without_links_for_the_key(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> None:
+        raise PermissionError('no links here')
+
+    monkeypatch.setattr(os, 'link', refused)
+    assert len(secret_key()) == 32 and secret_key() == secret_key() and os.listdir(home) == ['key']
+
+
+def test_the_first_key_stays(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process makes it between the look and the writing."""
+    link = os.link
+
+    def late(source: Any, target: Any) -> None:
+        Path(target).write_bytes(b'k' * 32)
+        link(source, target)
+
+    monkeypatch.setattr(os, 'link', late)
+    assert secret_key() == b'k' * 32 and os.listdir(home) == ['key']
+
+
+def test_a_file_system_without_locks(tmp_path: Path, large: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(lock: Any) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(column_cache.FileLock, 'acquire', refused)
+    path = tmp_path / 'coco.json'
+    path.write_text(json.dumps(_coco(1, annotations=9)))
+    assert read_columns(str(path), False, '').file == _cache(path)
+
+
+def test_a_file_that_changes_while_it_is_read(tmp_path: Path, large: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / 'coco.json'
+    path.write_text(json.dumps(_coco(1, annotations=9)))
+    decode = column_cache.decode_columns
+
+    def slowly(text: Any, masks: bool) -> Any:
+        columns = decode(text, masks)
+        path.write_text(json.dumps(_coco(2)))
+        return columns
+
+    monkeypatch.setattr(column_cache, 'decode_columns', slowly)
+    with pytest.raises(UserError, match=r'coco\.json changed while it was being read: start again'):
+        _read(path)
+    assert not _cache(path).exists()
+
+
+def test_a_file_that_is_not_there_and_one_on_other_storage(tmp_path: Path, large: None) -> None:
+    path = tmp_path / 'coco.json'
+    with pytest.raises(UserError, match=r'annotation file not found: .*coco\.json; fetch it'):
+        read_columns(str(path), False, 'fetch it')
+    path.write_text(json.dumps(_coco(1, annotations=9)))
+    columns = read_columns(str(path), False, '', backend_args={'backend': 'local'})
+    assert columns.file is None and len(columns.annotation_ids) == 9 and os.listdir(tmp_path) == ['coco.json']
+
+
 def _count_parses(path: Path, log: Path, out: Any) -> None:
     decode = column_cache.decode_columns
 
@@ -410,6 +472,43 @@ def test_the_metric_is_asked_for_more(tmp_path: Path, route: str) -> None:
     (tmp_path / 'coco.json').write_text(json.dumps(coco))
     assert np.isnan(read_columns(str(tmp_path / 'coco.json'), False, '').areas).sum() == 1
     with pytest.raises(UserError, match=r"entry 2 of 'annotations' .* has no 'area'"):
+        read_columns(str(tmp_path / 'coco.json'), True, '')
+
+
+@pytest.mark.parametrize(('list_', 'change'), [
+    ('annotations', {'area': 1e9}), ('annotations', {'area': 1.001e9}), ('annotations', {'area': -1e300}),
+    ('annotations', {'area': None}), ('annotations', {'area': 0}), ('annotations', {'iscrowd': 1e300}),
+    ('annotations', {'bbox': [-1e9, 1e9, 1e9, 0]}), ('annotations', {'bbox': [0, 0, 1.001e9, 1]}),
+    ('annotations', {'bbox': [-1.001e9, 0, 1, 1]}), ('annotations', {'id': 2 ** 53 - 1}),
+    ('annotations', {'id': 2 ** 53}), ('annotations', {'id': -2 ** 53}), ('images', {'id': 2 ** 53}),
+    ('images', {'width': 1e9}), ('images', {'height': 1.001e9}), ('categories', {'id': 2 ** 60}),
+], ids=str)
+@pytest.mark.parametrize('evaluated', [False, True])
+def test_both_readers_have_one_rule_for_large_numbers(list_: str, change: dict, evaluated: bool,
+                                                      tmp_path: Path) -> None:
+    """What the fast one reads is what the patient one reads, and what it leaves to that one is refused there."""
+    coco = _coco(1, annotations=3)
+    coco[list_].append({**coco[list_][0], 'id': 99, 'name': 'emu', **change})
+    path = tmp_path / 'coco.json'
+    found: list[Any] = []
+    for other in (0, float('nan')):  # NaN sends the whole file to the patient reader
+        path.write_text(json.dumps({**coco, 'info': other}))
+        try:
+            columns = read_columns(str(path), evaluated, '')
+            found.append([columns.header['for_metric'], *(getattr(columns, name).tolist() for name in (
+                'areas', 'boxes', 'sizes', 'flags', 'annotation_ids'))])
+        except UserError as error:
+            found.append(str(error))
+    np.testing.assert_equal(found[0], found[1])
+
+
+def test_an_area_above_the_limit_is_none(tmp_path: Path) -> None:
+    coco = _coco(1, annotations=3)
+    coco['annotations'][1]['area'] = 2e9
+    (tmp_path / 'coco.json').write_text(json.dumps(coco))
+    columns = read_columns(str(tmp_path / 'coco.json'), False, '')
+    assert np.isnan(columns.areas).tolist() == (columns.annotation_ids == 1).tolist()
+    with pytest.raises(UserError, match=r"entry 1 of 'annotations' .* has 2000000000.0 as 'area', which"):
         read_columns(str(tmp_path / 'coco.json'), True, '')
 
 
