@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from .coco_columns import CROWD, IGNORED, INVALID, WITHOUT_MASK, CocoColumns
-from .coco_json import entry_faults
+from .coco_json import LARGEST, LARGEST_ID, entry_faults, is_number
 
 _SLICE = 20_000  # entries
 # Unusual files (NaN, numbers as text, ids beyond 64 bits, ...) are left to the slower, more tolerant `read_coco_json`.
@@ -74,7 +74,7 @@ def _annotation(entry: dict) -> _Annotation:
     area = entry.get('area')
     return _Annotation(
         int(entry['id']), int(entry['image_id']), int(entry['category_id']), tuple(map(float, entry['bbox'])),  # type: ignore[arg-type]
-        area if isinstance(area, (int, float)) else None, entry.get('iscrowd'), entry.get('ignore'),
+        area if is_number(area) else None, entry.get('iscrowd'), entry.get('ignore'),
         msgspec.Raw(msgspec.json.encode(entry.get('segmentation'))))
 
 
@@ -97,7 +97,8 @@ def _arranged(images: list[_Image], categories: list[_Category], count: int,
     images = [images[index] for index in order]
     sizes = np.array([(image.width, image.height) for image in images])
     category_ids = np.array([category.id for category in categories], dtype=np.int64)
-    _require(len(images) and len(categories) and np.isfinite(sizes).all() and (sizes > 0).all())
+    _require(len(images) and len(categories) and (sizes <= LARGEST).all() and (sizes > 0).all())
+    _require(all((np.abs(known) <= LARGEST_ID).all() for known in (image_ids, category_ids)))
     _require(len({category.name for category in categories}) == len(categories))
 
     texts: list[bytes] = []
@@ -105,7 +106,8 @@ def _arranged(images: list[_Image], categories: list[_Category], count: int,
     image_of = _positions(image_ids[order], found.pop('image_id'))
     found['categories'] = _positions(category_ids, found.pop('category_id')).astype(np.int32)
     boxes, ids = found['boxes'], np.sort(found['annotation_ids'])
-    _require(np.isfinite(boxes).all() and (boxes[:, 2:] >= 0).all() and (ids[1:] != ids[:-1]).all())
+    _require((np.abs(boxes) <= LARGEST).all() and (boxes[:, 2:] >= 0).all() and (ids[1:] != ids[:-1]).all())
+    _require((np.abs(ids) <= LARGEST_ID).all())
 
     by_image = np.argsort(image_of, kind='stable')
     starts = np.zeros(len(images) + 1, np.int64)
@@ -139,9 +141,11 @@ def _file_order(count: int, slices: Iterator[list[_Annotation]], texts: list[byt
         columns['image_id'][rows] = [entry.image_id for entry in part]
         columns['category_id'][rows] = [entry.category_id for entry in part]
         columns['boxes'][rows] = [entry.bbox for entry in part]
-        columns['areas'][rows] = [np.nan if entry.area is None else entry.area for entry in part]
+        areas = np.array([np.nan if entry.area is None else entry.area for entry in part])
+        areas[np.abs(areas) > LARGEST] = np.nan  # as `is_number`
+        columns['areas'][rows] = areas
         columns['flags'][rows] = [_flags(entry) for entry in part]
-        columns['for_metric'][rows] = [entry.area is not None and entry.iscrowd is not None for entry in part]
+        columns['for_metric'][rows] = ~np.isnan(areas) & [entry.iscrowd is not None for entry in part]
         if texts is not None:
             texts += [bytes(entry.segmentation) or b'null' for entry in part]
         start += len(part)

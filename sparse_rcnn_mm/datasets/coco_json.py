@@ -11,7 +11,8 @@ from mmengine import fileio
 
 from sparse_rcnn_mm.errors import UserError
 
-_LARGEST = 1e9  # pixels
+LARGEST = 1e9  # pixels
+LARGEST_ID = 2 ** 53 - 1  # larger ones are not exact in the JSON of other languages
 
 
 def full_path(path: str) -> str:
@@ -107,7 +108,7 @@ def _entry_fault(entry: object, ids: set, fault_of: Callable[[dict], str]) -> st
     """Check one entry, and that its id is new; the id is added to `ids`."""
     if not isinstance(entry, dict):
         return f'is a {type(entry).__name__}, not an object'
-    if not isinstance(entry.get('id'), int) or abs(entry['id']) >= 2 ** 53:
+    if not isinstance(entry.get('id'), int) or abs(entry['id']) > LARGEST_ID:
         return f"needs a whole number as 'id', not {entry.get('id')!r}"
     if entry['id'] in ids:
         return 'has the id of an earlier entry'
@@ -139,8 +140,10 @@ def _annotation_fault(annotation: dict, image_ids: Collection, category_ids: Col
         if not isinstance(annotation.get(key, 0), (int, float, type(None))):
             return f"has {annotation[key]!r} as '{key}', which is neither 0 nor 1"
     for key, usable in (('area', is_number), ('iscrowd', _is_flag)) if evaluated else ():
-        if not usable(annotation.get(key)):
+        if annotation.get(key) is None:
             return f"has no '{key}', which the COCO metric needs"
+        if not usable(annotation[key]):
+            return f"has {annotation[key]!r} as '{key}', which the COCO metric cannot use"
     return ''
 
 
@@ -149,9 +152,9 @@ def _is_box(box: object) -> bool:
 
 
 def _is_flag(value: object) -> bool:
-    return isinstance(value, bool) or is_number(value)
+    return isinstance(value, (int, float)) and abs(value) < float('inf')
 
 
 def is_number(value: object) -> bool:
     """Whether a value can be a number of pixels: finite, and at most 1e9."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST

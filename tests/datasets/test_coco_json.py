@@ -80,13 +80,13 @@ def test_values_that_are_no_faults(key: str, entry: Any) -> None:
 @pytest.mark.parametrize('missing', ['area', 'iscrowd'])
 def test_the_metric_needs_more(missing: str) -> None:
     assert faults_with('annotations', 0, {missing: True}, evaluated=True) == [
-        ('annotations', 0, "has no 'area', which the COCO metric needs")] * (missing == 'area')
+        ('annotations', 0, "has True as 'area', which the COCO metric cannot use")] * (missing == 'area')
     for value in (None, 'x', float('inf')):
         if missing == 'area' or value != 'x':
             assert faults_with('annotations', 0, {missing: value}) == []
         (fault, *_) = faults_with('annotations', 0, {missing: value}, evaluated=True)
-        other = value == 'x' and missing == 'iscrowd'
-        assert fault.what.startswith("has 'x' as" if other else f"has no '{missing}', which the COCO metric needs")
+        assert fault.what.startswith(f"has {value!r} as '{missing}'" if value else
+                                     f"has no '{missing}', which the COCO metric needs")
 
 
 def test_the_ids_of_the_lists_are_their_own() -> None:

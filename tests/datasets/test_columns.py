@@ -413,6 +413,43 @@ def test_the_metric_is_asked_for_more(tmp_path: Path, route: str) -> None:
         read_columns(str(tmp_path / 'coco.json'), True, '')
 
 
+@pytest.mark.parametrize(('list_', 'change'), [
+    ('annotations', {'area': 1e9}), ('annotations', {'area': 1.001e9}), ('annotations', {'area': -1e300}),
+    ('annotations', {'area': None}), ('annotations', {'area': 0}), ('annotations', {'iscrowd': 1e300}),
+    ('annotations', {'bbox': [-1e9, 1e9, 1e9, 0]}), ('annotations', {'bbox': [0, 0, 1.001e9, 1]}),
+    ('annotations', {'bbox': [-1.001e9, 0, 1, 1]}), ('annotations', {'id': 2 ** 53 - 1}),
+    ('annotations', {'id': 2 ** 53}), ('annotations', {'id': -2 ** 53}), ('images', {'id': 2 ** 53}),
+    ('images', {'width': 1e9}), ('images', {'height': 1.001e9}), ('categories', {'id': 2 ** 60}),
+], ids=str)
+@pytest.mark.parametrize('evaluated', [False, True])
+def test_both_readers_have_one_rule_for_large_numbers(list_: str, change: dict, evaluated: bool,
+                                                      tmp_path: Path) -> None:
+    """What the fast one reads is what the patient one reads, and what it leaves to that one is refused there."""
+    coco = _coco(1, annotations=3)
+    coco[list_].append({**coco[list_][0], 'id': 99, 'name': 'emu', **change})
+    path = tmp_path / 'coco.json'
+    found: list[Any] = []
+    for other in (0, float('nan')):  # NaN sends the whole file to the patient reader
+        path.write_text(json.dumps({**coco, 'info': other}))
+        try:
+            columns = read_columns(str(path), evaluated, '')
+            found.append([columns.header['for_metric'], *(getattr(columns, name).tolist() for name in (
+                'areas', 'boxes', 'sizes', 'flags', 'annotation_ids'))])
+        except UserError as error:
+            found.append(str(error))
+    np.testing.assert_equal(found[0], found[1])
+
+
+def test_an_area_above_the_limit_is_none(tmp_path: Path) -> None:
+    coco = _coco(1, annotations=3)
+    coco['annotations'][1]['area'] = 2e9
+    (tmp_path / 'coco.json').write_text(json.dumps(coco))
+    columns = read_columns(str(tmp_path / 'coco.json'), False, '')
+    assert np.isnan(columns.areas).tolist() == (columns.annotation_ids == 1).tolist()
+    with pytest.raises(UserError, match=r"entry 1 of 'annotations' .* has 2000000000.0 as 'area', which"):
+        read_columns(str(tmp_path / 'coco.json'), True, '')
+
+
 @pytest.mark.parametrize(('change', 'sentence'), [
     ({'iscrowd': 'no'}, r"has 'no' as 'iscrowd', which is neither 0 nor 1"),
     ({'id': 2**70}, r"whole number as 'id'"),

@@ -145,7 +145,8 @@ def test_what_is_wrong_in_all_lines_is_a_sentence(tmp_path: Path, change: dict[s
 @pytest.mark.parametrize(('label', 'boxes'), [
     ('0 .1 .1 .5 .1 .5 .5\n', 1), ('0 .3 .3 .4 .5\n0 .5 .5 .6 .6\n', 2),
     (TWO.replace(' ', '\t').replace('\n', '\r'), 2),
-    ('0 0 0 1 0 1 1 0 1 0 .5\n', 1)])
+    ('0 0 0 1 0 1 1 0 1 0 .5\n', 1),
+    ('0 .5 .5 .2 .2 .4 .4 2 .6 .6 1\n0 .5 .5 .2 .2\n', 2)])  # half of the lines look like boxes with keypoints
 def test_lines_that_only_resemble_a_mistake_are_read(tmp_path: Path, label: str, boxes: int) -> None:
     yolo(tmp_path, label)
     assert len(only_split(read_data(tmp_path)).coco['annotations']) == 3 * boxes
