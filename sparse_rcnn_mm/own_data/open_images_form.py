@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def _class_names(scan: Scan, data: RawData) -> dict[str, str]:
                 if len(row) == 2 and words.setdefault(row[0], row[1]) != row[1]:
                     raise UserError(f'the label {row[0]} is {words[row[0]]}, but {row[1]} in {path}: keep one')
             data.used.add(path)
-    twice = [name for name in words.values() if list(words.values()).count(name) > 1] if len(words) < 2000 else []
+    twice = [name for name, count in Counter(words.values()).items() if count > 1]
     if twice:
         raise UserError(f'two labels in the class descriptions of {scan.root} have the name {twice[0]}: rename one')
     return words

@@ -310,6 +310,68 @@ def test_pipes_and_links_beside_the_file(name: str, tmp_path: Path, large: None)
         assert len(_read(path)) == 9
 
 
+def test_without_a_place_for_the_key_nothing_is_cached(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even what is there: whose it is cannot be known."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(written))  # no folder
+    columns = read_columns(str(written), False, '')
+    assert columns.file is None and len(columns.annotation_ids) == 9
+
+
+def test_a_file_system_without_links_for_the_key(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> None:
+        raise PermissionError('no links here')
+
+    monkeypatch.setattr(os, 'link', refused)
+    assert len(secret_key()) == 32 and secret_key() == secret_key() and os.listdir(home) == ['key']
+
+
+def test_the_first_key_stays(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process makes it between the look and the writing."""
+    link = os.link
+
+    def late(source: Any, target: Any) -> None:
+        Path(target).write_bytes(b'k' * 32)
+        link(source, target)
+
+    monkeypatch.setattr(os, 'link', late)
+    assert secret_key() == b'k' * 32 and os.listdir(home) == ['key']
+
+
+def test_a_file_system_without_locks(tmp_path: Path, large: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(lock: Any) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(column_cache.FileLock, 'acquire', refused)
+    path = tmp_path / 'coco.json'
+    path.write_text(json.dumps(_coco(1, annotations=9)))
+    assert read_columns(str(path), False, '').file == _cache(path)
+
+
+def test_a_file_that_changes_while_it_is_read(tmp_path: Path, large: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / 'coco.json'
+    path.write_text(json.dumps(_coco(1, annotations=9)))
+    decode = column_cache.decode_columns
+
+    def slowly(text: Any, masks: bool) -> Any:
+        columns = decode(text, masks)
+        path.write_text(json.dumps(_coco(2)))
+        return columns
+
+    monkeypatch.setattr(column_cache, 'decode_columns', slowly)
+    with pytest.raises(UserError, match=r'coco\.json changed while it was being read: start again'):
+        _read(path)
+    assert not _cache(path).exists()
+
+
+def test_a_file_that_is_not_there_and_one_on_other_storage(tmp_path: Path, large: None) -> None:
+    path = tmp_path / 'coco.json'
+    with pytest.raises(UserError, match=r'annotation file not found: .*coco\.json; fetch it'):
+        read_columns(str(path), False, 'fetch it')
+    path.write_text(json.dumps(_coco(1, annotations=9)))
+    columns = read_columns(str(path), False, '', backend_args={'backend': 'local'})
+    assert columns.file is None and len(columns.annotation_ids) == 9 and os.listdir(tmp_path) == ['coco.json']
+
+
 def _count_parses(path: Path, log: Path, out: Any) -> None:
     decode = column_cache.decode_columns
 

@@ -263,6 +263,7 @@ ROWS = 'train-annotations-bbox.csv'
 
 @pytest.mark.parametrize(('file', 'text', 'sentence'), [
     (NAMES, '/m/01yrx,cat\n/m/0bt9lr,cat\n', r'two labels in the class descriptions of .* have the name cat: rename'),
+    (NAMES, ''.join(f'/m/{n},{min(n, 2998)}\n' for n in range(3000)), 'have the name 2998: rename'),
     (NAMES, '/m/01yrx,cat\n/m/01yrx,cow\n', r'the label /m/01yrx is cat, but cow in .*boxable\.csv: keep one'),
     (NAMES, '/m/01yrx,' + 'x' * 200_000, r'boxable\.csv is not valid CSV: field larger than field limit'),
     (ROWS, 'ImageID,LabelName,XMin,XMax,YMin,YMax\nz,/m/01yrx,0,1,0,1\n',
