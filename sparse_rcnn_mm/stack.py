@@ -76,6 +76,7 @@ def connect() -> None:
     check_versions()
     from mmengine.config.utils import MODULE2PACKAGE
     from mmengine.runner import CheckpointLoader
+    from mmengine.runner import checkpoint as mmengine_checkpoint
 
     from .torchvision_ops import ensure_torchvision_imports
 
@@ -86,6 +87,7 @@ def connect() -> None:
     # Upstream mmengine 0.10.7 cannot resume under torch >= 2.6, because safe loading rejects its log buffers;
     # onedl-mmengine falls back to unsafe loading of every file that safe loading rejects.
     CheckpointLoader.register_scheme(prefixes=('', 'http://', 'https://'), loader=load_from_file, force=True)
+    mmengine_checkpoint.load_from_http = load_from_file  # for torchvision://, open-mmlab:// and mmcls://
     CheckpointLoader.register_scheme(prefixes='package://', loader=load_from_package, force=True)
     if _WATCHER in sys.meta_path:
         sys.meta_path.remove(_WATCHER)

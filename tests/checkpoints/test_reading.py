@@ -150,3 +150,18 @@ def test_weights_that_are_not_numbers_in_memory(tmp_path, change):
     torch.save(dict(state_dict={'a.weight': change(torch.ones(2, 3))}), tmp_path / 'a.pth')
     with pytest.raises(UserError, match=r'a\.pth (contains the weight a\.weight|is not a checkpoint|was not loaded)'):
         read_checkpoint(tmp_path / 'a.pth')
+
+
+@pytest.mark.parametrize('name', ['open-mmlab://mmdet/mobilenet_v2', 'mmcls://mobilenet_v2'])
+def test_names_of_mmengine_run_no_code(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """mmengine loads what it downloads by such a name without safety."""
+    from mmengine.runner.checkpoint import get_external_models, get_mmcls_models
+
+    address = {**get_mmcls_models(), **get_external_models()}[name.partition('://')[2]]
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    (tmp_path / 'hub/checkpoints').mkdir(parents=True)
+    torch.save(dict(state_dict={'a': torch.ones(1)}, x=Marker(tmp_path / 'ran')),
+               tmp_path / 'hub/checkpoints' / Path(address).name)
+    with pytest.raises(UserError, match='contains more than data'):
+        CheckpointLoader.load_checkpoint(name)
+    assert not (tmp_path / 'ran').exists()
