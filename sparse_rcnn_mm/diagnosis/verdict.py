@@ -15,6 +15,7 @@ _FAR = 4.  # times the learning rate that suits the batch size
 _VERY_FAR = 30.  # times the rate that the weights were trained with
 _LARGE_STEP, _HEALTHY_STEP = 0.05, 0.005  # relative to the norm of a weight matrix
 _CLEARLY = 0.9  # a short training with a much better rate gets below this fraction of the long training's loss
+_MANY_TIMES = 5  # as many iterations
 _MEAN = 5  # iterations whose losses are averaged
 _FEW = 100  # with fewer iterations than this, nothing is known yet
 
@@ -250,13 +251,16 @@ def _learning_rate(found: Measurements) -> Iterator[Verdict]:
 
 
 def _probed(rate: LearningRate, done: Overfit | None) -> Verdict | None:
-    """Find a rate at which a short training gets further than the long one at the config's rate. None if none does."""
+    """Find a rate at which a short training gets further than the long one at the config's rate, or as far as that one
+    only in many times as many iterations. None if there is none.
+    """
     best = _best(rate.probes)
     if best is None or done is None or not rate.lr:
         return None
     broken = bool(done.broken)
     ended = sum(done.losses[-_MEAN:]) / max(len(done.losses[-_MEAN:]), 1)
-    if best.factor == 1. or not (broken or best.last < _CLEARLY * ended):
+    slow = _iterations_to(best.last, done.losses) > _MANY_TIMES * PROBE
+    if best.factor == 1. or not (broken or best.last < _CLEARLY * ended or slow):
         return None
     high = best.factor < 1
     times = 1 / best.factor if high else best.factor
@@ -265,6 +269,11 @@ def _probed(rate: LearningRate, done: Overfit | None) -> Verdict | None:
                    f'{rate.lr:g} {ends} after {_counted(len(done.losses), "iteration")}, and with '
                    f'{rate.lr * best.factor:g} it is {best.last:.1f} after {PROBE}',
                    f'set optim_wrapper.optimizer.lr to about {rate.lr * best.factor:g}')
+
+
+def _iterations_to(loss: float, losses: Sequence[float]) -> float:
+    """After how many iterations the losses fall to a loss; 0 if they never do."""
+    return next((end for end in range(_MEAN, len(losses) + 1) if sum(losses[end - _MEAN:end]) <= _MEAN * loss), 0)
 
 
 def _best(probes: Sequence[Probe]) -> Probe | None:

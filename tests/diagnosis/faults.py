@@ -16,6 +16,13 @@ from .planted import empty, one_class, one_off, shifted, swapped, write_config, 
 NO_NORMALIZATION = 'model.update(data_preprocessor=dict(mean=[0, 0, 0], std=[1, 1, 1]))'
 BGR = 'model.update(data_preprocessor=dict(bgr_to_rgb=True))'
 FROZEN = "model['backbone'].update(frozen_stages=4, norm_eval=True, norm_cfg=dict(type='BN', requires_grad=False))"
+EIGHTY = """
+model['roi_head']['bbox_head'].update(num_classes=80)
+data = dict(data_root='data/', metainfo=dict(classes=('thing',)))
+train_dataloader['dataset'].update(data)
+val_dataloader['dataset'].update(data)
+val_evaluator = test_evaluator = dict(ann_file='data/val.json')
+"""
 NO_GRADIENTS = "custom_imports = dict(imports=['no_gradients'])\nmodel.update(type='NoGradients')"
 MODULE = """
 from sparse_rcnn_mm.models import SparseRCNN
@@ -32,11 +39,15 @@ class NoGradients(SparseRCNN):
 
 @dataclass(frozen=True)
 class Fault:
-    """What is changed: the COCO dict of the data, or lines added to the config; and whether weights are given."""
+    """What is changed: the COCO dict of the data, or lines added to the config; and whether weights are given.
+
+    If `named`, the config names its data. Otherwise `--data` does, and sets the number of classes.
+    """
     name: str
     change: Callable[[dict], None] = lambda coco: None
     lines: str = ''
     weights: bool = False
+    named: bool = False
 
 
 FAULTS = (
@@ -52,7 +63,7 @@ FAULTS = (
     Fault('no weights, backbone and norms frozen', lines=FROZEN),
     Fault('learning rate 0', lines="optim_wrapper['optimizer']['lr'] = 0"),
     Fault('`requires_grad` off everywhere', lines=NO_GRADIENTS),
-    Fault('80 classes for data with one', one_class, lines="model['roi_head']['bbox_head'].update(num_classes=80)"),
+    Fault('80 classes for data with one', one_class, lines=EIGHTY, named=True),
     Fault('empty labels', empty),
     Fault('none, with weights', weights=True),
     Fault('none'),
@@ -78,7 +89,8 @@ def main(root: Path) -> None:
         data = write_rectangles(folder / 'data', fault.change)
         (folder / 'no_gradients.py').write_text(MODULE)
         options = ['--load-from', weights] if fault.weights else []
-        run('doctor', '--data', data, '--config', write_config(folder, fault.lines), '--out', folder / 'out',
+        config = write_config(folder, fault.lines)
+        run('doctor', *([config] if fault.named else ['--data', data, '--config', config]), '--out', folder / 'out',
             '--minutes', 20, *options, folder=folder)
         found = json.loads((folder / 'out/doctor.json').read_text())
         print(f'| {fault.name} | {found["conclusion"]} |', flush=True)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from sparse_rcnn_mm.diagnosis.measurements import (
@@ -135,6 +136,17 @@ def test_a_learning_rate_far_off(lr: float, last: tuple[float, ...], words: str)
     rate = LearningRate(lr, 4, 4, 10, 1500, 100., 'AdamW', None, probes(*last))
     said, = faults(replace(healthy(), learning_rate=rate, overfit=NOT_LEARNED))
     assert words in said
+
+
+@pytest.mark.parametrize(('reached', 'told'), [(500, True), (90, False)])
+def test_a_rate_at_which_it_takes_many_times_as_long(reached: int, told: bool) -> None:
+    """The long training ends below the short one, and falls to its loss after `reached` iterations instead of 30."""
+    rate = LearningRate(1e-5, 4, 4, 10, 1500, 100., 'AdamW', None, probes(52., 52., 43., 17., 8.1))
+    losses = [*np.linspace(53., 8.1, reached), *[7.] * (600 - reached)]
+    slow = replace(NOT_LEARNED, losses=losses, limit='iterations')
+    said = faults(replace(healthy(), learning_rate=rate, overfit=slow))
+    assert told == any('about 100 times too small: with 1e-05 the loss is 7.0 after 600 iterations, and with 0.001 it '
+                       'is 8.1 after 30' in one for one in said)
 
 
 def test_a_step_that_replaces_the_weights() -> None:
