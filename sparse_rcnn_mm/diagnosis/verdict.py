@@ -251,8 +251,9 @@ def _learning_rate(found: Measurements) -> Iterator[Verdict]:
 
 
 def _probed(rate: LearningRate, done: Overfit | None) -> Verdict | None:
-    """Find a rate at which a short training gets further than the long one at the config's rate, or as far as that one
-    only in many times as many iterations. None if there is none.
+    """Find a rate at which a short training gets further, or as far much earlier, than the long one at the config's.
+
+    None if there is none.
     """
     best = _best(rate.probes)
     if best is None or done is None or not rate.lr:
