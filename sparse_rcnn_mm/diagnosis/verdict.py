@@ -5,10 +5,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
+from sparse_rcnn_mm.own_data.raw_data import counted
+
 from .hypotheses import AS_THEY_ARE, SHIFTED, WORDS, moved_words
 from .mask_verdict import mask_verdicts
 from .measurements import Hypothesis, Inputs, Labels, LearningRate, Measurements, Normalization, Overfit, Part, Probe
 from .overfit import LEARNED, PROBE, falls
+from .parts import MASK_HEADS
 from .sentences import FAULT, NOTE, WARNING, Verdict
 
 _FAR = 4.  # times the learning rate that suits the batch size
@@ -44,7 +47,7 @@ def conclusion(found: Measurements) -> str:
                 'well')
     iteration, ap, ap50 = done.ap[-1]
     masks = ''.join(f' and {mask_ap50:.2f} mask AP50 ({mask_ap:.2f} AP)' for _, mask_ap, mask_ap50 in done.mask_ap[-1:])
-    return (f'all is well: {ap50:.2f} AP50 ({ap:.2f} AP){masks} on {_counted(done.images, "image")} in {iteration} '
+    return (f'all is well: {ap50:.2f} AP50 ({ap:.2f} AP){masks} on {counted(done.images, "image")} in {iteration} '
             'iterations')
 
 
@@ -59,22 +62,22 @@ def _data(found: Measurements) -> Iterator[Verdict]:
         return
     used = [name for name, boxes in data.classes.items() if boxes]
     if not data.boxes:
-        yield Verdict(FAULT, f'the labels are empty: none of the {_counted(data.images, "image")} has a box',
+        yield Verdict(FAULT, f'the labels are empty: none of the {counted(data.images, "image")} has a box',
                       'look for the annotation files, and at what inspect says of them')
         return
     if data.num_classes > len(data.classes):
         named = f' ({", ".join(used[:3])}{", ..." if len(used) > 3 else ""})'
         yield Verdict(FAULT, f'the model has {data.num_classes} classes, but the data have '
-                      f'{_counted(len(data.classes), "class")}{named}',
+                      f'{counted(len(data.classes), "class")}{named}',
                       f'set num_classes = {len(data.classes)}, or train with --data FOLDER, which sets it')
     elif data.num_classes < len(data.classes):
-        yield Verdict(FAULT, f'the model has {_counted(data.num_classes, "class")}, but the data have '
+        yield Verdict(FAULT, f'the model has {counted(data.num_classes, "class")}, but the data have '
                       f'{len(data.classes)}', f'set num_classes = {len(data.classes)}')
     if data.without_boxes > data.images / 2:
         yield Verdict(WARNING, f'{data.without_boxes} of {data.images} images have no boxes and are taken as '
                       'background', 'check that their labels are not missing')
     for kind, count in data.warnings.items():
-        yield Verdict(NOTE, f'inspect has {_counted(count, "warning")} of the kind "{kind}"')
+        yield Verdict(NOTE, f'inspect has {counted(count, "warning")} of the kind "{kind}"')
 
 
 def _labels(found: Measurements) -> Iterator[Verdict]:
@@ -194,8 +197,10 @@ def _weights(found: Measurements) -> Iterator[Verdict]:
 
 def _loaded(source: str, absent: Sequence[Part]) -> Iterator[Verdict]:
     for part in absent:
-        if part.name != 'classifier':
-            shape = ': it has another shape there' if part.reshaped else ': it is not in there'
+        shape = ': it has another shape there' if part.reshaped else ': it is not in there'
+        if part.name == MASK_HEADS:
+            yield Verdict(NOTE, f'nothing of the {part.name} was loaded from {source}: they start from random numbers')
+        elif part.name != 'classifier':
             kind = FAULT if part.name in ('backbone', 'neck') else WARNING
             yield Verdict(kind, f'nothing of the {part.name} was loaded from {source}{shape}',
                           'use the config that it was trained with')
@@ -206,7 +211,7 @@ def _classifier(found: Measurements) -> Iterator[Verdict]:
     assert weights is not None
     if weights.their_classes is not None:
         yield Verdict(NOTE, f'the classifier was not loaded, as it should be: {weights.source} has '
-                      f'{_counted(weights.their_classes, "class")} and the data {weights.our_classes}')
+                      f'{counted(weights.their_classes, "class")} and the data {weights.our_classes}')
     elif weights.other_names:
         theirs, ours = weights.other_names
         yield Verdict(WARNING, f'the classifier was loaded from {weights.source}, whose classes are others: '
@@ -220,11 +225,11 @@ def _moved(found: Measurements) -> Iterator[Verdict]:
     trained = [part for part in weights.parts if part.frozen < part.tensors]
     still = [part.name for part in trained if not part.moved]
     if trained and len(still) == len(trained):
-        yield Verdict(FAULT, f'everything is frozen: no weight changed in {_counted(len(done.losses), "iteration")}',
+        yield Verdict(FAULT, f'everything is frozen: no weight changed in {counted(len(done.losses), "iteration")}',
                       'check the learning rate and lr_mult in optim_wrapper')
     elif still:
         yield Verdict(FAULT, f'the {" and the ".join(still)} did not change in '
-                      f'{_counted(len(done.losses), "iteration")}', 'check lr_mult in optim_wrapper.paramwise_cfg')
+                      f'{counted(len(done.losses), "iteration")}', 'check lr_mult in optim_wrapper.paramwise_cfg')
     for part in weights.parts:
         if part.name != 'backbone' and part.frozen == part.tensors and trained:
             yield Verdict(WARNING, f'the {part.name} is frozen')
@@ -243,7 +248,7 @@ def _learning_rate(found: Measurements) -> Iterator[Verdict]:
     ratio = (rate.base_images or rate.images) / rate.images
     if not (measured and measured.kind == FAULT) and max(ratio, 1 / ratio) >= _FAR:
         times, word = (ratio, 'high') if ratio > 1 else (1 / ratio, 'low')
-        yield Verdict(FAULT, f'the learning rate is {times:g} times too {word} for {_counted(rate.images, "image")} a '
+        yield Verdict(FAULT, f'the learning rate is {times:g} times too {word} for {counted(rate.images, "image")} a '
                       f'step: {rate.lr:g} is for {rate.base_images}', 'train with --auto-scale-lr')
     if rate.warmup * 2 > rate.iterations:
         yield Verdict(FAULT, f'the warm-up takes {rate.warmup} of the {rate.iterations} iterations of the training, so '
@@ -267,7 +272,7 @@ def _probed(rate: LearningRate, done: Overfit | None) -> Verdict | None:
     times = 1 / best.factor if high else best.factor
     ends = 'training breaks' if broken else f'the loss is {ended:.1f}'
     return Verdict(FAULT, f'the learning rate is about {times:g} times too {"large" if high else "small"}: with '
-                   f'{rate.lr:g} {ends} after {_counted(len(done.losses), "iteration")}, and with '
+                   f'{rate.lr:g} {ends} after {counted(len(done.losses), "iteration")}, and with '
                    f'{rate.lr * best.factor:g} it is {best.last:.1f} after {PROBE}',
                    f'set optim_wrapper.optimizer.lr to about {rate.lr * best.factor:g}')
 
@@ -304,7 +309,7 @@ def _by_rule(rate: LearningRate) -> Iterator[Verdict]:
     if max(ratio, 1 / ratio) >= _VERY_FAR:
         times, word = (ratio, 'large') if ratio > 1 else (1 / ratio, 'small')
         yield Verdict(FAULT, f'the learning rate is about {times:.3g} times too {word}: {rate.lr:g} for '
-                      f'{_counted(rate.images, "image")} a step, where the weights were trained with {rate.usual:.2g}',
+                      f'{counted(rate.images, "image")} a step, where the weights were trained with {rate.usual:.2g}',
                       f'set optim_wrapper.optimizer.lr to about {rate.usual:.2g}')
 
 
@@ -335,21 +340,21 @@ def _unlearned(found: Measurements, done: Overfit) -> Iterator[Verdict]:
     if done.limit == 'learned':
         return
     if done.broken:
-        yield Verdict(FAULT, f'training breaks after {_counted(len(done.losses), "iteration")}: {done.broken}',
+        yield Verdict(FAULT, f'training breaks after {counted(len(done.losses), "iteration")}: {done.broken}',
                       'lower the learning rate')
         return
     if len(done.losses) < _FEW or falls(done.losses):
-        yield Verdict(WARNING, f'{_counted(len(done.losses), "iteration")} in {done.seconds:.0f} s are too few to '
+        yield Verdict(WARNING, f'{counted(len(done.losses), "iteration")} in {done.seconds:.0f} s are too few to '
                       'tell, the loss still falls', 'give more time by --minutes and --iterations, or a GPU')
         return
     last = done.after[-1] if done.after else None
     ap50 = done.ap[-1][2] if done.ap else 0.
-    start = (f'{_counted(done.images, "image")} were not learned in {len(done.losses)} iterations '
+    start = (f'{counted(done.images, "image")} were not learned in {len(done.losses)} iterations '
              f'({ap50:.2f} AP50)')
     if last is None:
         yield Verdict(FAULT, start)
     elif ap50 >= LEARNED and done.mask_ap:
-        yield Verdict(FAULT, f'the boxes of {_counted(done.images, "image")} were learned ({ap50:.2f} AP50), but not '
+        yield Verdict(FAULT, f'the boxes of {counted(done.images, "image")} were learned ({ap50:.2f} AP50), but not '
                       f'their masks ({done.mask_ap[-1][2]:.2f} mask AP50)', 'look at the masks in the pictures, and at '
                       'criterion.loss_mask')
     elif last.reached < LEARNED:
@@ -370,8 +375,3 @@ def best_of(hypotheses: Sequence[Hypothesis]) -> Hypothesis | None:
 
 def _numbers(values: Sequence[float]) -> str:
     return '(' + ', '.join(f'{value:.4g}' for value in values) + ')'
-
-
-def _counted(number: int, noun: str) -> str:
-    plural = f'{noun}es' if noun.endswith('s') else f'{noun}s'
-    return f'{number} {noun if number == 1 else plural}'

@@ -237,6 +237,13 @@ def test_a_neck_that_was_not_loaded() -> None:
     assert said.startswith('nothing of the neck was loaded from coco.pth: it has another shape there')
 
 
+def test_mask_heads_that_weights_without_masks_cannot_have() -> None:
+    weights = Weights('coco.pth', '', [Part('backbone', 10, loaded=10, moved=10), Part('mask heads', 10, moved=10)])
+    said = [one.sentence for one in verdicts(replace(healthy(), weights=weights)) if one.kind == NOTE]
+    assert 'nothing of the mask heads was loaded from coco.pth: they start from random numbers' in said
+    assert faults(replace(healthy(), weights=weights)) == []
+
+
 def test_one_class_and_a_model_of_eighty() -> None:
     found = replace(healthy(), data=Data(100, 200, 0, {'raccoon': 200}, 80))
     assert conclusion(found) == ('the model has 80 classes, but the data have 1 class (raccoon): set num_classes = 1, '
