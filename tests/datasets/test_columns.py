@@ -294,10 +294,10 @@ def test_the_key_is_one_and_private(home: Path, context: Any) -> None:
     assert os.listdir(home) == ['key'] and (home / 'key').stat().st_mode & 0o777 == 0o600 and len(secret_key()) == 32
 
 
-@pytest.mark.parametrize('name', ['.coco.json.columns', '.coco.json.columns.lock',
-                                  f'.coco.json.columns.{os.getpid()}.unfinished'])
-def test_pipes_and_links_beside_the_file(name: str, tmp_path: Path, large: None) -> None:
+@pytest.mark.parametrize('ending', ['', '.lock', '.PID.unfinished'])
+def test_pipes_and_links_beside_the_file(ending: str, tmp_path: Path, large: None) -> None:
     """A pipe is not waited for, and what a link points to is not written to."""
+    name = f'.coco.json.columns{ending}'.replace('PID', str(os.getpid()))
     path = tmp_path / 'coco.json'
     path.write_text(json.dumps(_coco(1, annotations=9)))
     precious = tmp_path / 'precious'
