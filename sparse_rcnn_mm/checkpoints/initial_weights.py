@@ -102,9 +102,15 @@ def _prefix(state: dict[str, Tensor], own: dict[str, Tensor]) -> str:
 
 
 def _advice(place: str, file: str, prefix: str = '') -> str:
-    other = f'set --cfg-options {place}.init_cfg.prefix={shell_word(prefix, "PREFIX")}' if prefix else (
-        f'convert it by sparse-rcnn convert {shell_word(file, "FILE")} NEW.pth')
-    return f'{other}, or train without it: --cfg-options {place}.init_cfg=None'
+    if prefix:
+        other = f'set --cfg-options {shell_word(place, "MODULE")}.init_cfg.prefix={shell_word(prefix, "PREFIX")}'
+    else:
+        other = f'convert it by sparse-rcnn convert {shell_word(file, "FILE")} NEW.pth'
+    return f'{other}, or {_without(place)}'
+
+
+def _without(place: str) -> str:
+    return f'train without it: --cfg-options {shell_word(place, "MODULE")}.init_cfg=None'
 
 
 @contextmanager
@@ -114,8 +120,7 @@ def _fetching(place: str, file: str) -> Iterator[None]:
     except DownloadError as error:
         raise UserError(
             f'the pretrained weights {file} cannot be fetched ({error.reason}): download them elsewhere and pass '
-            f'--cfg-options {place}.init_cfg.checkpoint=FILE, or train without them: --cfg-options '
-            f'{place}.init_cfg=None') from error
+            f'--cfg-options {shell_word(place, "MODULE")}.init_cfg.checkpoint=FILE, or {_without(place)}') from error
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def test_a_sound_data_set_is_learned(tmp_path: Path) -> None:
     assert found['conclusion'].startswith('all is well: ')
     assert {one['kind'] for one in found['verdicts']} == {'note'}
     measured = found['measured']
-    assert measured['augmented'] == {'images': 8, 'before': 17, 'after': 17}
+    assert measured['augmented'] == {'images': 8, 'before': 17, 'after': 17, 'masks_before': None, 'masks_after': None}
     assert measured['labels']['decided'] == 'as they are'
     last = measured['overfit']['after'][-1]
     assert last['reached'] > 0.9 > measured['overfit']['before'][-1]['reached']
