@@ -33,7 +33,7 @@ from .normalization import IMAGENET, measure_inputs, used_by, wanted_by
 from .overfit import overfit, probe
 from .parts import measure_weights, note_moves, snapshot
 from .patient import Patient
-from .precision import ap_of, compares_masks, detect
+from .precision import ap_of, detect
 from .sample import Labelled, labelled_images
 from .schedule import measure_learning_rate
 from .verdict import FAULT, causes
@@ -191,7 +191,7 @@ def _trained(patient: Patient, work_dir: Path, images: FewImages, settings: Sett
     except UserError:
         val = None  # there is no validation data, or it has no boxes
     seen = detect(model, images)
-    return Trained(str(files[-1]), ap_of(seen), val, ap_of(seen, masks=True) if compares_masks(seen) else None)
+    return Trained(str(files[-1]), ap_of(seen), val, ap_of(seen, masks=True) if seen.has_masks else None)
 
 
 def _built(patient: Patient, load_from: str) -> tuple[Any, LoadReport | None, tuple[str, ...] | None]:

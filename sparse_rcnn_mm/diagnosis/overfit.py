@@ -18,7 +18,7 @@ from sparse_rcnn_mm.registry import SCOPE
 
 from .images import FewImages
 from .measurements import Overfit, Probe
-from .precision import ap_of, compares_masks, detect
+from .precision import ap_of, detect
 
 LEARNED = 0.9  # AP50
 _EVERY = 30  # iterations between evaluations
@@ -75,7 +75,7 @@ def overfit(model: Any, cfg: Config, images: FewImages, iterations: int, seconds
 def _measure(done: Overfit, number: int, found: EvaluatedData, say: Callable[[str], None]) -> None:
     done.ap.append((number, *ap_of(found)))
     masks = ''
-    if compares_masks(found):
+    if found.has_masks:
         done.mask_ap.append((number, *ap_of(found, masks=True)))
         masks = f', mask AP50 {done.mask_ap[-1][2]:.2f}'
     say(f'  iteration {number}: loss {np.mean(done.losses[-_MEAN:]):.2f}, AP50 {done.ap[-1][2]:.2f}{masks}')

@@ -9,7 +9,6 @@ import torch
 
 from sparse_rcnn_mm.datasets.masks import run_lengths
 from sparse_rcnn_mm.evaluation.average_precision import average_precision
-from sparse_rcnn_mm.evaluation.mask_truth import has_masks
 from sparse_rcnn_mm.evaluation.records import EvaluatedData, ImageRecord
 
 from .images import FewImages
@@ -36,11 +35,6 @@ def ap_of(data: EvaluatedData, masks: bool = False) -> tuple[float, float]:
     """Return AP and AP50 of boxes, or of masks."""
     overall = average_precision(data, max_detections=100, masks=masks).overall
     return overall['AP'], overall['AP50']
-
-
-def compares_masks(data: EvaluatedData) -> bool:
-    """Whether both the model and the data have masks."""
-    return all(record.masks is not None for record in data.records) and has_masks(data.coco)
 
 
 def _record(info: dict, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray,

@@ -10,7 +10,6 @@ import numpy as np
 
 from .average_precision import RECALLS, AveragePrecision, average_precision
 from .error_analysis import confusion, count_errors, error_costs
-from .mask_truth import has_masks
 from .matching import ERRORS, Matches, match
 from .records import EvaluatedData, ImageRecord
 from .scores import Scores
@@ -60,8 +59,7 @@ class Analysis:
     @cached_property
     def mask_ap(self) -> AveragePrecision | None:
         """The same for masks; None if the detections or the data have none."""
-        masked = all(record.masks is not None for record in self.data.records) and has_masks(self.data.coco)
-        return average_precision(self.data, masks=True) if masked else None
+        return average_precision(self.data, masks=True) if self.data.has_masks else None
 
     @cached_property
     def counts(self) -> np.ndarray:

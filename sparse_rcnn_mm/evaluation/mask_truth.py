@@ -8,11 +8,6 @@ from sparse_rcnn_mm.datasets.masks import decode_segmentation, run_lengths
 from sparse_rcnn_mm.errors import UserError
 
 
-def has_masks(coco: Mapping[str, Sequence[dict[str, Any]]]) -> bool:
-    """Whether any annotation has a mask."""
-    return any(annotation.get('segmentation') for annotation in coco['annotations'])
-
-
 def mask_truth(coco: Mapping[str, Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Copy the annotations of a COCO file, with masks as run lengths. Boxes without a mask become crowds.
 

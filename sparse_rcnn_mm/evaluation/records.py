@@ -59,6 +59,12 @@ class EvaluatedData:
     coco: dict[str, list[dict[str, Any]]]
     records: list[ImageRecord]
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether the detections and the annotations have masks, so that mask AP can be computed."""
+        return (all(record.masks is not None for record in self.records)
+                and any(annotation.get('segmentation') for annotation in self.coco['annotations']))
+
 
 def evaluated_data(dataset: BaseDataset, found: Mapping[int, Mapping[str, Any]]) -> EvaluatedData:
     """Put the detections of each image next to the ground truth of a `CocoDataset`.

@@ -16,7 +16,7 @@ from sparse_rcnn_mm.diagnosis.hypotheses import AS_THEY_ARE
 from sparse_rcnn_mm.diagnosis.mask_places import by_boxes
 from sparse_rcnn_mm.diagnosis.measurements import Augmented, Masks, Overfit, Stage, Trained
 from sparse_rcnn_mm.diagnosis.parts import part_of
-from sparse_rcnn_mm.diagnosis.precision import ap_of, compares_masks
+from sparse_rcnn_mm.diagnosis.precision import ap_of
 from sparse_rcnn_mm.diagnosis.sample import Labelled
 from sparse_rcnn_mm.diagnosis.verdict import FAULT, NOTE, WARNING, conclusion, verdicts
 from sparse_rcnn_mm.errors import UserError
@@ -172,13 +172,13 @@ def test_mask_ap_by_hand() -> None:
     # IoU of the second mask: 180 of 270 pixels, so it counts at 0.50, 0.55, 0.60 and 0.65; else recall ends at 0.5
     assert half.sum() / truth[1].sum() == pytest.approx(2 / 3)
     assert ap_of(data, masks=True) == pytest.approx(((4 + 6 * 51 / 101) / 10, 1))
-    assert compares_masks(data)
+    assert data.has_masks
     del annotations[1]['segmentation']  # it is a crowd then, and the detection on it is ignored
     assert ap_of(data, masks=True) == pytest.approx((1, 1))
     annotations[0]['segmentation'] = {'size': [3, 3], 'counts': '9'}
     with pytest.raises(UserError, match=r'annotation 1 of image a.png: its segmentation has the size \[3, 3\]'):
         ap_of(data, masks=True)
-    assert not compares_masks(replace(data, records=[replace(record, masks=None)]))
+    assert not replace(data, records=[replace(record, masks=None)]).has_masks
     assert record.above(0.85).masks == record.masks[:1]
 
 
