@@ -8,6 +8,7 @@ as a config names the scope.
 """
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from .errors import UserError
 from .mmcv_ops import ensure_mmcv_imports
 from .versions import check_versions
 
@@ -87,7 +89,10 @@ def connect() -> None:
     # Upstream mmengine 0.10.7 cannot resume under torch >= 2.6, because safe loading rejects its log buffers;
     # onedl-mmengine falls back to unsafe loading of every file that safe loading rejects.
     CheckpointLoader.register_scheme(prefixes=('', 'http://', 'https://'), loader=load_from_file, force=True)
-    mmengine_checkpoint.load_from_http = load_from_file  # for torchvision://, open-mmlab:// and mmcls://
+    mmengine_checkpoint.load_from_http = load_from_file  # for torchvision:// and mmcls://
+    CheckpointLoader.register_scheme(prefixes=('open-mmlab://', 'openmmlab://'), loader=load_by_name, force=True)
+    CheckpointLoader.register_scheme(
+        prefixes=(r'(\S+\:)?s3://', r'(\S+\:)?petrel://', 'pavi://'), loader=refuse_storage, force=True)
     CheckpointLoader.register_scheme(prefixes='package://', loader=load_from_package, force=True)
     if _WATCHER in sys.meta_path:
         sys.meta_path.remove(_WATCHER)
@@ -104,6 +109,21 @@ def _connect_or_warn() -> None:
 def load_from_file(filename: str, map_location: Any = None) -> dict[str, Any]:
     """Read a checkpoint for mmengine by `checkpoints.read_checkpoint`, which is imported on first use."""
     return import_module(f'{PACKAGE}.checkpoints').read_checkpoint(filename, map_location)
+
+
+def load_by_name(address: str, map_location: Any = None) -> dict[str, Any]:
+    """Read weights by mmengine's name for an address, or for a file in mmengine's folder, as `load_from_file` does."""
+    from mmengine.runner import checkpoint
+
+    name = address.partition('://')[2]
+    place = checkpoint.get_external_models()[checkpoint.get_deprecated_model_names().get(name, name)]
+    return load_from_file(place if '://' in place else os.path.join(checkpoint._get_mmengine_home(), place),
+                          map_location)
+
+
+def refuse_storage(address: str, map_location: Any = None) -> dict[str, Any]:
+    """Refuse weights on storage from which only mmengine's unsafe loaders can read."""
+    raise UserError(f'weights are not read from {address}: copy the file to this machine and pass its path')
 
 
 def load_from_package(address: str, map_location: Any = None) -> dict[str, Any]:

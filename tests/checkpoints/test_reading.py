@@ -165,3 +165,19 @@ def test_names_of_mmengine_run_no_code(name: str, tmp_path: Path, monkeypatch: p
     with pytest.raises(UserError, match='contains more than data'):
         CheckpointLoader.load_checkpoint(name)
     assert not (tmp_path / 'ran').exists()
+
+
+def test_every_scheme_of_mmengine_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name in the list of the user may be a file in mmengine's folder; storage is asked by no unsafe loader."""
+    monkeypatch.setenv('MMENGINE_HOME', str(tmp_path))
+    (tmp_path / 'open_mmlab.json').write_text('{"mine": "bad.pth"}')
+    torch.save(dict(state_dict={'a': torch.ones(1)}, x=Marker(tmp_path / 'ran')), tmp_path / 'bad.pth')
+    with pytest.raises(UserError, match=r'bad\.pth was not loaded'):
+        CheckpointLoader.load_checkpoint('open-mmlab://mine')
+    for address in ('s3://bucket/a.pth', 'open-mmlab:s3://bucket/a.pth', 'petrel://a.pth', 'pavi://a'):
+        with pytest.raises(UserError, match='copy the file'):
+            CheckpointLoader.load_checkpoint(address)
+    left = {loader.__name__ for loader in CheckpointLoader._schemes.values()
+            if loader.__module__ == 'mmengine.runner.checkpoint'}
+    assert left == {'load_from_torchvision', 'load_from_mmcls'}  # they call `load_from_http`, which is replaced
+    assert not (tmp_path / 'ran').exists()
