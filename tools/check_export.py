@@ -62,6 +62,7 @@ def rows_of(detector: Detector, engines: list[Engine], batches: list[int]) -> li
     """For each size and batch: its name, and the differences of each engine."""
     rows = []
     for size in SIZES:
+        limits = Limits().for_side(max(size))
         for batch in batches:
             images = [smooth_image(1000 + index, *size) for index in range(batch)]
             wanted = detector.backend(as_inputs(images))
@@ -70,8 +71,8 @@ def rows_of(detector: Detector, engines: list[Engine], batches: list[int]) -> li
                 total = Differences()
                 found = solid_ones(engine(stack(images), np.array([size] * batch)), [size] * batch)
                 for one, other in zip(found, wanted, strict=True):
-                    total.add(compare(one, other, Limits()))
-                row.append(f'{total.boxes:.1e} px, {total.scores:.1e}{"" if total.within(Limits()) else " BEYOND"}')
+                    total.add(compare(one, other, limits))
+                row.append(f'{total.boxes:.1e} px, {total.scores:.1e}{"" if total.within(limits) else " BEYOND"}')
             rows.append(tuple(row))
     return rows
 

@@ -14,7 +14,7 @@ import sparse_rcnn_mm.export
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.export import export
 from sparse_rcnn_mm.export.description import describe
-from sparse_rcnn_mm.export.proof import Limits, as_inputs, compare, smooth_image, stack
+from sparse_rcnn_mm.export.proof import Differences, Limits, as_inputs, compare, smooth_image, stack
 from sparse_rcnn_mm.inference import Detector
 from sparse_rcnn_mm.inference.backend import Found
 from sparse_rcnn_mm.runtime import Engine
@@ -125,6 +125,14 @@ def test_compares_as_sets(other: Found, boxes: float, scores: float, swapped: in
         differences = compare(one, two, Limits())
         assert (differences.boxes, differences.swapped) == (boxes, swapped)
         assert differences.scores == pytest.approx(scores, abs=1e-7)
+
+
+@pytest.mark.parametrize(('side', 'apart', 'within'), [
+    (320, 9e-4, True), (320, 1.1e-3, False), (800, 1.1e-3, False), (1600, 1.9e-3, True), (1600, 2.1e-3, False)])
+def test_limits_of_boxes_grow_with_large_images(side: int, apart: float, within: bool) -> None:
+    limits = Limits().for_side(side)
+    assert Differences(boxes=apart, scores=9e-6, masks=9e-4).within(limits) is within
+    assert not Differences(scores=1.1e-5).within(limits) and not Differences(masks=1.1e-3).within(limits)
 
 
 def test_what_cannot_be_exported_is_one_sentence(small_checkpoint: Path, plain: Detector, tmp_path: Path) -> None:
