@@ -34,7 +34,7 @@ from sparse_rcnn_mm.checkpoints.official import (
     to_official,
 )
 from sparse_rcnn_mm.checkpoints.safetensors_files import SUFFIX, write_safetensors
-from sparse_rcnn_mm.config_files import find_config
+from sparse_rcnn_mm.config_files import config_from_file
 from sparse_rcnn_mm.engine.settings import SettingsAction
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.terminal import shell_word, show
@@ -70,7 +70,7 @@ def config_for(architecture: Architecture, args: argparse.Namespace) -> Config:
     """Build the config of the checkpoint: a published config with adapted sizes."""
     backbone = 'r101' if architecture.depth == 101 else 'r50'
     proposals = '_300pro' if architecture.num_proposals == 300 else ''
-    cfg = Config.fromfile(find_config(args.config or f'sparse_rcnn_{backbone}{proposals}_3x'))
+    cfg = config_from_file(args.config or f'sparse_rcnn_{backbone}{proposals}_3x')
     architecture.apply_to(cfg)
     cfg.merge_from_dict(args.cfg_options or {})
     return cfg

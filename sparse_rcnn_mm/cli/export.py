@@ -6,9 +6,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import Config
-
 from sparse_rcnn_mm.checkpoints import Metadata, read_checkpoint
+from sparse_rcnn_mm.config_files import config_from_file
 from sparse_rcnn_mm.engine import dump_predictions, run_test, testing_config
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.evaluation.analysis import Analysis, as_numbers
@@ -69,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.web and args.format != 'onnx':
         raise UserError(f'--web runs ONNX files: leave out --format {args.format}')
     detector = Detector.from_checkpoint(args.checkpoint, args.config, device='cpu', fast=False)
-    config = (Config.fromfile(args.config).pretty_text if args.config else
+    config = (config_from_file(args.config).pretty_text if args.config else
               Metadata.of(read_checkpoint(args.checkpoint), args.checkpoint).config_text)
 
     def accept(path: Path) -> None:

@@ -11,7 +11,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from sparse_rcnn_mm.checkpoints import Metadata, published_config, read_checkpoint
-from sparse_rcnn_mm.config_files import find_config
+from sparse_rcnn_mm.config_files import config_from_file
 from sparse_rcnn_mm.datasets import LoadRGBImage
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.registry import SCOPE, TRANSFORMS, innermost_dataset
@@ -62,7 +62,7 @@ def wanted_by(cfg: Config, load_from: str) -> tuple[Normalization | None, str]:
 
 def _of_checkpoint(path: str) -> Normalization | None:
     if name := published_config(path):
-        return used_by(Config.fromfile(find_config(name)))
+        return used_by(config_from_file(name))
     try:
         values = Metadata.of(read_checkpoint(path), path).config().values
         dataset = innermost_dataset((values.get('test_dataloader') or {}).get('dataset') or {})

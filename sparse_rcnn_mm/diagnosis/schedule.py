@@ -7,7 +7,7 @@ from typing import Any
 from mmengine.config import Config
 
 from sparse_rcnn_mm.checkpoints import Metadata, published_config, read_checkpoint
-from sparse_rcnn_mm.config_files import find_config
+from sparse_rcnn_mm.config_files import config_from_file
 from sparse_rcnn_mm.errors import UserError
 
 from .measurements import LearningRate
@@ -42,7 +42,7 @@ def _usual(cfg: Config, optimizer: str, images: int, load_from: str) -> float | 
         return rate * images / its_images if named else None
     try:
         name = published_config(load_from)
-        values: Mapping[str, Any] = Config.fromfile(find_config(name)) if name else Metadata.of(
+        values: Mapping[str, Any] = config_from_file(name) if name else Metadata.of(
             read_checkpoint(load_from), load_from).config().values
         settings = values['optim_wrapper']['optimizer']
         batch = values['train_dataloader']['batch_size'] * values['optim_wrapper'].get('accumulative_counts', 1)

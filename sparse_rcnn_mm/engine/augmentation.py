@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from sparse_rcnn_mm.config_files import FOLDER
+from sparse_rcnn_mm.config_files import FOLDER, config_from_file
 from sparse_rcnn_mm.errors import UserError, did_you_mean
 from sparse_rcnn_mm.registry import innermost_dataset
 
@@ -55,7 +55,7 @@ def _read(name: str) -> dict[str, list[Any]]:
         known = augmentation_names()
         raise UserError(f'there is no augmentation {name}{did_you_mean(str(name), known)}: '
                         f'pass a file or one of the names {", ".join(known)}')
-    content = Config.fromfile(path)
+    content = config_from_file(path)
     places = {place: list(content[place]) for place in _PLACES if place in content}
     if not places:
         raise UserError(f'the augmentation {path} has none of {", ".join(_PLACES)}')

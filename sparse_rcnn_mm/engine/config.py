@@ -14,7 +14,7 @@ from mmengine.hub import get_config
 
 from sparse_rcnn_mm.backbones import set_backbone
 from sparse_rcnn_mm.checkpoints import Metadata
-from sparse_rcnn_mm.config_files import find_config
+from sparse_rcnn_mm.config_files import config_from_file
 from sparse_rcnn_mm.errors import UserError
 
 from .augmentation import augment
@@ -46,14 +46,10 @@ def load_config(args: argparse.Namespace) -> Config:
     Raises:
         UserError: the file is missing or broken, or an option names an unknown setting.
     """
-    path = find_config(args.config)
-    try:
-        cfg = Config.fromfile(path)
-    except _UNREADABLE as error:
-        raise UserError(f'the config {args.config} cannot be read: {error}') from error
+    cfg = config_from_file(args.config)
     _apply(cfg, args, args.config)
     augment(cfg)
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', path.stem))
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
     return cfg
 
 

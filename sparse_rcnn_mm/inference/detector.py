@@ -17,7 +17,7 @@ from mmengine.registry import DefaultScope
 from sparse_rcnn_mm.acceleration.prediction import fast_form
 from sparse_rcnn_mm.checkpoints import Metadata, building, load_contents, published_config, read_checkpoint
 from sparse_rcnn_mm.checkpoints.hub import is_hub_folder, pull
-from sparse_rcnn_mm.config_files import find_config
+from sparse_rcnn_mm.config_files import config_from_file
 from sparse_rcnn_mm.datasets import LoadRGBImage
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.models import SparseRCNN
@@ -141,19 +141,6 @@ class Described(NamedTuple):
 def _described(metadata: Metadata) -> Described:
     stored = metadata.config()
     return Described(stored.model(), stored.test_pipeline(), stored.dataset_type(), stored.metainfo())
-
-
-def config_from_file(name: str | os.PathLike) -> Config:
-    """Read a config file, or a published config by its name.
-
-    Raises:
-        UserError: there is none, or it cannot be read.
-    """
-    path = find_config(name)
-    try:
-        return Config.fromfile(path)
-    except Exception as error:  # a config is Python: anything can go wrong in it
-        raise UserError(f'the config {name} cannot be read: {error}') from error
 
 
 def read_config(config: str | os.PathLike | Config) -> Described:

@@ -21,11 +21,12 @@ from sparse_rcnn_mm.checkpoints import (
     read_checkpoint,
     registered_only,
 )
+from sparse_rcnn_mm.config_files import config_from_file
 from sparse_rcnn_mm.datasets.masks import extent
 from sparse_rcnn_mm.errors import UserError, in_short
 
 from .backend import Found, TorchBackend
-from .detector import Described, Detector, config_from_file, device_of, read_config, with_classes
+from .detector import Described, Detector, device_of, read_config, with_classes
 
 
 def open_checkpoint(checkpoint: str | os.PathLike, config: str | None = None, device: str | None = None) -> Detector:

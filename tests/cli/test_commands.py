@@ -14,7 +14,7 @@ import torch
 
 from sparse_rcnn_mm.cli import processes
 from sparse_rcnn_mm.cli.commands import COMMANDS, expand_home, run, usage
-from sparse_rcnn_mm.config_files import config_names, find_config
+from sparse_rcnn_mm.config_files import config_from_file, config_names, find_config
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.versions import __version__
 from tests.kit import CONFIGS, ROOT
@@ -136,6 +136,18 @@ def test_configs_by_name_and_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for wrong in ('sparse_rcnn_r50_x3', 'configs/sparse_rcnn_r50_3x.py'):
         with pytest.raises(UserError, match=rf"no config file {wrong} \(did you mean 'sparse_rcnn_r50_3x'\?\): pass"):
             find_config(wrong)
+    (tmp_path / 'mine.pth').write_text('')
+    with pytest.raises(UserError, match=r'mine\.pth is not a config file, which ends in \.py, '):
+        find_config('mine.pth')
+
+
+@pytest.mark.parametrize(('name', 'text', 'reason'), [
+    ('a.py', 'a = 1 +', 'SyntaxError'), ('a.py', 'raise OSError("no such disk")', 'OSError: no such disk'),
+    ('a.py', '_base_ = "other.py"', 'FileNotFoundError'), ('a.json', '{', 'JSONDecodeError'), ('a.yaml', '[', 'ParserError')])
+def test_a_config_that_cannot_be_read_is_one_sentence(name: str, text: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=rf'the config .*{name} cannot be read \({reason}'):
+        config_from_file(tmp_path / name)
 
 
 # (environment, arguments of torchrun)
