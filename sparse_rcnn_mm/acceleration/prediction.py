@@ -111,7 +111,7 @@ def fast_form(model: SparseRCNN, precision: str = 'fp32', compile: bool = False)
     return FastForm(fast, dtype, frozen=compile).eval()
 
 
-def _same(results: Sequence[Tensor], wanted: Sequence[Tensor]) -> bool:
+def same_outputs(results: Sequence[Tensor], wanted: Sequence[Tensor]) -> bool:
     """Whether tensors are finite, and equal up to a thousandth of their largest value."""
     return all(a.shape == b.shape and bool(((a - b).abs().max() <= 1e-3 * b.abs().max()).item())
                for a, b in zip(results, wanted, strict=True))
@@ -133,7 +133,7 @@ def fold_batch_norms(chain: Sequence[nn.Module], image: Tensor) -> list[nn.Modul
         folded = copy.deepcopy(net)
         _fold(folded)
         wanted = net(x)
-        result.append(folded if _same(folded(x), wanted) else net)
+        result.append(folded if same_outputs(folded(x), wanted) else net)
         x = wanted
     return result
 
@@ -162,7 +162,7 @@ def fast_roi_head(model: SparseRCNN, image: Tensor) -> nn.Module:
     feats = model.extract_feat(image)
     proposals = model.rpn_head(feats, image.new_tensor([[[image.shape[3], image.shape[2]] * 2]]))
     ours, wanted = fast(feats, proposals)[-1], head(feats, proposals)[-1]
-    return fast if _same([ours.logits, ours.boxes], [wanted.logits, wanted.boxes]) else head
+    return fast if same_outputs([ours.logits, ours.boxes], [wanted.logits, wanted.boxes]) else head
 
 
 def fast_stage(stage: nn.Module, classify: bool, queries: Tensor | None) -> nn.Module:

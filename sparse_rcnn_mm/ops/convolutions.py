@@ -99,7 +99,8 @@ def _winograd(image: Tensor, weight: Tensor, bias: Tensor | None, result: Tensor
 
 def _empty_result(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
     height, width = ((side - 1) // stride + 1 for side in x.shape[2:])
-    return x.new_empty(len(x), height, width, len(weight)).permute(0, 3, 1, 2)
+    return torch.empty(len(x), len(weight), height, width, dtype=x.dtype, device=x.device,
+                       memory_format=torch.channels_last)  # not a view: what follows may write into it
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None, int], output: Tensor) -> None:

@@ -5,52 +5,119 @@ import pytest
 import torch
 from torch import nn
 
-from sparse_rcnn_mm.acceleration.training import FrozenBatchNorm2d, fast_training
+from sparse_rcnn_mm.acceleration.training import FoldedBatchNorm2d, fast_training, fold_fixed_norms
 
 
-def frozen(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
+def fixed(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
+    """With statistics that are not updated."""
     norm.running_mean.normal_()
     norm.running_var.uniform_(0.5, 2.)
     nn.init.normal_(norm.weight)
     nn.init.normal_(norm.bias)
-    return norm.eval().requires_grad_(False)
+    return norm.eval()
 
 
-def test_frozen_batch_norm() -> None:
+class Net(nn.Module):
+    """A convolution, its norm and a ReLU, then a residual block with stride, as in ResNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 64, 1)
+        self.conv, self.norm = nn.Conv2d(64, 64, 3, padding=1, bias=False), fixed(nn.BatchNorm2d(64))
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2, self.norm2 = nn.Conv2d(64, 64, 3, 2, padding=1, bias=False), fixed(nn.BatchNorm2d(64))
+        self.shortcut = nn.Sequential(nn.Conv2d(64, 64, 1, 2, bias=False), fixed(nn.BatchNorm2d(64)))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+        x = self.relu(self.norm(self.conv(self.stem(x))))
+        return (self.relu(self.norm2(self.conv2(x)) + self.shortcut(x)),)
+
+
+def gradients(net: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Of a loss, by the name of the parameter, and of the image."""
+    parameters = {name: value for name, value in net.named_parameters() if value.requires_grad}
+    x = x.clone().requires_grad_()
+    found = torch.autograd.grad(net(x)[0].square().mean(), [*parameters.values(), x])
+    return dict(zip([*parameters, 'image'], found, strict=True))
+
+
+def folded(net: nn.Module) -> list[str]:
+    return [name for name, module in net.named_modules() if isinstance(module, FoldedBatchNorm2d) and module.folded]
+
+
+@pytest.mark.parametrize('trained', [True, False])
+def test_fixed_norms_are_folded(trained: bool) -> None:
+    """Kernels, scales and shifts get the gradients that they had; frozen scales and shifts get none."""
     torch.manual_seed(0)
-    norm = frozen(nn.BatchNorm2d(5))
-    x = torch.randn(2, 5, 4, 3, requires_grad=True)
-    wanted = norm(x)
-    gradient, = torch.autograd.grad(wanted.square().sum(), x)
-    names = list(norm.state_dict())
-    norm = fast_training(norm)
-    assert type(norm) is FrozenBatchNorm2d and list(norm.state_dict()) == names
-    torch.testing.assert_close(norm(x), wanted)
-    torch.testing.assert_close(torch.autograd.grad(norm(x).square().sum(), x)[0], gradient)
+    net = Net().requires_grad_(trained)
+    net.conv2.requires_grad_()
+    x = torch.randn(2, 3, 40, 30)
+    names, wanted, results = list(net.state_dict()), gradients(net, x), net(x)
+    net = nn.ModuleDict({'backbone': net})
+    fast = fast_training(copy.deepcopy(net)).backbone
+    assert folded(fast) == ['norm', 'norm2', 'shortcut.1'] and list(fast.state_dict()) == names
+    torch.testing.assert_close(fast(x), results, rtol=1e-5, atol=1e-4)
+    found = gradients(copy.deepcopy(fast), x)  # as for averaged weights
+    assert found.keys() == wanted.keys() and ('norm.bias' in wanted) is trained
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5 * gradient.abs().max().item(), msg=name)
 
 
-@pytest.mark.parametrize('change', [lambda norm: norm.train(), lambda norm: norm.weight.requires_grad_()])
-def test_a_batch_norm_that_is_trained_is_torchs(change) -> None:
-    ours = frozen(nn.BatchNorm2d(5))
-    change(ours)
-    theirs = copy.deepcopy(ours)
-    fast_training(ours)
-    x = torch.randn(2, 5, 4, 3)
-    assert torch.equal(ours(x), theirs(x))
-    assert torch.equal(ours.running_mean, theirs.running_mean)
+def test_the_norm_of_a_copy_is_the_one_of_that_copy() -> None:
+    net = Net()
+    fold_fixed_norms(net)
+    other = copy.deepcopy(net)
+    other.norm.bias.data += 1
+    x = torch.randn(1, 3, 8, 8)
+    assert not torch.equal(other(x)[0], net(x)[0]) and other.conv.norm[0] is other.norm
+
+
+def test_norms_that_are_trained_are_pytorchs() -> None:
+    net = Net().train()
+    theirs = copy.deepcopy(net)
+    fold_fixed_norms(net)
+    assert net.training and folded(net.eval()) and not folded(net.train())
+    x = torch.randn(2, 3, 16, 16)
+    assert torch.equal(net(x)[0], theirs(x)[0])
+    assert torch.equal(net.norm.running_mean, theirs.norm.running_mean)
+
+
+def test_autocast_rounds_as_before() -> None:
+    net = Net()
+    theirs = copy.deepcopy(net)
+    fold_fixed_norms(net)
+    x = torch.randn(1, 3, 16, 16)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert not folded(net) and torch.equal(net(x)[0], theirs(x)[0])
+
+
+class TwoReaders(Net):
+    """The output of a convolution is read by more than its norm."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+        x = self.conv(self.stem(x))
+        return (self.norm(x) + x,)
+
+
+def test_a_network_for_which_it_does_not_hold_is_not_changed() -> None:
+    net = TwoReaders()
+    before = torch.get_rng_state()
+    fold_fixed_norms(net)
+    assert not folded(net) and torch.equal(torch.get_rng_state(), before)
 
 
 def test_keeps_half_of_the_activations() -> None:
     """A convolution, its norm and a ReLU keep the input and the output, and not what is between them."""
-    net = nn.Sequential(nn.Conv2d(3, 4, 1), frozen(nn.BatchNorm2d(4)), nn.ReLU(inplace=True))
+    net = nn.ModuleDict({'backbone': nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), fixed(nn.BatchNorm2d(4)),
+                                                   nn.ReLU(inplace=True))})
 
     def kept() -> int:
         sizes: dict[int, int] = {}
         with torch.autograd.graph.saved_tensors_hooks(
                 lambda x: sizes.setdefault(x.data_ptr(), x.numel()) and x, lambda x: x):
-            net(torch.randn(2, 3, 8, 8))
+            net.backbone(torch.randn(2, 3, 8, 8))
         return sum(sizes.values())
 
     before = kept()
     fast_training(net)
-    assert before - kept() >= 4 * 2 * 8 * 8 - 4  # the norm's input; it keeps four numbers of its own
+    assert before - kept() >= 4 * 2 * 8 * 8 - 40  # the norm's input; some numbers of its own are kept

@@ -143,7 +143,8 @@ def test_configs_by_name_and_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(('name', 'text', 'reason'), [
     ('a.py', 'a = 1 +', 'SyntaxError'), ('a.py', 'raise OSError("no such disk")', 'OSError: no such disk'),
-    ('a.py', '_base_ = "other.py"', 'FileNotFoundError'), ('a.json', '{', 'JSONDecodeError'), ('a.yaml', '[', 'ParserError')])
+    ('a.py', '_base_ = "other.py"', 'FileNotFoundError'), ('a.json', '{', 'JSONDecodeError'),
+    ('a.yaml', '[', 'ParserError')])
 def test_a_config_that_cannot_be_read_is_one_sentence(name: str, text: str, reason: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=rf'the config .*{name} cannot be read \({reason}'):
