@@ -36,7 +36,8 @@ def _coco(seed: int, images: int = 30, annotations: int = 300) -> dict[str, list
                     'extra': {'nested': ['},{']}} for id_, name in zip(ids, names, strict=True)],
         'categories': [{'id': 7, 'name': 'cat'}, {'id': 0, 'name': 'dog'}, {'id': 3, 'name': 'fox'}],
         'annotations': [{
-            'id': index, 'image_id': rng.choice(ids), 'category_id': rng.choice([7, 0, 3]), 'area': rng.random() * 1e3,
+            'id': index, 'image_id': rng.choice(ids), 'category_id': rng.choice([7, 0, 3]),
+            'area': rng.random() * 1e3 if seed % 2 else rng.randrange(1000),  # in some files, all are whole numbers
             'bbox': [rng.choice([rng.uniform(-9, 9), 3, 1e-7, 0.1]) for _ in range(2)]
             + [rng.choice([rng.uniform(0, 9), 3, 1e-7, 0.1]) for _ in range(2)],
             'iscrowd': rng.choice([0, 0, 0, 1, False]), 'segmentation': rng.choice(SEGMENTATIONS),
