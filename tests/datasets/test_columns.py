@@ -284,6 +284,17 @@ def test_a_damaged_key_is_not_used(content: bytes, written: Path, home: Path) ->
     assert read_columns(str(written), False, '').file is None
 
 
+def test_after_the_key_was_deleted_caches_are_used_again(written: Path, home: Path) -> None:
+    """The one beside the file may be another user's and stays; the one in the own folder is replaced."""
+    before = _cache(written).read_bytes()
+    for _ in range(2):
+        (home / 'key').unlink()
+        for _ in range(2):
+            columns = read_columns(str(written), False, '')
+            assert columns.file is not None and columns.file.parent == home
+    assert _cache(written).read_bytes() == before
+
+
 def test_the_key_is_one_and_private(home: Path, context: Any) -> None:
     results = context.Queue()
     processes = [context.Process(target=lambda: results.put(secret_key())) for _ in range(8)]
