@@ -175,6 +175,10 @@ def test_mask_ap_by_hand() -> None:
     assert data.has_masks
     del annotations[1]['segmentation']  # it is a crowd then, and the detection on it is ignored
     assert ap_of(data, masks=True) == pytest.approx((1, 1))
+    # a line is no mask either, and a box may reach far beyond the image
+    annotations[1].update(segmentation=[[1, 2, 3, 4]], bbox=[-5e6, -5e6, 1e7, 1e7])
+    assert ap_of(data, masks=True) == pytest.approx((1, 1))
+    assert not replace(data, coco={**coco, 'annotations': annotations[1:]}).has_masks
     annotations[0]['segmentation'] = {'size': [3, 3], 'counts': '9'}
     with pytest.raises(UserError, match=r'annotation 1 of image a.png: its segmentation has the size \[3, 3\]'):
         ap_of(data, masks=True)

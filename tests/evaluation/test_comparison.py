@@ -191,17 +191,18 @@ def upper(box: Sequence[float], rows: int) -> np.ndarray:
 
 
 def with_masks(data: Path) -> Path:
-    """The whole box as the mask of each annotation but the last, a cat on the second image."""
+    """The whole box as the mask of each annotation but the last, a cat on the second image, which has a line."""
     content = json.loads((data / 'val.json').read_text())
     for one in content['annotations'][:-1]:
         x, y, width, height = one['bbox']
         one['segmentation'] = [[x, y, x + width, y, x + width, y + height, x, y + height]]
+    content['annotations'][-1]['segmentation'] = [[1, 2, 3, 4]]
     (data / 'val.json').write_text(json.dumps(content))
     return data
 
 
 def test_masks_of_one_side_or_both(tmp_path: Path) -> None:
-    """A covers 100 of 100 rows, B 60: right at 0.50, 0.55 and 0.60 only. The box without a mask is no mask to find."""
+    """A covers 100 of 100 rows, B 60: right at 0.50, 0.55 and 0.60 only. A line is no mask to find."""
     found = {1: [(HERE, 0.9, 'cat'), (THERE, 0.8, 'dog')]}
     a, b = Masked(['cat', 'dog'], found, 100), Masked(['cat', 'dog'], found, 60)
     data = with_masks(annotated(tmp_path / 'data'))
