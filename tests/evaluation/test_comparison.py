@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from sparse_rcnn_mm.datasets.masks import run_lengths
@@ -169,6 +170,16 @@ def test_a_checkpoint_and_an_exported_file(tool: Callable[..., int], small_check
     capsys.readouterr()
     assert tool('compare', small_checkpoint, exported, data, '--score-thr', '1', '2', '3') == 1
     assert '--score-thr takes one number' in capsys.readouterr().err
+
+
+def test_a_checkpoint_without_a_config_needs_the_option_of_its_side(
+        tool: Callable[..., int], small_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    bare = tmp_path / 'bare.pth'
+    torch.save({'a': torch.ones(1)}, bare)
+    for a, b, letter in ((bare, small_checkpoint, 'a'), (small_checkpoint, bare, 'b')):
+        assert tool('compare', a, b, tmp_path) == 1
+        assert (f'bare.pth contains weights without a config: pass the one it was trained with (--config-{letter} FILE)'
+                in capsys.readouterr().err)
 
 
 class Masked(Known):
