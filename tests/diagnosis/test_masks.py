@@ -81,6 +81,19 @@ def test_masks_that_were_read_in_another_way(change: Callable[[np.ndarray], np.n
     assert sentence.startswith(words) and sentence.endswith('and 1.00 when they are put right')
 
 
+@pytest.mark.parametrize(('polygons', 'words'), [
+    (True, 'x and y of the masks are swapped'), (False, 'the run lengths of the masks were written row by row')])
+def test_rows_and_columns_exchanged_in_a_square_image(polygons: bool, words: str) -> None:
+    """Both would have the same masks, and only run lengths can be written row by row."""
+    masks = []
+    for x1, y1, x2, y2 in BOXES.tolist():
+        bitmap = np.zeros((WIDTH, WIDTH), np.uint8)
+        bitmap[int(x1):int(x2), int(y1):int(y2)] = 1
+        masks.append([[y1, x1, y2, x1, y2, x2, y1, x2]] if polygons else run_lengths(bitmap))
+    fault = said(by_boxes([Labelled(Path('a.png'), WIDTH, WIDTH, BOXES, np.zeros(5), tuple(masks))]))[0]
+    assert fault.startswith(words) and fault.endswith('and 1.00 when they are put right')
+
+
 def test_masks_of_another_object() -> None:
     found = measured(np.roll(bitmaps(), 1, 0))
     assert (found.elsewhere, found.of_another) == (5, 5)
@@ -111,7 +124,7 @@ def test_boxes_without_a_mask_and_masks_that_cannot_be_decoded() -> None:
     segmentations = [*map(run_lengths, bitmaps()[:3]), None, {'size': [7, 7], 'counts': '1'}]
     found = by_boxes([Labelled(Path('a.png'), WIDTH, HEIGHT, BOXES, np.zeros(5), tuple(segmentations))])
     fault, note = verdicts(replace(healthy(), masks=found))
-    assert (fault.kind, fault.sentence) == (FAULT, '1 mask cannot be decoded, and training stops at them: in a.png a '
+    assert (fault.kind, fault.sentence) == (FAULT, '1 mask cannot be decoded, and training stops there: in a.png a '
                                             'segmentation has the size [7, 7], but the image is 60 high and 80 wide')
     assert (note.kind, note.sentence) == (NOTE, '1 of 5 boxes have no mask, and training leaves them out')
     assert by_boxes([]) == Masks(0)
