@@ -75,6 +75,8 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     'a size that overflows': (changed(BOXES, BOXES.replace('1, 1, 4', '1, 1, 4611686018427387908')), 'constant of f32'),
     'two sizes that overflow': (changed(BOXES, BOXES.replace('1, 1, 4', '4294967296, 4294967296')
                                         .replace('16', '0')), 'which are not 0 bytes'),
+    'a size of a million digits': (changed(BOXES, BOXES.replace('1, 1, 4', ', '.join(['9' * 18] * 60_000))),
+                                   'not given by numbers'),
     'a size below 0': (changed(BOXES, BOXES.replace('1, 1, 4', '1, 1, -4')), 'not given by numbers'),
     'an offset below 0': (changed(BOXES, BOXES.replace('offset="0"', 'offset="-8"')), 'not given by numbers'),
     'an offset that overflows': (changed(BOXES, BOXES.replace('offset="0"', 'offset="18446744073709551608"')),
