@@ -235,6 +235,16 @@ def test_masks_of_one_side_or_both(tmp_path: Path) -> None:
     assert 'average_precision' in plain and 'mask_average_precision' not in plain
 
 
+def test_an_invalid_mask_is_reported_before_anything_is_detected(tmp_path: Path) -> None:
+    data = with_masks(annotated(tmp_path / 'data'))
+    content = json.loads((data / 'val.json').read_text())
+    content['annotations'][1]['segmentation'] = {'size': [3, 3], 'counts': '9'}
+    (data / 'val.json').write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r'1\.png: its segmentation has the size \[3, 3\]'):
+        Subject.find([str(data)], ['cat', 'dog'], [(), ()], tmp_path / 'out', masks=True)
+    Subject.find([str(data)], ['cat', 'dog'], [(), ()], tmp_path / 'out')
+
+
 def test_masks_are_drawn(tmp_path: Path) -> None:
     """On a black picture: A's mask is green, as both found the box; the true mask is blue; B has none."""
     found = {1: [((100, 100, 300, 300), 0.9, 'cat')]}

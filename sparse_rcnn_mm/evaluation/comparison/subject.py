@@ -72,6 +72,8 @@ class Subject:
         check_left(data)
         say(*data.said)
         coco, = data.splits.values()
+        if masks:
+            mask_truth(coco)  # an invalid one is reported now, not after hours of detection
         return cls(path, coco, {image['id']: str(data.root / image['file_name']) for image in coco['images']}, True)
 
     def annotations(self) -> dict[int, list[dict[str, Any]]]:
