@@ -120,6 +120,15 @@ def test_empty_masks_masks_without_a_box_and_masks_that_are_boxes() -> None:
     assert (warning.kind, warning.sentence) == (WARNING, '5 of 5 masks fill their whole box')
 
 
+@pytest.mark.parametrize(('numbers', 'kinds'), [
+    ({'elsewhere': 9, 'of_another': 9}, [WARNING]), ({'elsewhere': 10, 'of_another': 10}, [FAULT]),
+    ({'elsewhere': 50}, [WARNING]), ({'elsewhere': 51}, [FAULT]), ({'whole': 89}, []), ({'whole': 90}, [WARNING])])
+def test_what_share_of_a_hundred_masks_is_worth_a_word(numbers: dict[str, int], kinds: list[str]) -> None:
+    masks = Masks(100, 100, decided=AS_THEY_ARE, **numbers)
+    assert [one.kind for one in verdicts(replace(healthy(), masks=masks))] == kinds
+    assert [one.kind for one in verdicts(replace(healthy(), masks=replace(masks, boxes=101)))] == [*kinds, NOTE]
+
+
 def test_boxes_without_a_mask_and_masks_that_cannot_be_decoded() -> None:
     segmentations = [*map(run_lengths, bitmaps()[:3]), None, {'size': [7, 7], 'counts': '1'}]
     found = by_boxes([Labelled(Path('a.png'), WIDTH, HEIGHT, BOXES, np.zeros(5), tuple(segmentations))])

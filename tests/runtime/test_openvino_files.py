@@ -3,13 +3,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from sparse_rcnn_mm.errors import UserError
-from sparse_rcnn_mm.runtime.openvino_file import check_openvino_file
+from sparse_rcnn_mm.runtime.openvino_file import _BITS, check_openvino_file
 
 from .test_hostile_files import OUTPUTS, SOUND, image
 from .test_hostile_files import write as write_onnx
@@ -116,6 +117,17 @@ def test_the_sound_one_by_hand(tmp_path: Path) -> None:
     halves = BOXES.replace('f32', 'u4').replace('1, 1, 4', '31')  # half a byte each, rounded up
     check_openvino_file(write(tmp_path, changed(BOXES, halves)))
     check_openvino_file(write(tmp_path, changed(BOXES, BOXES.replace('1, 1, 4', '').replace('16', '4'))))  # a scalar
+
+
+@pytest.mark.parametrize('kind', _BITS)
+def test_the_bytes_of_three_values(kind: str, tmp_path: Path) -> None:
+    """The first number in the name of a type is its bits; a boolean takes a byte."""
+    bits = 8 if kind == 'boolean' else int(re.findall('[0-9]+', kind)[0])
+    right = -(-3 * bits // 8)
+    three = changed(BOXES, BOXES.replace('16', 'SIZE').replace('f32', kind).replace('1, 1, 4', '3'))
+    check_openvino_file(write(tmp_path, three.replace('SIZE', str(right))))
+    with pytest.raises(UserError, match=f'constant of {kind} 3, which are not {right + 1} bytes'):
+        check_openvino_file(write(tmp_path, three.replace('SIZE', str(right + 1))))
 
 
 def test_the_file_of_the_weights(tmp_path: Path) -> None:
