@@ -75,7 +75,6 @@ def _shared(path: Path, parse: _Parser, ending: str) -> CocoColumns:
         key, reason = b'', error
     for place in _places(path, ending) if key else ():
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
             with _alone(place):
                 if (columns := _current(place, path, key)) is not None:
                     return columns
