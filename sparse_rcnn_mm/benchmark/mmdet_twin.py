@@ -43,11 +43,13 @@ def build_twin(cfg: Config, state: dict[str, Tensor]) -> nn.Module:
     """mmdet's SparseRCNN or QueryInst for one of our configs, with the weights `state`.
 
     Raises:
-        UserError: the config uses something that mmdet's detector does not have, such as tied stages.
+        UserError: the config uses something that mmdet's detector does not have, such as tied stages or
+            selective query recollection.
     """
     model: dict[str, Any] = copy.deepcopy(cfg.model.to_dict())
     head = model['roi_head']
-    if head.get('order') or head['bbox_head']['type'] != 'DIIHead' or model['type'] not in ('SparseRCNN', 'QueryInst'):
+    heads = {'SparseRCNN': 'SparseRoIHead', 'QueryInst': 'MaskedRoIHead'}
+    if head.get('order') or head['bbox_head']['type'] != 'DIIHead' or head['type'] != heads.get(model['type']):
         raise UserError('--against mmdet: mmdet has no such model; its stages are DIIHead, and each runs once')
     stages = head['num_stages']
     criterion, extractor = model.pop('criterion'), head['roi_extractor']

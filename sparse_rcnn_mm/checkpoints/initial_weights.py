@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from mmengine.logging import MMLogger
-from mmengine.model import PretrainedInit
+from mmengine.model import BaseModule, PretrainedInit
 from torch import Tensor, nn
 
 from sparse_rcnn_mm.downloads import DownloadError
@@ -71,12 +71,14 @@ def _checked(module: Any, place: str, file: str) -> Iterator[None]:
         del module.init_weights  # the one of the class is visible again
 
 
-def _report(state: dict[str, Tensor], module: nn.Module, place: str, file: str) -> None:
+def _report(state: dict[str, Tensor], module: Any, place: str, file: str) -> None:
     own = {name: value for name, value in module.state_dict().items() if not name.endswith(_COUNTER)}
     report = compare({name: value for name, value in state.items() if not name.endswith(_COUNTER)}, own)
     if not report.loaded:
+        # networks with a method of their own, such as mmdet's PVT, do not read `init_cfg.prefix`
+        prefix = _prefix(state, own) if type(module).init_weights is BaseModule.init_weights else ''
         raise UserError(f'nothing in the pretrained weights {file} fits {place}, which has weights such as '
-                        f'{_some(own)}, and the file {_some(state)}: {_advice(place, file, _prefix(state, own))}')
+                        f'{_some(own)}, and the file {_some(state)}: {_advice(place, file, prefix)}')
     if not report.complete:
         level = logging.WARNING if report.missing or report.reshaped else logging.INFO
         MMLogger.get_current_instance().log(level, f'{file}: {len(report.loaded)} of {len(own)} weights of {place} '
@@ -103,10 +105,12 @@ def _prefix(state: dict[str, Tensor], own: dict[str, Tensor]) -> str:
 
 def _advice(place: str, file: str, prefix: str = '') -> str:
     if prefix:
-        other = f'set --cfg-options {shell_word(place, "MODULE")}.init_cfg.prefix={shell_word(prefix, "PREFIX")}'
+        other = f'set --cfg-options {shell_word(place, "MODULE")}.init_cfg.prefix={shell_word(prefix, "PREFIX")}, or '
+    elif '://' in file and not file.startswith(('http', 'hf')):
+        other = ''  # convert does not know the names of mmengine, such as torchvision://resnet50
     else:
-        other = f'convert it by sparse-rcnn convert {shell_word(file, "FILE")} NEW.pth'
-    return f'{other}, or {_without(place)}'
+        other = f'convert it by sparse-rcnn convert {shell_word(file, "FILE")} NEW.pth, or '
+    return other + _without(place)
 
 
 def _without(place: str) -> str:

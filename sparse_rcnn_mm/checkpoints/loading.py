@@ -116,7 +116,7 @@ def load_contents(model: nn.Module, checkpoint: dict[str, Any], path: str | os.P
         raise UserError(f'nothing in {path} fits the model: it is a checkpoint of another model')
     if not (report.complete or partial):
         raise UserError(f'{path} does not fit the model: {report.summary()}; {_advice(report)}, '
-                        'or load only what fits with --cfg-options load_partial=True')
+                        'or in training and testing load only what fits with --cfg-options load_partial=True')
     return load_matching(module, state)
 
 

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     thresholds = args.score_thr or [None]
     if len(thresholds) > 2:
         raise UserError(f'--score-thr takes one number, or one for A and one for B, not {len(thresholds)}')
-    sides = (Side.open(args.a, args.config_a, args.device), Side.open(args.b, args.config_b, args.device))
+    sides = (_opened(args, 'a'), _opened(args, 'b'))
     classes = SharedClasses.of(sides[0].detector.classes, sides[1].detector.classes)
     subject = Subject.find(args.inputs, classes.names, [side.held_out for side in sides], args.out_dir,
                            any(side.masks for side in sides))
@@ -60,6 +60,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_json(args.out_dir / 'comparison.json', numbers)
     show(f'{summary(numbers)}\n{args.out_dir / "comparison.html"}\n{args.out_dir / "comparison.json"}')
     return 0
+
+
+def _opened(args: argparse.Namespace, letter: str) -> Side:
+    try:
+        return Side.open(getattr(args, letter), getattr(args, f'config_{letter}'), args.device)
+    except UserError as error:  # other commands have one model, and the option --config
+        raise UserError(str(error).replace('--config FILE', f'--config-{letter} FILE')) from error
 
 
 def summary(numbers: Mapping[str, Any]) -> str:

@@ -141,7 +141,7 @@ def _file_order(count: int, slices: Iterator[list[_Annotation]], texts: list[byt
         columns['image_id'][rows] = [entry.image_id for entry in part]
         columns['category_id'][rows] = [entry.category_id for entry in part]
         columns['boxes'][rows] = [entry.bbox for entry in part]
-        areas = np.array([np.nan if entry.area is None else entry.area for entry in part])
+        areas = np.array([np.nan if entry.area is None else entry.area for entry in part], float)
         areas[np.abs(areas) > LARGEST] = np.nan  # as `is_number`
         columns['areas'][rows] = areas
         columns['flags'][rows] = [_flags(entry) for entry in part]

@@ -62,7 +62,8 @@ def _shared(path: Path, parse: _Parser, ending: str) -> CocoColumns:
     """Map the cache of the annotation file. Write it first if it is missing, damaged or outdated.
 
     Only a cache that is sealed with the key of this user is used: one that came with the annotation file could hold
-    anything. It is left as it is, so that users of one folder do not replace each other's.
+    anything. It is left as it is, so that users of one folder do not replace each other's. In the user's cache folder,
+    one with another key is outdated: the key was deleted.
     """
     parsed = None
     try:
@@ -74,12 +75,11 @@ def _shared(path: Path, parse: _Parser, ending: str) -> CocoColumns:
         key, reason = b'', error
     for place in _places(path, ending) if key else ():
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
             with _alone(place):
                 if (columns := _current(place, path, key)) is not None:
                     return columns
-                if is_sealed_by_another(place, key):
-                    raise PermissionError(f'{place} was written by another user, or with another cache folder')
+                if place.parent != cache_folder() and is_sealed_by_another(place, key):
+                    continue
                 parsed = parsed or _parsed(path, parse)
                 return _written(place, *parsed, key)
         except OSError as error:

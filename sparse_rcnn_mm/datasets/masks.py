@@ -62,6 +62,12 @@ def decode_segmentation(segmentation: Any, height: int, width: int) -> np.ndarra
     return _from_text(counts, height, width)
 
 
+def lacks_mask(segmentation: Any) -> bool:
+    """Whether there is no segmentation, or only polygons of fewer than three points or of half a point."""
+    return not segmentation or (isinstance(segmentation, list) and all(
+        isinstance(polygon, list) and (len(polygon) < 6 or len(polygon) % 2) for polygon in segmentation))
+
+
 def run_lengths(bitmap: np.ndarray) -> dict[str, Any]:
     """Encode a bitmap (height, width) as compressed run lengths, the format of COCO results."""
     rle = rle_codec.encode(np.asfortranarray(bitmap, dtype=np.uint8))

@@ -1,7 +1,7 @@
 """Compares masks with their boxes: a mask may lie elsewhere, belong to another object, or be read in the wrong way."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,8 @@ def by_boxes(images: Sequence[Labelled]) -> Masks:
     """Compare the masks of the images, unchanged and changed, with their boxes."""
     found = Masks(sum(len(one.boxes) for one in images))
     fits: dict[str, list[np.ndarray]] = {name: [] for name in (*_BITMAPS, *_BOXES)}
+    if not any(isinstance(mask, dict) for one in images for mask in one.masks):
+        del fits[ROW_BY_ROW]  # all are polygons; in a square image it would equal 'swapped'
     boxes, extents, whole = [], [], []
     broken: list[str] = []
     for one in images:
@@ -39,9 +41,9 @@ def by_boxes(images: Sequence[Labelled]) -> Masks:
         if not bitmaps:
             continue
         own = one.boxes[list(bitmaps)]
-        changed = _changed(list(bitmaps.values()), one.width, one.height)
-        for name, moved in changed.items():
-            fits[name].append(_iou(moved, own))
+        changed = _changed(list(bitmaps.values()), one.width, one.height, fits)
+        for name, several in fits.items():
+            several.append(_iou(changed[name], own))
         boxes.append(own)
         extents.append(changed[AS_THEY_ARE])
         whole += [_fills(bitmap, box) for bitmap, box in zip(bitmaps.values(), own, strict=True)]
@@ -66,9 +68,10 @@ def decoded(one: Labelled, broken: list[str]) -> Iterator[tuple[int, np.ndarray]
                 broken.append(f'in {one.path.name} a segmentation {error}')
 
 
-def _changed(bitmaps: Sequence[np.ndarray], width: int, height: int) -> dict[str, np.ndarray]:
+def _changed(bitmaps: Sequence[np.ndarray], width: int, height: int, names: Container[str]) -> dict[str, np.ndarray]:
     """Return the boxes (n, 4) of the masks by the hypothesis that corrects them. Masks of no pixel have NaN."""
-    by_name = {name: np.array([extent(change(bitmap)) for bitmap in bitmaps]) for name, change in _BITMAPS.items()}
+    by_name = {name: np.array([extent(change(bitmap)) for bitmap in bitmaps])
+               for name, change in _BITMAPS.items() if name in names}
     return {**by_name, **{name: change(by_name[AS_THEY_ARE], width, height) for name, change in _BOXES.items()}}
 
 

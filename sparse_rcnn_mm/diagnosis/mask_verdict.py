@@ -18,7 +18,7 @@ def mask_verdicts(found: Measurements) -> Iterator[Verdict]:
     """Return the findings about masks. Empty for a model without masks."""
     masks, augmented = found.masks, found.augmented
     if masks is not None and masks.broken:
-        yield Verdict(FAULT, f'{counted(masks.broken, "mask")} cannot be decoded, and training stops at them: '
+        yield Verdict(FAULT, f'{counted(masks.broken, "mask")} cannot be decoded, and training stops there: '
                       f'{masks.first_broken}')
     if masks is not None and masks.masks:
         boxes_are_wrong = found.labels is not None and found.labels.decided not in (None, AS_THEY_ARE)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sparse_rcnn_mm.own_data.preparing import dropped_as
 from sparse_rcnn_mm.own_data.raw_data import RawData
 
 
@@ -27,16 +28,16 @@ class Labelled:
 
 
 def labelled_images(raw: RawData, most_images: int, seed: int = 0) -> tuple[list[Labelled], list[str]]:
-    """Choose random images with boxes from the first split. Also returns the class names, which the labels index.
+    """Choose random images with boxes that training uses, from the first split. Also returns the class names.
 
-    Classes are ordered by category id.
+    Labels index the class names, which are ordered by category id.
     """
     coco = next(iter(raw.splits.values())).coco
     names = {one['id']: one['name'] for one in sorted(coco['categories'], key=lambda one: one['id'])}
     label_of = {number: label for label, number in enumerate(names)}
     boxes = defaultdict(list)
     for box in coco['annotations']:
-        if not box.get('iscrowd') and min(box['bbox'][2:]) > 0:
+        if not dropped_as(box) and min(box['bbox'][2:]) > 0:
             boxes[box['image_id']].append(box)
     images = [image for image in coco['images'] if boxes[image['id']]]
     chosen = random.Random(seed).sample(images, min(most_images, len(images)))

@@ -34,7 +34,7 @@ class AveragePrecision:
         classes: (K, 3) AP, AP50 and AP75 of each class.
         curves: IoU -> (K, 101) precision at each recall of `RECALLS`.
         sizes: (smallest side, largest side, AP, number of boxes) of each bin that has boxes. The side is the square
-            root of the box area in pixels of the image file.
+            root of the area that the annotation states, which in COCO is that of the mask.
     """
     overall: dict[str, float]
     classes: np.ndarray

@@ -4,12 +4,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sparse_rcnn_mm.datasets.masks import decode_segmentation, run_lengths
+import numpy as np
+
+from sparse_rcnn_mm.datasets.masks import decode_segmentation, lacks_mask, run_lengths
 from sparse_rcnn_mm.errors import UserError
 
 
 def mask_truth(coco: Mapping[str, Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Copy the annotations of a COCO file, with masks as run lengths. Boxes without a mask become crowds.
+
+    Polygons of fewer than three points are no mask, as in training.
 
     Masks are decoded here, since pycocotools writes out of bounds if run lengths do not fit their image.
 
@@ -21,13 +25,14 @@ def mask_truth(coco: Mapping[str, Sequence[dict[str, Any]]]) -> list[dict[str, A
 
 
 def _with_run_lengths(annotation: dict[str, Any], image: Mapping[str, Any]) -> dict[str, Any]:
-    height, width = image['height'], image['width']
-    if not annotation.get('segmentation'):
-        x, y, right, down = annotation['bbox']
-        corners = [x, y, x + right, y, x + right, y + down, x, y + down]
-        return {**annotation, 'iscrowd': 1, 'segmentation': run_lengths(decode_segmentation([corners], height, width))}
+    size = image['height'], image['width']
+    if lacks_mask(annotation.get('segmentation')):
+        x, y, width, height = annotation['bbox']
+        left, top, right, bottom = np.clip([x, y, x + width, y + height], 0, [*size[::-1]] * 2).tolist()
+        corners = [left, top, right, top, right, bottom, left, bottom]
+        return {**annotation, 'iscrowd': 1, 'segmentation': run_lengths(decode_segmentation([corners], *size))}
     try:
-        bitmap = decode_segmentation(annotation['segmentation'], height, width)
+        bitmap = decode_segmentation(annotation['segmentation'], *size)
     except ValueError as error:
         raise UserError(f'{annotation.get("source") or "annotation " + str(annotation["id"])} of image '
                         f'{image.get("file_name", image["id"])}: its segmentation {error}') from error

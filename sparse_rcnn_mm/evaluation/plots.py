@@ -111,7 +111,7 @@ def _sizes(analysis: Analysis) -> Figure:
     names = [f'{low:g}-{high:g}' if high < 1e5 else f'{low:g}+' for low, high, *_ in rows]
     bars = axis.bar(names, [ap for *_, ap, _ in rows], color='#1f77b4')
     axis.bar_label(bars, [f'{ap:.2f}\n{count} boxes' for *_, ap, count in rows], padding=2, fontsize='small')
-    axis.set(xlabel='square root of the box area, pixels of the image file', ylabel='AP')
+    axis.set(xlabel='square root of the area in the annotation file, pixels', ylabel='AP')
     axis.margins(y=0.25)
     return figure
 

@@ -14,6 +14,7 @@ from mmengine.dataset import BaseDataset
 
 from sparse_rcnn_mm.checkpoints import load_data_pickle
 from sparse_rcnn_mm.datasets.coco_json import read_coco_json
+from sparse_rcnn_mm.datasets.masks import lacks_mask
 from sparse_rcnn_mm.errors import UserError, in_short
 from sparse_rcnn_mm.terminal import shell_word
 
@@ -63,7 +64,7 @@ class EvaluatedData:
     def has_masks(self) -> bool:
         """Whether the detections and the annotations have masks, so that mask AP can be computed."""
         return (all(record.masks is not None for record in self.records)
-                and any(annotation.get('segmentation') for annotation in self.coco['annotations']))
+                and not all(lacks_mask(annotation.get('segmentation')) for annotation in self.coco['annotations']))
 
 
 def evaluated_data(dataset: BaseDataset, found: Mapping[int, Mapping[str, Any]]) -> EvaluatedData:

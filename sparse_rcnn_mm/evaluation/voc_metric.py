@@ -12,7 +12,7 @@ from pycocotools import mask as rle_codec
 
 from sparse_rcnn_mm.datasets.coco_columns import CROWD, IGNORED, CocoColumns
 from sparse_rcnn_mm.datasets.column_cache import read_columns
-from sparse_rcnn_mm.datasets.masks import decode_segmentation, run_lengths
+from sparse_rcnn_mm.datasets.masks import decode_segmentation, lacks_mask, run_lengths
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.registry import METRICS
 
@@ -135,7 +135,7 @@ class _Truth(NamedTuple):
 def _mask(segmentation: Any, size: np.ndarray) -> dict[str, Any]:
     """Run lengths of a segmentation; of nothing, if there is none."""
     width, height = (int(side) for side in size)
-    if not segmentation:
+    if lacks_mask(segmentation):
         return run_lengths(np.zeros((height, width), np.uint8))
     try:
         return run_lengths(decode_segmentation(segmentation, height, width))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sparse_rcnn_mm.datasets.masks import decode_segmentation, extent
+from sparse_rcnn_mm.datasets.masks import decode_segmentation, extent, lacks_mask
 
 from .finding import Finding, box_in, boxes_of
 from .raw_data import Split
@@ -16,7 +16,7 @@ _LEAST = 0.5  # IoU of a box and the box of its mask
 def mask_warnings(split: Split) -> Iterator[Finding]:
     """Find boxes without a mask, masks that cannot be decoded, and masks that are not where their boxes are."""
     for box, image in boxes_of(split):
-        if not box.get('segmentation'):
+        if lacks_mask(box.get('segmentation')):
             yield Finding('no mask', box['source'],
                           f'{box_in(box, image)} has no mask; training with masks leaves it out')
             continue

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sparse_rcnn_mm.datasets.masks import lacks_mask
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.own_outputs import INFO
 
@@ -106,13 +107,11 @@ def check_left(data: PreparedData) -> None:
 
 def dropped_as(box: dict) -> str:
     """The reason why `CocoDataset` does not train on an annotation; empty if it does."""
-    outline = box.get('segmentation')
     if box.get('iscrowd'):
         return 'crowd or difficult'
     if box.get('ignore'):
         return 'marked as ignore'
-    if outline and isinstance(outline, list) and all(
-            isinstance(polygon, list) and (len(polygon) < 6 or len(polygon) % 2) for polygon in outline):
+    if box.get('segmentation') and lacks_mask(box['segmentation']):
         return 'outlines of fewer than three points'
     return ''
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from mmengine.config import ConfigDict
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModule, PretrainedInit
+from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from sparse_rcnn_mm.checkpoints import checked_initial_weights
@@ -130,8 +132,22 @@ def test_networks_that_rename_what_they_load(tmp_path: Path, network: dict[str, 
     """mmdet's Swin and PVT have their own ways to load a file, which also continue if nothing fits."""
     for contents in ({'features.0.weight': torch.ones(3, 2)}, {}, {'layers.0.blocks.0.attn.qkv.weight': torch.ones(1)}):
         init_cfg = saved(tmp_path / 'a.pth', contents)
-        with pytest.raises(UserError, match=r'a\.pth .*model\.backbone.*init_cfg=None'):
-            initialized(MODELS.build({**network, 'init_cfg': init_cfg}))
+        with pytest.raises(UserError, match=r'a\.pth .*model\.backbone.*init_cfg=None') as caught:
+            initialized(MODELS.build({**network, 'init_cfg': ConfigDict(init_cfg)}))
+        assert 'AttributeError' not in str(caught.value)
+
+
+def test_only_what_helps_is_advised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PVT does not read a prefix, and `sparse-rcnn convert` no names of mmengine."""
+    whole = {f'net.{name}': value for name, value in MODELS.build(PVT).state_dict().items()}
+    with pytest.raises(UserError, match='fits model.backbone') as caught:
+        initialized(MODELS.build({**PVT, 'init_cfg': ConfigDict(saved(tmp_path / 'a.pth', whole))}))
+    assert 'prefix' not in str(caught.value)
+    assert f'sparse-rcnn convert {tmp_path}/a.pth NEW.pth, or train without it' in str(caught.value)
+    monkeypatch.setitem(CheckpointLoader._schemes, 'mmcls://', lambda *_, **__: {'a': torch.ones(1)})
+    with pytest.raises(UserError, match='mmcls://x fits model.backbone.*: train without it: --cfg') as caught:
+        initialized(Backbone(dict(type='Pretrained', checkpoint='mmcls://x')))
+    assert 'convert' not in str(caught.value)
 
 
 def test_of_another_depth(tmp_path: Path, lines: list[str]) -> None:

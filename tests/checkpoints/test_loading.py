@@ -78,7 +78,7 @@ def test_advice_names_settings_only_where_they_are_known(tmp_path):
         load_checkpoint(Small(3), tmp_path / 'a.pth')
     assert str(caught.value).removeprefix(f'{tmp_path}/') == (
         'a.pth does not fit the model: 2 missing (bn.weight; bn.bias); use the config it was trained with, '
-        'or load only what fits with --cfg-options load_partial=True')
+        'or in training and testing load only what fits with --cfg-options load_partial=True')
 
 
 @pytest.mark.parametrize(('most', 'shown'), [(1, '3 missing (a; ...)'), (2, '3 missing (a; b; ...)'),

@@ -36,7 +36,8 @@ def _coco(seed: int, images: int = 30, annotations: int = 300) -> dict[str, list
                     'extra': {'nested': ['},{']}} for id_, name in zip(ids, names, strict=True)],
         'categories': [{'id': 7, 'name': 'cat'}, {'id': 0, 'name': 'dog'}, {'id': 3, 'name': 'fox'}],
         'annotations': [{
-            'id': index, 'image_id': rng.choice(ids), 'category_id': rng.choice([7, 0, 3]), 'area': rng.random() * 1e3,
+            'id': index, 'image_id': rng.choice(ids), 'category_id': rng.choice([7, 0, 3]),
+            'area': rng.random() * 1e3 if seed % 2 else rng.randrange(1000),  # in some files, all are whole numbers
             'bbox': [rng.choice([rng.uniform(-9, 9), 3, 1e-7, 0.1]) for _ in range(2)]
             + [rng.choice([rng.uniform(0, 9), 3, 1e-7, 0.1]) for _ in range(2)],
             'iscrowd': rng.choice([0, 0, 0, 1, False]), 'segmentation': rng.choice(SEGMENTATIONS),
@@ -281,6 +282,17 @@ def test_two_users_of_a_folder(written: Path, tmp_path: Path, monkeypatch: pytes
 def test_a_damaged_key_is_not_used(content: bytes, written: Path, home: Path) -> None:
     (home / 'key').write_bytes(content)
     assert read_columns(str(written), False, '').file is None
+
+
+def test_after_the_key_was_deleted_caches_are_used_again(written: Path, home: Path) -> None:
+    """The one beside the file may be another user's and stays; the one in the own folder is replaced."""
+    before = _cache(written).read_bytes()
+    for _ in range(2):
+        (home / 'key').unlink()
+        for _ in range(2):
+            columns = read_columns(str(written), False, '')
+            assert columns.file is not None and columns.file.parent == home
+    assert _cache(written).read_bytes() == before
 
 
 def test_the_key_is_one_and_private(home: Path, context: Any) -> None:

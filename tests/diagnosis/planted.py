@@ -35,7 +35,7 @@ def write_config(folder: Path, more: str = '', config: str = CONFIG) -> Path:
 
 
 def write_rectangles(root: Path, change: Callable[[dict], None] = lambda coco: None, images: int = 24) -> Path:
-    """Coloured rectangles on gray noise as COCO JSON, one to three in an image, far enough from its right and bottom.
+    """Colored rectangles on gray noise as COCO JSON, one to three in an image, far enough from its right and bottom.
 
     Args:
         change: plants a fault in the COCO dict of the split.

@@ -27,6 +27,16 @@ def test_edges_lie_under_right_boxes(tmp_path: Path) -> None:
     assert found.hypotheses[0].fit > 3
 
 
+def test_only_boxes_that_training_uses_are_compared(tmp_path: Path) -> None:
+    def one_left(coco: dict) -> None:
+        coco['annotations'][:4] = [{**coco['annotations'][0], **more, 'id': number, 'image_id': 1} for number, more in
+                                   enumerate([{'iscrowd': 1}, {'ignore': 1}, {'segmentation': [[1, 2, 3, 4]]}, {}], 1)]
+        del coco['annotations'][4:]
+
+    only, = labels_of(tmp_path, one_left)
+    assert len(only.boxes) == 1
+
+
 def test_edges_tell_how_far_boxes_are_off(tmp_path: Path) -> None:
     found = by_edges(labels_of(tmp_path, shifted))
     assert (found.decided, found.by) == (SHIFTED, 'edges')

@@ -81,6 +81,19 @@ def test_masks_that_were_read_in_another_way(change: Callable[[np.ndarray], np.n
     assert sentence.startswith(words) and sentence.endswith('and 1.00 when they are put right')
 
 
+@pytest.mark.parametrize(('polygons', 'words'), [
+    (True, 'x and y of the masks are swapped'), (False, 'the run lengths of the masks were written row by row')])
+def test_rows_and_columns_exchanged_in_a_square_image(polygons: bool, words: str) -> None:
+    """Both would have the same masks, and only run lengths can be written row by row."""
+    masks = []
+    for x1, y1, x2, y2 in BOXES.tolist():
+        bitmap = np.zeros((WIDTH, WIDTH), np.uint8)
+        bitmap[int(x1):int(x2), int(y1):int(y2)] = 1
+        masks.append([[y1, x1, y2, x1, y2, x2, y1, x2]] if polygons else run_lengths(bitmap))
+    fault = said(by_boxes([Labelled(Path('a.png'), WIDTH, WIDTH, BOXES, np.zeros(5), tuple(masks))]))[0]
+    assert fault.startswith(words) and fault.endswith('and 1.00 when they are put right')
+
+
 def test_masks_of_another_object() -> None:
     found = measured(np.roll(bitmaps(), 1, 0))
     assert (found.elsewhere, found.of_another) == (5, 5)
@@ -107,11 +120,20 @@ def test_empty_masks_masks_without_a_box_and_masks_that_are_boxes() -> None:
     assert (warning.kind, warning.sentence) == (WARNING, '5 of 5 masks fill their whole box')
 
 
+@pytest.mark.parametrize(('numbers', 'kinds'), [
+    ({'elsewhere': 9, 'of_another': 9}, [WARNING]), ({'elsewhere': 10, 'of_another': 10}, [FAULT]),
+    ({'elsewhere': 50}, [WARNING]), ({'elsewhere': 51}, [FAULT]), ({'whole': 89}, []), ({'whole': 90}, [WARNING])])
+def test_what_share_of_a_hundred_masks_is_worth_a_word(numbers: dict[str, int], kinds: list[str]) -> None:
+    masks = Masks(100, 100, decided=AS_THEY_ARE, **numbers)
+    assert [one.kind for one in verdicts(replace(healthy(), masks=masks))] == kinds
+    assert [one.kind for one in verdicts(replace(healthy(), masks=replace(masks, boxes=101)))] == [*kinds, NOTE]
+
+
 def test_boxes_without_a_mask_and_masks_that_cannot_be_decoded() -> None:
     segmentations = [*map(run_lengths, bitmaps()[:3]), None, {'size': [7, 7], 'counts': '1'}]
     found = by_boxes([Labelled(Path('a.png'), WIDTH, HEIGHT, BOXES, np.zeros(5), tuple(segmentations))])
     fault, note = verdicts(replace(healthy(), masks=found))
-    assert (fault.kind, fault.sentence) == (FAULT, '1 mask cannot be decoded, and training stops at them: in a.png a '
+    assert (fault.kind, fault.sentence) == (FAULT, '1 mask cannot be decoded, and training stops there: in a.png a '
                                             'segmentation has the size [7, 7], but the image is 60 high and 80 wide')
     assert (note.kind, note.sentence) == (NOTE, '1 of 5 boxes have no mask, and training leaves them out')
     assert by_boxes([]) == Masks(0)
@@ -175,6 +197,10 @@ def test_mask_ap_by_hand() -> None:
     assert data.has_masks
     del annotations[1]['segmentation']  # it is a crowd then, and the detection on it is ignored
     assert ap_of(data, masks=True) == pytest.approx((1, 1))
+    # a line is no mask either, and a box may reach far beyond the image
+    annotations[1].update(segmentation=[[1, 2, 3, 4]], bbox=[-5e6, -5e6, 1e7, 1e7])
+    assert ap_of(data, masks=True) == pytest.approx((1, 1))
+    assert not replace(data, coco={**coco, 'annotations': annotations[1:]}).has_masks
     annotations[0]['segmentation'] = {'size': [3, 3], 'counts': '9'}
     with pytest.raises(UserError, match=r'annotation 1 of image a.png: its segmentation has the size \[3, 3\]'):
         ap_of(data, masks=True)

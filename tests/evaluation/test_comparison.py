@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from sparse_rcnn_mm.datasets.masks import run_lengths
@@ -171,6 +172,16 @@ def test_a_checkpoint_and_an_exported_file(tool: Callable[..., int], small_check
     assert '--score-thr takes one number' in capsys.readouterr().err
 
 
+def test_a_checkpoint_without_a_config_needs_the_option_of_its_side(
+        tool: Callable[..., int], small_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    bare = tmp_path / 'bare.pth'
+    torch.save({'a': torch.ones(1)}, bare)
+    for a, b, letter in ((bare, small_checkpoint, 'a'), (small_checkpoint, bare, 'b')):
+        assert tool('compare', a, b, tmp_path) == 1
+        assert (f'bare.pth contains weights without a config: pass the one it was trained with (--config-{letter} FILE)'
+                in capsys.readouterr().err)
+
+
 class Masked(Known):
     """As `Known`, with masks: the upper part of each box, of so many rows."""
 
@@ -191,17 +202,18 @@ def upper(box: Sequence[float], rows: int) -> np.ndarray:
 
 
 def with_masks(data: Path) -> Path:
-    """The whole box as the mask of each annotation but the last, a cat on the second image."""
+    """The whole box as the mask of each annotation but the last, a cat on the second image, which has a line."""
     content = json.loads((data / 'val.json').read_text())
     for one in content['annotations'][:-1]:
         x, y, width, height = one['bbox']
         one['segmentation'] = [[x, y, x + width, y, x + width, y + height, x, y + height]]
+    content['annotations'][-1]['segmentation'] = [[1, 2, 3, 4]]
     (data / 'val.json').write_text(json.dumps(content))
     return data
 
 
 def test_masks_of_one_side_or_both(tmp_path: Path) -> None:
-    """A covers 100 of 100 rows, B 60: right at 0.50, 0.55 and 0.60 only. The box without a mask is no mask to find."""
+    """A covers 100 of 100 rows, B 60: right at 0.50, 0.55 and 0.60 only. A line is no mask to find."""
     found = {1: [(HERE, 0.9, 'cat'), (THERE, 0.8, 'dog')]}
     a, b = Masked(['cat', 'dog'], found, 100), Masked(['cat', 'dog'], found, 60)
     data = with_masks(annotated(tmp_path / 'data'))
@@ -221,6 +233,16 @@ def test_masks_of_one_side_or_both(tmp_path: Path) -> None:
     assert 'Mask AP by class' in (tmp_path / 'page.html').read_text()
     plain = as_numbers(compared(a, b, annotated(tmp_path / 'without'), tmp_path / 'out'))
     assert 'average_precision' in plain and 'mask_average_precision' not in plain
+
+
+def test_an_invalid_mask_is_reported_before_anything_is_detected(tmp_path: Path) -> None:
+    data = with_masks(annotated(tmp_path / 'data'))
+    content = json.loads((data / 'val.json').read_text())
+    content['annotations'][1]['segmentation'] = {'size': [3, 3], 'counts': '9'}
+    (data / 'val.json').write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r'1\.png: its segmentation has the size \[3, 3\]'):
+        Subject.find([str(data)], ['cat', 'dog'], [(), ()], tmp_path / 'out', masks=True)
+    Subject.find([str(data)], ['cat', 'dog'], [(), ()], tmp_path / 'out')
 
 
 def test_masks_are_drawn(tmp_path: Path) -> None:

@@ -167,7 +167,8 @@ TRUTH: dict[str, Any] = {
          'segmentation': MASK},
         {'id': 2, 'image_id': 7, 'category_id': 3, 'bbox': [20, 0, 10, 10], 'area': 100, 'iscrowd': 1,
          'segmentation': [[20, 0, 30, 0, 30, 10, 20, 10]]},
-        {'id': 3, 'image_id': 9, 'category_id': 3, 'bbox': [0, 0, 10, 10], 'area': 100, 'iscrowd': 0}]}
+        {'id': 3, 'image_id': 9, 'category_id': 3, 'bbox': [0, 0, 10, 10], 'area': 100, 'iscrowd': 0,
+         'segmentation': [[0, 0, 10, 10]]}]}
 
 
 def metric_of(folder: Path, kind: Any) -> PascalVocMetric:
@@ -188,8 +189,8 @@ def prediction(image_id: int, boxes: list, labels: list, mask_boxes: list | None
 
 def test_classes_crowds_and_masks(tmp_path: Path) -> None:
     metric = metric_of(tmp_path, ['bbox', 'segm'])
-    # The dog's mask covers 4 of 10 columns only; the cat in the first image is difficult, and in the second it has no
-    # mask: only its box counts.
+    # The dog's mask covers 4 of 10 columns only; the cat in the first image is difficult, and in the second its mask
+    # is a line, which is none: only its box counts.
     metric.process({}, [prediction(7, [SQUARE, [20, 0, 30, 10]], [0, 1], [[0, 0, 4, 10], [20, 0, 30, 10]]),
                         prediction(9, [SQUARE], [1])])
     found = metric.evaluate(2)

@@ -13,6 +13,8 @@ from PIL import Image
 
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.own_data.config import set_training_data
+from sparse_rcnn_mm.own_data.mask_inspection import mask_warnings
+from sparse_rcnn_mm.own_data.reading import read_data
 from sparse_rcnn_mm.registry import DATASETS
 from tests.kit import CONFIGS
 
@@ -68,6 +70,18 @@ def test_outlines_reach_the_samples(tmp_path: Path, make: Callable[[Path], None]
     columns = np.flatnonzero(mask.any(0))
     (box,) = sample.gt_instances.bboxes.tensor.tolist()
     assert [columns[0], columns[-1] + 1] == pytest.approx([box[0], box[2]], abs=1.5 * scale)
+
+
+@pytest.mark.parametrize(('outline', 'said'), [
+    (TRIANGLE, ''), (TRIANGLE[:4], 'has no mask; training with masks leaves it out'),
+    ([*TRIANGLE, 1e7, 1e7], 'the segmentation has coordinates that are no numbers of pixels; training stops at it')])
+def test_what_the_inspection_says_of_an_outline(tmp_path: Path, outline: list[float], said: str) -> None:
+    configured(tmp_path, tmp_path / 'work', coco_folder)
+    content = json.loads((tmp_path / 'val.json').read_text())
+    content['annotations'][0]['segmentation'] = [outline]
+    (tmp_path / 'val.json').write_text(json.dumps(content))
+    found = list(mask_warnings(read_data(tmp_path).splits['val']))
+    assert len(found) == bool(said) and all(str(one).endswith(said) for one in found)
 
 
 def test_boxes_without_outlines_do_not_train_masks(tmp_path: Path) -> None:

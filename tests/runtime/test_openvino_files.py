@@ -3,13 +3,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from sparse_rcnn_mm.errors import UserError
-from sparse_rcnn_mm.runtime.openvino_file import check_openvino_file
+from sparse_rcnn_mm.runtime.openvino_file import _BITS, check_openvino_file
 
 from .test_hostile_files import OUTPUTS, SOUND, image
 from .test_hostile_files import write as write_onnx
@@ -75,6 +76,8 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     'a size that overflows': (changed(BOXES, BOXES.replace('1, 1, 4', '1, 1, 4611686018427387908')), 'constant of f32'),
     'two sizes that overflow': (changed(BOXES, BOXES.replace('1, 1, 4', '4294967296, 4294967296')
                                         .replace('16', '0')), 'which are not 0 bytes'),
+    'a size of a million digits': (changed(BOXES, BOXES.replace('1, 1, 4', ', '.join(['9' * 18] * 60_000))),
+                                   'not given by numbers'),
     'a size below 0': (changed(BOXES, BOXES.replace('1, 1, 4', '1, 1, -4')), 'not given by numbers'),
     'an offset below 0': (changed(BOXES, BOXES.replace('offset="0"', 'offset="-8"')), 'not given by numbers'),
     'an offset that overflows': (changed(BOXES, BOXES.replace('offset="0"', 'offset="18446744073709551608"')),
@@ -114,6 +117,17 @@ def test_the_sound_one_by_hand(tmp_path: Path) -> None:
     halves = BOXES.replace('f32', 'u4').replace('1, 1, 4', '31')  # half a byte each, rounded up
     check_openvino_file(write(tmp_path, changed(BOXES, halves)))
     check_openvino_file(write(tmp_path, changed(BOXES, BOXES.replace('1, 1, 4', '').replace('16', '4'))))  # a scalar
+
+
+@pytest.mark.parametrize('kind', _BITS)
+def test_the_bytes_of_three_values(kind: str, tmp_path: Path) -> None:
+    """The first number in the name of a type is its bits; a boolean takes a byte."""
+    bits = 8 if kind == 'boolean' else int(re.findall('[0-9]+', kind)[0])
+    right = -(-3 * bits // 8)
+    three = changed(BOXES, BOXES.replace('16', 'SIZE').replace('f32', kind).replace('1, 1, 4', '3'))
+    check_openvino_file(write(tmp_path, three.replace('SIZE', str(right))))
+    with pytest.raises(UserError, match=f'constant of {kind} 3, which are not {right + 1} bytes'):
+        check_openvino_file(write(tmp_path, three.replace('SIZE', str(right + 1))))
 
 
 def test_the_file_of_the_weights(tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
 """All numbers of a comparison, for the page and the JSON file."""
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+
+from sparse_rcnn_mm.datasets.masks import lacks_mask
 
 from ..average_precision import AveragePrecision
 from ..matching import Kind, Matches
@@ -49,9 +52,9 @@ def _mask_average_precision(comparison: Comparison) -> dict[str, Any]:
     a, b = comparison.mask_average_precisions
     known = a or b
     assert known is not None
-    masks = [annotation['category_id'] for annotation in comparison.subject.coco['annotations']
-             if annotation.get('segmentation') and not annotation.get('iscrowd')]
-    counts = [masks.count(label + 1) for label in range(len(comparison.classes.names))]
+    masks = Counter(annotation['category_id'] for annotation in comparison.subject.coco['annotations']
+                    if not (annotation.get('iscrowd') or lacks_mask(annotation.get('segmentation'))))
+    counts = [masks[label + 1] for label in range(len(comparison.classes.names))]
     return _side_by_side(comparison.classes.names, counts, a or nothing_like(known), b or nothing_like(known), 'masks')
 
 

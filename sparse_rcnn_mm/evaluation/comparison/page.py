@@ -12,6 +12,9 @@ from .pictures import COLORS, TRUE, draw_pictures
 
 _KINDS = {'both': 'found by both', 'only A': 'only by A', 'only B': 'only by B', 'other class': 'as another class'}
 
+_SIZE = ('<p>The size is the square root of the area that the annotation states, in pixels. In COCO, this is the area '
+         'of the mask.</p>')
+
 
 def write_page(comparison: Comparison, numbers: Mapping[str, Any], path: Path, pictures: int) -> None:
     """Write the page, with the `pictures` images on which A and B disagree most. `numbers` come from `as_numbers`."""
@@ -19,13 +22,11 @@ def write_page(comparison: Comparison, numbers: Mapping[str, Any], path: Path, p
     if 'average_precision' in numbers:
         found = numbers['average_precision']
         sections['AP by class'] = _ap_table('class', found['classes'])
-        sections['AP by box size'] = ('<p>The size is the square root of the box area, in pixels of the image file.</p>'
-                                      + _ap_table('size', {_size(one): one for one in found['sizes']}))
+        sections['AP by box size'] = _SIZE + _ap_table('size', {_size(one): one for one in found['sizes']})
     if 'mask_average_precision' in numbers:
         found = numbers['mask_average_precision']
         sections['Mask AP by class'] = _ap_table('class', found['classes'], 'masks')
-        sections['Mask AP by size'] = ('<p>The size is the square root of the area that the annotation states.</p>'
-                                       + _ap_table('size', {_size(one): one for one in found['sizes']}, 'masks'))
+        sections['Mask AP by size'] = _SIZE + _ap_table('size', {_size(one): one for one in found['sizes']}, 'masks')
     sections['Images, those with the most disagreements first'] = _images(comparison, numbers, pictures)
     body = ''.join(f'<h2>{heading}</h2>{content}' for heading, content in sections.items())
     a, b = comparison.sides

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sparse_rcnn_mm.datasets.image_files import is_image
-from sparse_rcnn_mm.datasets.masks import decode_run_lengths
+from sparse_rcnn_mm.datasets.masks import decode_run_lengths, lacks_mask
 from sparse_rcnn_mm.datasets.scan import scan
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.inference.sources import find_sources
@@ -72,6 +72,8 @@ class Subject:
         check_left(data)
         say(*data.said)
         coco, = data.splits.values()
+        if masks:
+            mask_truth(coco)  # an invalid one is reported now, not after hours of detection
         return cls(path, coco, {image['id']: str(data.root / image['file_name']) for image in coco['images']}, True)
 
     def annotations(self) -> dict[int, list[dict[str, Any]]]:
@@ -88,7 +90,8 @@ class Subject:
             UserError: a segmentation is invalid.
         """
         image = next(image for image in self.coco['images'] if image['id'] == image_id)
-        masked = {index: one for index, one in enumerate(self.annotations()[image_id]) if one.get('segmentation')}
+        masked = {index: one for index, one in enumerate(self.annotations()[image_id])
+                  if not lacks_mask(one.get('segmentation'))}
         coded = mask_truth({'images': [image], 'annotations': list(masked.values())})
         return {index: decode_run_lengths(one['segmentation']) for index, one in zip(masked, coded, strict=True)}
 
