@@ -1,6 +1,7 @@
 """Writes docs/reliability.md: python -m tests.reliability runs the tests of every promise and records the results.
 
-Lines that a test prints with the prefix "reliability: " are quoted in the table.
+Lines that a test prints with the prefix "reliability: " are quoted in the table. `python -m tests.reliability FILE.xml`
+uses the report of an earlier run of all tests, made by `pytest -m "" --junitxml=FILE.xml -o junit_logging=system-out`.
 """
 from __future__ import annotations
 
@@ -61,6 +62,37 @@ PROMISES: dict[str, tuple[str, list[str]]] = {
     'What a checkpoint says about its training cannot remove or replace other files, and malformed state ends in one '
     'sentence': ('engine/test_hostile_resume.py', [
         'test_files_that_it_names_stay', 'test_malformed_states_are_one_sentence']),
+    'A checkpoint made to harm, given to every command: nothing in it runs, nothing that it names is written, one '
+    'sentence': ('tools/test_hostile_checkpoints.py', ['test_nothing_runs_and_nothing_else_is_written']),
+    'A type, function or path that is put at any place of a stored config is refused or not used': (
+        'checkpoints/test_stored_config.py', ['test_nothing_foreign_survives_at_any_place',
+                                              'test_building_takes_registered_classes_only']),
+    'Whatever is malformed in a stored config is one sentence': (
+        'checkpoints/test_stored_config.py', ['test_whatever_is_malformed_is_one_sentence']),
+    'Weights by any name or address that mmengine knows are data': ('checkpoints/test_reading.py', [
+        'test_names_of_mmengine_run_no_code', 'test_every_scheme_of_mmengine_runs_no_code',
+        'test_code_in_a_file_is_refused_and_does_not_run']),
+    'Pretrained weights of which nothing fits stop training before its first step': (
+        'checkpoints/test_initial_weights.py', ['test_nothing_fits', 'test_training_ends_before_the_first_step']),
+    'Exported files made to harm, given to every command: one sentence': ('runtime/test_hostile_files.py', [
+        'test_by_every_tool', 'test_malformed_metadata', 'test_outputs_that_are_not_detections']),
+    'OpenVINO files with anything but operations, numbers and their weights are not opened': (
+        'runtime/test_openvino_files.py', ['test_what_is_refused']),
+    'Data that is broken or made to harm: train, doctor and stages end in one sentence, or use what is whole': (
+        'tools/test_hostile_folders.py', [
+            'test_training_is_refused_before_the_first_step', 'test_training_uses_what_is_whole',
+            'test_the_doctor_says_why_training_does_not_start', 'test_the_doctor_learns_what_is_whole',
+            'test_stages_of_images', 'test_stages_of_what_is_no_image']),
+    'Files damaged at random: only clear messages from every reader': ('own_data/test_fuzz.py', [
+        'test_only_sentences_escape']),
+    'A cache that came with an annotation file is not used, and a damaged one is found out': (
+        'datasets/test_columns.py', ['test_columns_that_came_with_the_file_are_not_used', 'test_any_damage_is_found']),
+    'Names reach the terminal, tables and suggested commands as text only': ('test_terminal.py', [
+        'test_every_way_out', 'test_suggested_commands_can_be_pasted', 'test_infer_shows_hostile_names']),
+    'Pictures never run programs, and huge ones are refused': ('datasets/test_pictures.py', [
+        'test_postscript_is_never_run', 'test_large_pictures_up_to_a_limit']),
+    '1 to 1,203 classes, 0 to 1,000 objects, 1 to 1,000 proposals, 1x1 to 64x4000 pixels: finite losses and boxes': (
+        'models/test_extremes.py', ['test_every_size', 'test_boxes_that_run_away_stay_finite']),
     'A port in use, a first node that is not there: one sentence': ('tools/test_launch_scripts.py', [
         'test_a_port_in_use', 'test_the_first_node_is_not_there']),
     'Three processes, images without boxes, an uneven validation': ('engine/test_distributed_failures.py', [
@@ -98,7 +130,8 @@ def outcome(cases: list[ElementTree.Element]) -> str:
 
 
 def main() -> None:
-    table = ['| promise | test | what happened |', '|---|---|---|', *rows(run_tests())]
+    report = ElementTree.parse(sys.argv[1]).getroot() if len(sys.argv) > 1 else run_tests()
+    table = ['| promise | test | what happened |', '|---|---|---|', *rows(report)]
     where = f'torch {torch.__version__}, Python {platform.python_version()}, {platform.system()}'
     before = PAGE.read_text().split(MARK)[0]
     PAGE.write_text('\n'.join([before + MARK, '', f'On {where}:', '', *table, '']))
