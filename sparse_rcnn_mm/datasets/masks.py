@@ -132,7 +132,7 @@ def _runs(counts: Any, pixels: int) -> np.ndarray:
     if isinstance(counts, list):
         if all(isinstance(count, int) and count >= 0 for count in counts) and sum(counts) == pixels:
             return np.array(counts, np.int64)
-    elif isinstance(counts, str) and all('0' <= character <= 'o' for character in counts):
+    elif isinstance(counts, str) and '0' <= min(counts, default='0') and max(counts, default='o') <= 'o':
         runs = _unpacked(counts)
         if (runs >= 0).all() and runs.sum() == pixels:
             return runs
