@@ -98,7 +98,7 @@ def _arranged(images: list[_Image], categories: list[_Category], count: int,
     sizes = np.array([(image.width, image.height) for image in images])
     category_ids = np.array([category.id for category in categories], dtype=np.int64)
     _require(len(images) and len(categories) and (sizes <= LARGEST).all() and (sizes > 0).all())
-    _require(all((np.abs(known) <= LARGEST_ID).all() for known in (image_ids, category_ids)))
+    _require(all(map(_are_ids, (image_ids, category_ids))))
     _require(len({category.name for category in categories}) == len(categories))
 
     texts: list[bytes] = []
@@ -107,7 +107,7 @@ def _arranged(images: list[_Image], categories: list[_Category], count: int,
     found['categories'] = _positions(category_ids, found.pop('category_id')).astype(np.int32)
     boxes, ids = found['boxes'], np.sort(found['annotation_ids'])
     _require((np.abs(boxes) <= LARGEST).all() and (boxes[:, 2:] >= 0).all() and (ids[1:] != ids[:-1]).all())
-    _require((np.abs(ids) <= LARGEST_ID).all())
+    _require(_are_ids(ids))
 
     by_image = np.argsort(image_of, kind='stable')
     starts = np.zeros(len(images) + 1, np.int64)
@@ -177,6 +177,11 @@ def _positions(known: np.ndarray, ids: np.ndarray) -> np.ndarray:
     _require((ordered[1:] != ordered[:-1]).all())
     _require((ordered[np.minimum(places, len(ordered) - 1)] == ids).all())
     return order[places]
+
+
+def _are_ids(numbers: np.ndarray) -> bool:
+    """Whether int64 numbers can be ids. np.abs of the lowest int64 is negative."""
+    return bool(((numbers >= -LARGEST_ID) & (numbers <= LARGEST_ID)).all())
 
 
 def _require(condition: Any) -> None:

@@ -11,6 +11,9 @@ from pycocotools import mask as rle_codec
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.registry import TRANSFORMS
 
+LARGEST_IMAGE = 2**29  # pixels; pycocotools reads larger run lengths wrongly
+LONGEST_OUTLINE = 10**7  # pixels; pycocotools needs 80 bytes for each
+
 
 @TRANSFORMS.register_module()
 class LoadMasks(BaseTransform):
@@ -40,26 +43,36 @@ class LoadMasks(BaseTransform):
         return f'{type(self).__name__}()'
 
 
-def decode_segmentation(segmentation: Any, height: int, width: int) -> np.ndarray:
-    """Decode COCO polygons or run lengths to a bitmap (height, width) uint8, as pycocotools does.
+def encode_segmentation(segmentation: Any, height: int, width: int) -> dict[str, Any]:
+    """Encode COCO polygons or run lengths as compressed run lengths that pycocotools can use.
+
+    Every segmentation of a file comes through here first, because pycocotools does not check them: it reads and writes
+    out of bounds if run lengths do not fit the image, do not end, or are 0 in the middle.
 
     Polygons with fewer than three points, or with an odd number of coordinates, are ignored.
 
     Raises:
         ValueError: it is neither, or has another size. The message continues a sentence that starts "the segmentation".
     """
+    if height % 1 or width % 1 or height * width > LARGEST_IMAGE:
+        raise ValueError(f'belongs to an image that is {height} high and {width} wide: masks need whole numbers, '
+                         f'and at most {LARGEST_IMAGE:,} pixels')
+    height, width = int(height), int(width)
     if isinstance(segmentation, list):
         return _from_polygons(segmentation, height, width)
     if not isinstance(segmentation, dict) or not {'counts', 'size'} <= set(segmentation):
         raise ValueError('is neither a list of polygons nor run lengths with counts and size')
     if segmentation['size'] != [height, width]:
         raise ValueError(f'has the size {segmentation["size"]}, but the image is {height} high and {width} wide')
-    counts = segmentation['counts']
-    if isinstance(counts, list):
-        if not all(isinstance(count, int) and count >= 0 for count in counts) or sum(counts) != height * width:
-            raise ValueError('has run lengths that do not add up to the pixels of the image')
-        return rle_codec.decode(rle_codec.frPyObjects(segmentation, height, width))
-    return _from_text(counts, height, width)
+    runs = _runs(segmentation['counts'], height * width)
+    if not runs[1:].all():
+        return run_lengths(np.repeat((np.arange(len(runs)) % 2).astype(np.uint8), runs).reshape(width, height).T)
+    return _as_text(rle_codec.frPyObjects({'size': [height, width], 'counts': runs}, height, width))
+
+
+def decode_segmentation(segmentation: Any, height: int, width: int) -> np.ndarray:
+    """Decode COCO polygons or run lengths to a bitmap (height, width) uint8. See `encode_segmentation`."""
+    return rle_codec.decode(encode_segmentation(segmentation, height, width))
 
 
 def lacks_mask(segmentation: Any) -> bool:
@@ -70,8 +83,7 @@ def lacks_mask(segmentation: Any) -> bool:
 
 def run_lengths(bitmap: np.ndarray) -> dict[str, Any]:
     """Encode a bitmap (height, width) as compressed run lengths, the format of COCO results."""
-    rle = rle_codec.encode(np.asfortranarray(bitmap, dtype=np.uint8))
-    return {'size': list(bitmap.shape), 'counts': rle['counts'].decode()}
+    return _as_text(rle_codec.encode(np.asfortranarray(bitmap, dtype=np.uint8)))
 
 
 def extent(bitmap: np.ndarray) -> list[float]:
@@ -92,7 +104,11 @@ def area(rle: dict[str, Any]) -> int:
     return int(rle_codec.area(rle))
 
 
-def _from_polygons(polygons: list, height: int, width: int) -> np.ndarray:
+def _as_text(rle: dict[str, Any]) -> dict[str, Any]:
+    return {'size': list(rle['size']), 'counts': rle['counts'].decode()}
+
+
+def _from_polygons(polygons: list, height: int, width: int) -> dict[str, Any]:
     if not all(isinstance(polygon, list) for polygon in polygons):
         raise ValueError('is not a list of polygons, each a list of x1, y1, x2, y2, ...')
     usable = [polygon for polygon in polygons if len(polygon) >= 6 and len(polygon) % 2 == 0]
@@ -100,26 +116,44 @@ def _from_polygons(polygons: list, height: int, width: int) -> np.ndarray:
         raise ValueError('has coordinates that are no numbers of pixels')
     if not usable:
         raise ValueError('has no polygon of three points or more')
-    return rle_codec.decode(rle_codec.merge(rle_codec.frPyObjects(usable, height, width)))
+    if sum(map(_outline, usable)) > LONGEST_OUTLINE:
+        raise ValueError(f'has an outline of more than {LONGEST_OUTLINE:,} pixels')
+    return _as_text(rle_codec.merge(rle_codec.frPyObjects(usable, height, width)))
 
 
-def _from_text(counts: Any, height: int, width: int) -> np.ndarray:
-    """Decode compressed run lengths: numbers in groups of five bits, from the fourth on as differences (COCO's API).
+def _outline(polygon: list[float]) -> float:
+    """The length of a closed polygon in steps of one pixel, also diagonally."""
+    points = np.reshape(np.asarray(polygon, float), (-1, 2))
+    return float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum())
 
-    pycocotools is not used here, because it writes out of bounds if the run lengths do not fit the image.
-    """
-    if not isinstance(counts, str) or not all('0' <= character <= 'o' for character in counts):
+
+def _runs(counts: Any, pixels: int) -> np.ndarray:
+    """The run lengths (R,) int64, none below 0, that `counts` has as numbers or as text. They add up to `pixels`."""
+    if isinstance(counts, list):
+        if all(isinstance(count, int) and count >= 0 for count in counts) and sum(counts) == pixels:
+            return np.array(counts, np.int64)
+    elif isinstance(counts, str) and '0' <= min(counts, default='0') and max(counts, default='o') <= 'o':
+        runs = _unpacked(counts)
+        if (runs >= 0).all() and runs.sum() == pixels:
+            return runs
+    else:
         raise ValueError('has counts that are neither numbers nor the text that COCO packs them in')
-    runs: list[int] = []
-    value = shift = 0
-    for character in counts.encode():
-        group = character - 48
-        value |= (group & 31) << shift
-        shift += 5
-        if not group & 32:
-            value -= (group & 16) and 1 << shift
-            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-            value = shift = 0
-    if shift or any(run < 0 for run in runs) or sum(runs) != height * width:
-        raise ValueError('has run lengths that do not add up to the pixels of the image')
-    return np.repeat((np.arange(len(runs)) % 2).astype(np.uint8), runs).reshape(width, height).T
+    raise ValueError('has run lengths that do not add up to the pixels of the image')
+
+
+def _unpacked(text: str) -> np.ndarray:
+    """Unpack numbers in groups of five bits, from the fourth on as differences to the last but one (COCO's API).
+
+    Nothing if the text ends within a number, or has numbers that no image has.
+    """
+    groups = np.frombuffer(text.encode(), np.uint8).astype(np.int64) - 48
+    ends = np.flatnonzero(groups & 32 == 0)
+    lengths = np.diff(ends, prepend=-1)
+    if not len(ends) or ends[-1] != len(groups) - 1 or lengths.max() > 6:
+        return np.zeros(0, np.int64)
+    starts = ends - lengths + 1
+    bits = (groups & 31) << 5 * (np.arange(len(groups)) - np.repeat(starts, lengths))
+    numbers = np.add.reduceat(bits, starts) - ((groups[ends] & 16) >> 4 << 5 * lengths)  # the highest bit is the sign
+    for first in (1, 2):
+        np.cumsum(numbers[first::2], out=numbers[first::2])
+    return numbers

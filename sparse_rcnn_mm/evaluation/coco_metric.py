@@ -2,8 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
-from io import StringIO
+from contextlib import contextmanager
 from typing import Any
 
 import mmdet.evaluation.metrics.coco_metric as mmdet_metric
@@ -11,16 +10,16 @@ import numpy as np
 from mmdet.datasets.api_wrappers import COCO
 from mmdet.evaluation import CocoMetric as MMDetCocoMetric
 from mmengine.dist import collect_results
-from mmengine.fileio import get_local_path
 from mmengine.logging import MMLogger
 
-from sparse_rcnn_mm.datasets.coco_columns import CocoColumns
+from sparse_rcnn_mm.datasets.coco_columns import INVALID, WITHOUT_MASK, CocoColumns
 from sparse_rcnn_mm.datasets.coco_json import full_path
 from sparse_rcnn_mm.datasets.column_cache import read_columns
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.registry import METRICS
 
 from .coco_api import coco_api
+from .mask_truth import mask_truth
 from .waiting import on_main_process
 
 
@@ -32,16 +31,20 @@ class CocoMetric(MMDetCocoMetric):
     the columns that the data set reads. Only the main process builds pycocotools' index of it.
 
     Raises:
-        UserError: the annotation file is missing, malformed or lacks a class of the data set (raised before training),
-            or lacks an image of the data set (raised at the first batch).
+        UserError: the annotation file is missing, malformed or lacks a class of the data set, or with 'segm' has an
+            invalid segmentation (raised before training); or it lacks an image of the data set (raised at the first
+            batch).
     """
 
     def __init__(self, ann_file: str | None = None, **options: Any) -> None:
-        self._path = '' if ann_file is None else full_path(ann_file)
-        self._columns = None if ann_file is None else read_columns(
-            ann_file, True, 'set --cfg-options val_evaluator.ann_file=FILE (for testing test_evaluator.ann_file) to '
-            'the annotations of the evaluated data set', options.get('backend_args'))
         super().__init__(None, **options)
+        self._masks = 'segm' in self.metrics
+        self._path = '' if ann_file is None else full_path(ann_file)
+        self._columns = columns = None if ann_file is None else read_columns(
+            ann_file, True, 'set --cfg-options val_evaluator.ann_file=FILE (for testing test_evaluator.ann_file) to '
+            'the annotations of the evaluated data set', self.backend_args, self._masks)
+        if columns is not None and self._masks:
+            on_main_process(lambda: bool(self._ground_truth(columns)), 'check of the masks')
         self._coco_api = self._columns  # if this were None, mmdet would take the ground truth from the samples
 
     @property
@@ -74,12 +77,14 @@ class CocoMetric(MMDetCocoMetric):
     def compute_metrics(self, results: list[tuple[dict, dict]]) -> dict[str, float]:
         """Compute the metrics from (ground truth, prediction) pairs of all images."""
         if self._columns is None:
-            return super().compute_metrics(results)
+            return super().compute_metrics([*map(_with_mask_truth, results)] if self._masks else results)
         # pycocotools sorts by category id, so labels are renumbered by id: then tables by class are also correct
         ids = self._ids_of_classes(self._columns)
         rank = np.argsort(np.argsort(ids))
         self.cat_ids = sorted(ids)
         results = [(truth, {**found, 'labels': rank[found['labels']]}) for truth, found in results]
+        if self._masks and (count := np.count_nonzero(self._columns.flags & (INVALID | WITHOUT_MASK))):
+            MMLogger.get_current_instance().info(f'{count} boxes without a mask are ignored regions in this evaluation')
         self._coco_api = self._ground_truth(self._columns)
         try:
             return super().compute_metrics(results)
@@ -87,13 +92,10 @@ class CocoMetric(MMDetCocoMetric):
             self._coco_api = self._columns  # frees the index, which is large
 
     def _ground_truth(self, columns: CocoColumns) -> COCO:
-        if 'segm' not in self.metrics:
-            return coco_api(columns)
-        with get_local_path(self._path, backend_args=self.backend_args) as path, redirect_stdout(StringIO()):
-            truth = COCO(path)
-        if count := _ignore_boxes_without_mask(truth.dataset['annotations']):
-            MMLogger.get_current_instance().info(f'{count} boxes without a mask are ignored regions in this evaluation')
-        return truth
+        try:
+            return coco_api(columns, self._masks)
+        except UserError as error:
+            raise UserError(f"the evaluator's annotation file {self._path}: {error}") from error
 
     def _ids_of_classes(self, columns: CocoColumns) -> list[int]:
         """The category id of every label in the file."""
@@ -105,19 +107,17 @@ class CocoMetric(MMDetCocoMetric):
         return [ids[name] for name in self._dataset_meta['classes']]
 
 
-def _ignore_boxes_without_mask(annotations: Sequence[dict[str, Any]]) -> int:
-    """Make them crowds, with their box as the mask, and return their number: pycocotools fails without a mask."""
-    count = 0
-    for annotation in annotations:
-        mask = annotation.get('segmentation')
-        if isinstance(mask, list):
-            mask = annotation['segmentation'] = [polygon for polygon in mask if len(polygon) >= 6]
-        if not mask:
-            x, y, width, height = annotation['bbox']
-            corners = [x, y, x + width, y, x + width, y + height, x, y + height]
-            annotation.update(iscrowd=1, segmentation=[corners])
-            count += 1
-    return count
+def _with_mask_truth(result: tuple[dict, dict]) -> tuple[dict, dict]:
+    """Replace the masks of a (ground truth, prediction) pair as `mask_truth` does."""
+    truth, found = result
+    image = {'id': truth['img_id'], 'width': truth['width'], 'height': truth['height']}
+    annotations = [{'id': number, 'image_id': image['id'], 'bbox': [x1, y1, x2 - x1, y2 - y1],
+                    'iscrowd': instance.get('ignore_flag', 0), 'segmentation': instance.get('mask')}
+                   for number, instance in enumerate(truth.get('anns', ()), start=1)
+                   for x1, y1, x2, y2 in [instance['bbox']]]
+    masks = mask_truth({'images': [image], 'annotations': annotations})
+    return {**truth, 'anns': [{**instance, 'mask': one['segmentation'], 'ignore_flag': one['iscrowd']}
+                              for instance, one in zip(truth.get('anns', ()), masks, strict=True)]}, found
 
 
 @METRICS.register_module()

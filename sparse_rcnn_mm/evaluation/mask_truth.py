@@ -6,16 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from sparse_rcnn_mm.datasets.masks import decode_segmentation, lacks_mask, run_lengths
+from sparse_rcnn_mm.datasets.masks import encode_segmentation, lacks_mask
 from sparse_rcnn_mm.errors import UserError
 
 
 def mask_truth(coco: Mapping[str, Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Copy the annotations of a COCO file, with masks as run lengths. Boxes without a mask become crowds.
+    """Copy the annotations of a COCO file, with masks as run lengths that pycocotools can use.
 
-    Polygons of fewer than three points are no mask, as in training.
-
-    Masks are decoded here, since pycocotools writes out of bounds if run lengths do not fit their image.
+    Boxes without a mask become crowds. Polygons of fewer than three points are no mask, as in training.
 
     Raises:
         UserError: a segmentation is invalid.
@@ -26,14 +24,13 @@ def mask_truth(coco: Mapping[str, Sequence[dict[str, Any]]]) -> list[dict[str, A
 
 def _with_run_lengths(annotation: dict[str, Any], image: Mapping[str, Any]) -> dict[str, Any]:
     size = image['height'], image['width']
-    if lacks_mask(annotation.get('segmentation')):
+    try:
+        if not lacks_mask(annotation.get('segmentation')):
+            return {**annotation, 'segmentation': encode_segmentation(annotation['segmentation'], *size)}
         x, y, width, height = annotation['bbox']
         left, top, right, bottom = np.clip([x, y, x + width, y + height], 0, [*size[::-1]] * 2).tolist()
         corners = [left, top, right, top, right, bottom, left, bottom]
-        return {**annotation, 'iscrowd': 1, 'segmentation': run_lengths(decode_segmentation([corners], *size))}
-    try:
-        bitmap = decode_segmentation(annotation['segmentation'], *size)
+        return {**annotation, 'iscrowd': 1, 'segmentation': encode_segmentation([corners], *size)}
     except ValueError as error:
         raise UserError(f'{annotation.get("source") or "annotation " + str(annotation["id"])} of image '
                         f'{image.get("file_name", image["id"])}: its segmentation {error}') from error
-    return {**annotation, 'segmentation': run_lengths(bitmap)}

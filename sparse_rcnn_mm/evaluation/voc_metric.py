@@ -12,7 +12,7 @@ from pycocotools import mask as rle_codec
 
 from sparse_rcnn_mm.datasets.coco_columns import CROWD, IGNORED, CocoColumns
 from sparse_rcnn_mm.datasets.column_cache import read_columns
-from sparse_rcnn_mm.datasets.masks import decode_segmentation, lacks_mask, run_lengths
+from sparse_rcnn_mm.datasets.masks import encode_segmentation, lacks_mask, run_lengths
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.registry import METRICS
 
@@ -44,7 +44,8 @@ class PascalVocMetric(BaseMetric):
         iou_thr: the least IoU of a correct detection.
 
     Raises:
-        UserError: the annotation file is missing, malformed or lacks a class of the data set.
+        UserError: the annotation file is missing, malformed or lacks a class of the data set, or with 'segm' has an
+            invalid segmentation.
     """
     default_prefix = 'voc'
 
@@ -58,6 +59,15 @@ class PascalVocMetric(BaseMetric):
         self._columns = read_columns(ann_file, False, 'set --cfg-options val_evaluator.ann_file=FILE (for testing '
                                      'test_evaluator.ann_file) to the annotations of the evaluated data set',
                                      backend_args, 'segm' in self._kinds)
+        if 'segm' in self._kinds:
+            on_main_process(self._check_masks, 'check of the masks')
+
+    def _check_masks(self) -> None:
+        try:
+            for image in range(len(self._columns)):
+                _Truth.of(self._columns, image, 'segm')
+        except UserError as error:
+            raise UserError(f"the evaluator's annotation file {self._path}: {error}") from error
 
     def process(self, data_batch: dict, data_samples: Sequence[Mapping]) -> None:
         """Keep the predictions of a batch."""
@@ -114,7 +124,8 @@ class _Truth(NamedTuple):
         difficult = columns.flags[rows] & (CROWD | IGNORED) != 0
         if kind == 'bbox':
             return cls(columns.boxes[rows].tolist(), columns.categories[rows], difficult)
-        masks = [_mask(columns.segmentation(row), columns.sizes[image]) for row in range(rows.start, rows.stop)]
+        masks = [_mask(columns.segmentation(row), columns.annotation_ids[row], columns.sizes[image])
+                 for row in range(rows.start, rows.stop)]
         empty = np.array([rle_codec.area(mask) == 0 for mask in masks], bool)
         return cls(masks, columns.categories[rows], difficult | empty)
 
@@ -132,15 +143,15 @@ class _Truth(NamedTuple):
         return ImageOverlaps(found.scores[mine].astype(float), iou, self.difficult[its])
 
 
-def _mask(segmentation: Any, size: np.ndarray) -> dict[str, Any]:
+def _mask(segmentation: Any, annotation_id: int, size: np.ndarray) -> dict[str, Any]:
     """Run lengths of a segmentation; of nothing, if there is none."""
-    width, height = (int(side) for side in size)
+    width, height = size.tolist()
     if lacks_mask(segmentation):
-        return run_lengths(np.zeros((height, width), np.uint8))
+        segmentation = {'size': [height, width], 'counts': [int(height * width)]}
     try:
-        return run_lengths(decode_segmentation(segmentation, height, width))
+        return encode_segmentation(segmentation, height, width)
     except ValueError as error:
-        raise UserError(f'a segmentation in the annotation file {error}') from error
+        raise UserError(f'annotation {annotation_id}: its segmentation {error}') from error
 
 
 def table(scores: Mapping[str, VocScores], kind: str, iou_thr: float) -> str:

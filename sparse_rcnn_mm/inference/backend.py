@@ -48,6 +48,12 @@ class TorchBackend:
         found = [Found(one.bboxes.float().cpu().numpy(), one.scores.float().cpu().numpy(), one.labels.cpu().numpy(),
                        one.masks.cpu().numpy() if 'masks' in one else None) for one in predicted]
         if not all(np.isfinite(one.boxes).all() and np.isfinite(one.scores).all() for one in found):
-            raise NotFinite('the model predicts boxes or scores that are not finite: its weights are damaged, or need '
-                            'another precision (--precision fp32)', predictions=True)
+            raise not_finite(self.model)
         return found
+
+
+def not_finite(model: SparseRCNN | FastForm) -> NotFinite:
+    """The error for predictions that are not finite. Another precision is advised only if there is one."""
+    reduced = isinstance(model, FastForm) and model.dtype != torch.float32
+    return NotFinite('the model predicts boxes or scores that are not finite: its weights are damaged'
+                     + ', or need another precision (--precision fp32)' * reduced, predictions=True)

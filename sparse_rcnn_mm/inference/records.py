@@ -181,5 +181,13 @@ def _check(record: Record, classes: int | None) -> None:
             len(row) != 5 or not all(type(value) in (int, float) and math.isfinite(value) for value in row)
             for row in rows):
         raise ValueError('its boxes, scores and labels are not those of detections')
+    _check_masks(record)
     if classes is not None and any(label >= classes for label in record.labels):
         raise ValueError('it has a label that the model does not have')
+
+
+def _check_masks(record: Record) -> None:
+    if record.masks:
+        from sparse_rcnn_mm.datasets.masks import encode_segmentation  # imports PyTorch
+        for counts in record.masks:
+            encode_segmentation({'size': [record.height, record.width], 'counts': counts}, record.height, record.width)

@@ -19,7 +19,7 @@ from sparse_rcnn_mm.models import SparseRCNN
 from sparse_rcnn_mm.models.structures import Detections
 from sparse_rcnn_mm.runtime.preprocessing import resize, resized_shape
 
-from .backend import Found
+from .backend import Found, not_finite
 from .box_voting import Candidates, soft_vote
 
 # The short side for which the authors chose their sizes.
@@ -139,7 +139,11 @@ class AugmentedBackend:
 
     @torch.inference_mode()
     def __call__(self, inputs: Sequence[dict[str, Any]]) -> list[Found]:
-        """Detect objects in images, one after the other. Each has the size that `TTA.pipeline` returns."""
+        """Detect objects in images, one after the other. Each has the size that `TTA.pipeline` returns.
+
+        Raises:
+            NotFinite: boxes or scores are not finite.
+        """
         return [self._detect(one['inputs'], one['data_samples'].ori_shape[:2]) for one in inputs]
 
     def _detect(self, image: Tensor, original: Size) -> Found:
@@ -153,6 +157,8 @@ class AugmentedBackend:
         sizes = self.tta.sizes(now)
         with ThreadPoolExecutor(1) as pool:  # resizes in parallel with the network
             found = [self.look(view) for view in pool.map(resized, sizes)]
+        if not all(one.boxes.isfinite().all() and one.scores.isfinite().all() for one in found):
+            raise not_finite(self.model)
         kept = [kept_boxes(one, place, size, [now, original], limits)
                 for one, size, limits in zip(found, sizes, self.tta.box_sides, strict=True) for place in (0, 1)]
         together = Candidates(*(torch.cat(parts) for parts in zip(*kept, strict=True)))

@@ -4,7 +4,6 @@ Entries that cannot be repaired stay unchanged; `entry_faults` reports them.
 """
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from pycocotools import mask
 
 from sparse_rcnn_mm.datasets.coco_json import is_number
+from sparse_rcnn_mm.datasets.masks import encode_segmentation
 
 from .text import name_fault
 
@@ -78,20 +78,12 @@ def box_of(outline: Any, image: dict) -> list[float] | None:
 
 
 def _box_of_mask(runs: dict, image: dict) -> list[float] | None:
-    """Check that the run lengths cover exactly the image: otherwise pycocotools reads out of bounds."""
-    size = runs.get('size')
-    if size != [image.get('height'), image.get('width')] or not all(type(side) is int for side in size):
-        return None
-    counts = runs['counts']
-    if isinstance(counts, list) and not (all(type(count) is int and count >= 0 for count in counts)
-                                         and sum(counts) == size[0] * size[1]):
-        return None
-    if isinstance(counts, str) and not re.fullmatch('[0-o]+', counts):  # six bits per character, starting at '0'
+    size = image.get('height'), image.get('width')
+    if not all(type(side) is int and side > 0 for side in size):
         return None
     try:
-        coded = mask.frPyObjects(runs, *size) if isinstance(counts, list) else {**runs, 'counts': counts.encode()}
-        return mask.toBbox(coded).tolist() if int(mask.area(coded)) <= size[0] * size[1] else None
-    except (ValueError, TypeError, OverflowError):
+        return mask.toBbox(encode_segmentation(runs, *size)).tolist()  # type: ignore[arg-type]
+    except ValueError:
         return None
 
 

@@ -494,6 +494,7 @@ def test_the_metric_is_asked_for_more(tmp_path: Path, route: str) -> None:
     ('annotations', {'bbox': [-1.001e9, 0, 1, 1]}), ('annotations', {'id': 2 ** 53 - 1}),
     ('annotations', {'id': 2 ** 53}), ('annotations', {'id': -2 ** 53}), ('images', {'id': 2 ** 53}),
     ('images', {'width': 1e9}), ('images', {'height': 1.001e9}), ('categories', {'id': 2 ** 60}),
+    ('annotations', {'id': -2 ** 63}), ('images', {'id': -2 ** 63}), ('categories', {'id': -2 ** 63}),
 ], ids=str)
 @pytest.mark.parametrize('evaluated', [False, True])
 def test_both_readers_have_one_rule_for_large_numbers(list_: str, change: dict, evaluated: bool,

@@ -15,7 +15,7 @@ from PIL import Image
 from pycocotools import mask as rle_codec
 
 from sparse_rcnn_mm.datasets import CocoDataset, column_cache
-from sparse_rcnn_mm.datasets.masks import decode_segmentation
+from sparse_rcnn_mm.datasets.masks import decode_segmentation, encode_segmentation
 from sparse_rcnn_mm.datasets.transforms import ClipBoxes, RandomCropRange, ResizeShortSide
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.registry import TRANSFORMS
@@ -53,10 +53,37 @@ def test_run_lengths_as_pycocotools_reads_them(seed: int) -> None:
     ({'size': [8, 11], 'counts': [88]}, r'size \[8, 11\], but the image is 8 high and 10 wide'),
     ({'size': [8, 10], 'counts': [81]}, 'do not add up'), ({'size': [8, 10], 'counts': 'o'}, 'do not add up'),
     ({'size': [8, 10], 'counts': 'é'}, 'neither numbers nor'), ({'counts': []}, 'neither a list of polygons'),
+    ({'size': [8, 10], 'counts': [90, -10]}, 'do not add up'), ({'size': [8, 10], 'counts': ''}, 'do not add up'),
+    ({'size': [8, 10], 'counts': 'PP'}, 'do not add up'), ({'size': [8, 10], 'counts': '`RPPPPP0'}, 'do not add up'),
+    ({'size': [8, 10], 'counts': [2**64, 80 - 2**64]}, 'do not add up'),
+    ([[0, 9e5, 0, -9e5] * 3], 'an outline of more than 10,000,000 pixels'),
     ([1, 2, 3, 4, 5, 6], 'not a list of polygons'), ([['1', 2, 3, 4, 5, 6]], 'no numbers'), ([[1, 2]], 'no polygon')])
 def test_what_is_no_segmentation(segmentation: Any, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         decode_segmentation(segmentation, 8, 10)
+
+
+def test_runs_of_nothing_are_joined() -> None:
+    """pycocotools merges such run lengths to more than it has memory for."""
+    counts = [0, 0, 17, 1, 0, 3, *[0] * 500, 59]
+    wanted = np.repeat(np.arange(len(counts)) % 2, counts).astype(np.uint8).reshape(10, 8).T
+    assert encode_segmentation({'size': [8, 10], 'counts': counts}, 8, 10) == compressed(wanted)
+
+
+def test_sizes_that_no_bitmap_has() -> None:
+    for size in ([2**15, 2**15], [8.5, 10], [float('nan'), 10]):
+        with pytest.raises(ValueError, match='masks need whole numbers, and at most 536,870,912 pixels'):
+            encode_segmentation([SQUARE], *size)
+    assert encode_segmentation([SQUARE], 8.0, 10.0) == encode_segmentation([SQUARE], 8, 10)
+
+
+def test_the_largest_run_lengths() -> None:
+    """All six groups of five bits of a number, with and without its sign."""
+    height, width = 2**14, 2**15
+    counts = [1, height * width - 3, 1, 1]
+    rle = encode_segmentation({'size': [height, width], 'counts': counts}, height, width)
+    assert rle_codec.area(rle) == counts[1] + 1 and encode_segmentation(rle, height, width) == rle
+    assert rle_codec.toBbox(rle).tolist() == [0, 0, width, height]
 
 
 def annotated(boxes: np.ndarray, bitmaps: np.ndarray) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from mmdet.evaluation import CocoMetric as MMDetCocoMetric
 
 import sparse_rcnn_mm.registry as registry
 from sparse_rcnn_mm.datasets.column_cache import read_columns
+from sparse_rcnn_mm.datasets.masks import decode_segmentation, encode_segmentation
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.evaluation import CocoMetric, FasterCocoMetric
 from sparse_rcnn_mm.evaluation.coco_api import coco_api
@@ -195,6 +196,101 @@ def test_faster_coco_eval_gives_the_same_numbers(tmp_path: Path) -> None:
     for name in ('precision', 'recall', 'scores'):
         np.testing.assert_allclose(evaluations[1].eval[name], evaluations[0].eval[name], rtol=0, atol=1e-12)
     np.testing.assert_allclose(evaluations[1].stats[:12], evaluations[0].stats, rtol=0, atol=1e-12)
+
+
+def _masked_file(path: Path) -> dict:
+    """Ellipses as polygons, numbers and text, a few of them crowds; the boxes of the last class have no mask."""
+    coco = _random_file(path, images=16, boxes=160)
+    last = coco['categories'][-1]['id']
+    for number, entry in enumerate(coco['annotations']):
+        x, y, width, height = entry['bbox']
+        angles = np.linspace(0, 2 * np.pi, 20, endpoint=False)
+        points = np.stack([x + (1 + np.cos(angles)) * width / 2, y + (1 + np.sin(angles)) * height / 2], 1)
+        polygons = [points.round(2).ravel().tolist(), [1, 2, 3, 4, 5]]  # the second is none, as in training
+        text = encode_segmentation(polygons, 500, 500)
+        column_major = decode_segmentation(text, 500, 500).T.ravel()
+        changes = [0, *np.flatnonzero(np.diff(column_major)) + 1, 500 * 500]
+        numbers = {'size': [500, 500], 'counts': np.diff(changes).tolist()}
+        entry['segmentation'] = [polygons, text, numbers if not column_major[0] else text][number % 3]
+        if entry['category_id'] == last:
+            entry['segmentation'] = [None, [], [[1, 2, 3, 4]]][number % 3]
+    path.write_text(json.dumps(coco))
+    return coco
+
+
+def _with_masks(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A filled box as the mask of each detection."""
+    for sample in samples:
+        boxes = sample['pred_instances']['bboxes'].round().int().tolist()
+        masks = torch.zeros(len(boxes), 500, 500, dtype=torch.bool)
+        for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True):
+            mask[max(y1, 0):y2, max(x1, 0):x2] = True
+        sample['pred_instances']['masks'] = masks
+    return samples
+
+
+@pytest.mark.parametrize('kind', [CocoMetric, FasterCocoMetric])
+def test_masks_measure_as_mmdet_does(tmp_path: Path, kind: type[CocoMetric], monkeypatch: pytest.MonkeyPatch) -> None:
+    if kind is FasterCocoMetric:
+        pytest.importorskip('faster_coco_eval')
+    coco = _masked_file(tmp_path / 'coco.json')
+    samples = _with_masks(_random_samples(coco, extra=3))
+    names = [category['name'] for category in coco['categories']]
+    path, options = str(tmp_path / 'coco.json'), dict(metric=['bbox', 'segm'])
+    ours = _measured(kind(path, **options), names, samples)
+    ignored = 0
+    for entry in coco['annotations']:  # what pycocotools fails at is a crowd that covers the box
+        x, y, width, height = entry['bbox']
+        if isinstance(entry['segmentation'], list) and len(entry['segmentation']) == 2:
+            entry['segmentation'].pop()
+        elif not isinstance(entry['segmentation'], dict):
+            entry.update(iscrowd=1, segmentation=[[x, y, x + width, y, x + width, y + height, x, y + height]])
+            ignored += 1
+    assert ignored > 10
+    Path(path).write_text(json.dumps(coco))
+    expected = _measured(MMDetCocoMetric(path, **options), names, samples)
+    assert ours == pytest.approx(expected, abs=1e-12, nan_ok=True)
+    assert len(ours) == 12 and 0.03 < ours['coco/segm_mAP'] < 0.9
+
+
+WRONG_MASKS = [{'size': [100, 100], 'counts': [5, 10**9]}, {'size': [9**9, 9**9], 'counts': [9**18]},
+               {'size': [100, 100], 'counts': [10100, -100]}, {'size': [100, 100], 'counts': 'oooo'},
+               {'size': [50, 50], 'counts': [2500]}, {'size': [100, 100], 'counts': 'no RLE'}, 'text', [['a'] * 6],
+               {'counts': [10**4]}, {'size': [100, 100], 'counts': None}, [[1e300] * 6], [1, 2, 3, 4, 5, 6]]
+
+
+@pytest.mark.parametrize('mask', WRONG_MASKS)
+def test_wrong_masks_are_refused_before_training(ann_file: str, mask: Any) -> None:
+    """pycocotools and faster-coco-eval read and write beyond their memory."""
+    coco = json.loads(Path(ann_file).read_text())
+    for entry in coco['annotations']:
+        entry['segmentation'] = [[1, 1, 9, 1, 9, 9]]
+    coco['annotations'][1]['segmentation'] = mask
+    Path(ann_file).write_text(json.dumps(coco))
+    with pytest.raises(UserError, match=rf'{ann_file}: annotation 2 of image a\.jpg: its segmentation (is|has) '):
+        CocoMetric(ann_file, metric=['bbox', 'segm'])
+    CocoMetric(ann_file)  # boxes do not need them
+
+
+@pytest.mark.parametrize('mask', WRONG_MASKS)
+def test_wrong_masks_of_samples_are_refused(mask: Any) -> None:
+    """Without a file, the ground truth comes from the samples."""
+    metric = CocoMetric(metric='segm')
+    metric.dataset_meta = {'classes': ('dog', 'fox', 'cat')}
+    sample = _sample(('dog', 'fox', 'cat'))
+    sample['pred_instances']['masks'] = torch.zeros(3, 100, 100, dtype=torch.bool)
+    sample['pred_instances']['masks'][:, :40, :40] = True
+    polygon = [[0, 0, 40, 0, 40, 40, 0, 40]]
+    for wanted, segmentation in ((1, polygon), (None, mask)):
+        sample['instances'] = [{'bbox': [0, 0, 40, 40], 'bbox_label': label, 'ignore_flag': 0, **given}
+                               for label, given in enumerate(({'mask': polygon}, {'mask': segmentation}, {}))]
+        metric._coco_api = None
+        metric.process({}, [sample])
+        if wanted:
+            assert metric.evaluate(1)['coco/segm_mAP'] == wanted  # the box without a mask does not count
+            continue
+        with pytest.raises(UserError, match='annotation 2 of image 3: its segmentation (is|has) '):
+            metric.evaluate(1)
 
 
 def test_faster_coco_eval_is_asked_for_where_it_is_missing(ann_file: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -202,6 +202,15 @@ def test_classes_crowds_and_masks(tmp_path: Path) -> None:
     assert (found['voc/bbox_AP50'], found['voc/segm_AP50']) == (0.5, 1)
 
 
+@pytest.mark.parametrize('mask', [{'size': [30, 40], 'counts': 'oooo'}, {'size': [40, 30], 'counts': [1200]},
+                                  {'size': [30, 40], 'counts': [1201]}, {'size': [30, 40], 'counts': [1300, -100]}])
+def test_wrong_masks_are_refused_before_training(tmp_path: Path, mask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TRUTH['annotations'][1], 'segmentation', mask)
+    with pytest.raises(UserError, match=r'truth\.json: annotation 2: its segmentation has'):
+        metric_of(tmp_path, 'segm')
+    metric_of(tmp_path, 'bbox')
+
+
 def test_boxes_of_random_images_through_the_metric(tmp_path: Path) -> None:
     images = random_images(7)
     coco: dict[str, list] = {'images': [], 'annotations': [], 'categories': [{'id': 1, 'name': 'dog'}]}

@@ -13,7 +13,7 @@ from PIL import Image
 
 from sparse_rcnn_mm.datasets.read_image import read_image
 from sparse_rcnn_mm.errors import UserError
-from sparse_rcnn_mm.inference import Detector, ImageDetections
+from sparse_rcnn_mm.inference import TTA, Detector, ImageDetections
 
 Colored = Callable[..., np.ndarray]
 
@@ -128,5 +128,9 @@ def test_weights_that_are_not_finite_are_told(contents: dict, tmp_path: Path) ->
     state = {name: value * torch.nan if name.endswith('fc_cls.bias') else value
              for name, value in contents['state_dict'].items()}
     torch.save({**contents, 'state_dict': state}, tmp_path / 'nan.pth')
-    with pytest.raises(UserError, match='boxes or scores that are not finite'):
-        Detector.from_checkpoint(tmp_path / 'nan.pth', device='cpu')(np.zeros((40, 50, 3), np.uint8))
+    tta = TTA(short_sides=[40], box_sides=[(0, 100)])
+    for settings, advice in (({}, 'its weights are damaged$'), ({'tta': tta}, 'its weights are damaged$'),
+                             ({'precision': 'bf16'}, r'its weights are damaged, or need .*\(--precision fp32\)$')):
+        detector = Detector.from_checkpoint(tmp_path / 'nan.pth', device='cpu', **settings)
+        with pytest.raises(UserError, match=f'boxes or scores that are not finite: {advice}'):
+            detector(np.zeros((40, 50, 3), np.uint8))

@@ -252,7 +252,8 @@ SOUND = {'path': 'x.jpg', 'frame': None, 'name': 'x.jpg', 'width': 9, 'height': 
     {'name': 'x\0'}, {'name': 5}, {'path': None}, {'frame': -1}, {'frame': '1'}, {'width': 0}, {'height': 1.5},
     {'boxes': 'abcd'}, {'boxes': [[1, 2, 3]]}, {'boxes': [['1', '2', '3', '4']]}, {'boxes': []}, {'scores': []},
     {'boxes': [[1, 2, 3, 10 ** 400]]}, {'scores': [float('nan')]}, {'scores': [None]}, {'labels': [2]},
-    {'labels': [-1]}, {'labels': ['a']}, {'labels': [True]}, {'masks': [1]}, {'masks': ['a', 'b']}, {'other': 1},
+    {'labels': [-1]}, {'labels': ['a']}, {'labels': [True]}, {'masks': [1]}, {'masks': ['a', 'b']},
+    {'masks': ['o']}, {'masks': ['Q3']}, {'other': 1},
 ], ids=str)
 def test_records_that_are_not_of_a_run(change: dict[str, Any], tmp_path: Path) -> None:
     """Such as a part from elsewhere, whose names would lead out of the output folder."""

@@ -92,7 +92,8 @@ def test_sizes_of_masks_are_checked_before_they_are_decoded(tmp_path: Path) -> N
     """pycocotools writes beyond its memory otherwise."""
     one_image_folder(tmp_path)
     for runs in ({'counts': [5, 10 ** 9], 'size': [67, 101]}, {'counts': [1], 'size': [10 ** 9, 10 ** 9]},
-                 {'counts': '~~~~', 'size': [67, 101]}):
+                 {'counts': '~~~~', 'size': [67, 101]}, {'counts': 'oooo', 'size': [67, 101]},
+                 {'counts': '3', 'size': [67, 101]}, {'counts': [6767], 'size': [101, 67]}):
         edit(tmp_path, lambda c, runs=runs: c['annotations'][0].update(bbox=None, segmentation=runs))
         assert [fault.where for fault in read_data(tmp_path).faults] == ['train.json: annotation 1']
     edit(tmp_path, lambda c: c['annotations'][0].update(bbox=[], segmentation={'counts': [67 * 3 + 5, 10, 6692 - 141],
