@@ -151,7 +151,7 @@ class StoredConfig:
         if not isinstance(metrics, (list, tuple)) or not metrics:
             self._refuse('test_evaluator', 'is not a metric or a list of metrics')
         rules = _Rules((METRICS,), text=_METRIC_TEXT, places=('ann_file',))
-        return [self._part('test_evaluator', metric, rules) for metric in metrics]
+        return [_of_this_package(self._part('test_evaluator', metric, rules)) for metric in metrics]
 
     def _loader(self) -> Mapping[str, Any]:
         loader = self.values.get('test_dataloader') or self.values.get('val_dataloader')
@@ -194,6 +194,14 @@ class StoredConfig:
     def _refuse(self, where: str, what: str) -> NoReturn:
         raise UserError(f'the config in {self.path} was not used: {where} {what}; if you trust its author, pass '
                         'the config it was trained with (--config FILE)')
+
+
+def _of_this_package(metric: dict[str, Any]) -> dict[str, Any]:
+    """Use this package's CocoMetric for mmdet's, which gives the masks of the annotation file to C code unchecked."""
+    if (metric['type'], metric.get('_scope_')) == ('CocoMetric', 'mmdet') or metric['type'] == 'mmdet.CocoMetric':
+        metric = {**metric, 'type': f'{SCOPE}.CocoMetric'}
+        metric.pop('_scope_', None)
+    return metric
 
 
 class _Refused(Exception):

@@ -116,7 +116,8 @@ def _from_polygons(polygons: list, height: int, width: int) -> dict[str, Any]:
         raise ValueError('has coordinates that are no numbers of pixels')
     if not usable:
         raise ValueError('has no polygon of three points or more')
-    if sum(map(_outline, usable)) > LONGEST_OUTLINE:
+    reach = max(map(max, usable)) - min(map(min, usable))
+    if reach * sum(map(len, usable)) > LONGEST_OUTLINE and sum(map(_outline, usable)) > LONGEST_OUTLINE:
         raise ValueError(f'has an outline of more than {LONGEST_OUTLINE:,} pixels')
     return _as_text(rle_codec.merge(rle_codec.frPyObjects(usable, height, width)))
 

@@ -32,7 +32,7 @@ from .fine_tuning import freeze_stages
 from .hooks.checkpoint import EMAHook
 from .lora import add_lora, start_lora
 from .meeting import met
-from .optim_wrappers import AmpOptimWrapper
+from .optim_wrappers import AmpOptimWrapper, CPUAmpOptimWrapper
 from .restarts import note_launch, was_restarted
 from .resuming import complete_one_cycle, contents_to_save, find_start, resume_training, whole
 from .stopping import Stopped, StopSignals
@@ -150,8 +150,9 @@ class Runner(MMEngineRunner):
             if self.rank == 0 and last.is_file():
                 os.replace(last, aside)
             done = f'{last.name} holds these weights and was renamed to {aside.name}'
+        amp = isinstance(self.optim_wrapper, (AmpOptimWrapper, CPUAmpOptimWrapper))
         return (f'{done}: continue with --resume and a lower learning rate (--cfg-options '
-                f'{learning_rate_options(self.cfg)}), or without --amp, and check the boxes of these images')
+                f'{learning_rate_options(self.cfg)}){", or without --amp" * amp}, and check the boxes of these images')
 
     @master_only
     def save_checkpoint(self, out_dir: str, filename: str, file_client_args: dict | None = None,

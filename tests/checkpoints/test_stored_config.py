@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -47,6 +48,19 @@ def test_text_is_read_as_mmengine_reads_it(path: Path) -> None:
     evaluators = by_running['test_evaluator']
     evaluators = evaluators if isinstance(evaluators, list) else [evaluators]
     assert [one['ann_file'] for one in config.test_evaluator()] == [one['ann_file'] for one in evaluators]
+
+
+@pytest.mark.parametrize('kind', [{'type': 'mmdet.CocoMetric'}, {'type': 'CocoMetric', '_scope_': 'mmdet'},
+                                  {'type': 'CocoMetric'}])
+def test_the_metric_is_always_the_one_that_checks_masks(kind: dict[str, str], tmp_path: Path) -> None:
+    content = {'images': [{'id': 1, 'file_name': 'a.jpg', 'width': 9, 'height': 9}], 'categories': [
+        {'id': 1, 'name': 'cat'}], 'annotations': [
+        {'id': 5, 'image_id': 1, 'category_id': 1, 'bbox': [1, 1, 3, 3], 'area': 9, 'iscrowd': 0,
+         'segmentation': {'size': [9, 9], 'counts': 'oooo'}}]}
+    (tmp_path / 'coco.json').write_text(json.dumps(content))
+    values = {'test_evaluator': {**kind, 'ann_file': str(tmp_path / 'coco.json'), 'metric': ['bbox', 'segm']}}
+    with DefaultScope.overwrite_default_scope('sparse_rcnn_mm'), pytest.raises(UserError, match='annotation 5 of'):
+        METRICS.build(stored(values).test_evaluator()[0])
 
 
 def test_literals_of_every_kind() -> None:

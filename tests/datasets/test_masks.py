@@ -63,6 +63,40 @@ def test_what_is_no_segmentation(segmentation: Any, reason: str) -> None:
         decode_segmentation(segmentation, 8, 10)
 
 
+def unpacked(text: str) -> list[int] | None:
+    """The numbers of COCO's text, one bit group after the other. None if it ends within a number."""
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        group = ord(character) - 48
+        value |= (group & 31) << shift
+        shift += 5
+        if not group & 32:
+            value -= (group & 16) and 1 << shift
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    return None if shift else runs
+
+
+def test_any_text_is_read_as_coco_reads_it_or_refused() -> None:
+    rng = np.random.default_rng(0)
+    valid = 0
+    for _ in range(4000):
+        height, width = rng.integers(1, 6, 2).tolist()
+        text = ''.join(chr(code) for code in rng.choice([*range(48, 58), 63, 64, 79, 80, 81, 95, 111],
+                                                        rng.integers(1, 6)))
+        runs = unpacked(text)
+        if runs is None or min(runs) < 0 or sum(runs) != height * width:
+            with pytest.raises(ValueError, match='do not add up'):
+                encode_segmentation({'size': [height, width], 'counts': text}, height, width)
+            continue
+        valid += 1
+        wanted = np.repeat(np.arange(len(runs)) % 2, runs).reshape(width, height).T
+        found = encode_segmentation({'size': [height, width], 'counts': text}, height, width)
+        assert found == compressed(wanted.astype(np.uint8))
+    assert valid > 40
+
+
 def test_runs_of_nothing_are_joined() -> None:
     """pycocotools merges such run lengths to more than it has memory for."""
     counts = [0, 0, 17, 1, 0, 3, *[0] * 500, 59]

@@ -57,13 +57,19 @@ def test_training_ends_before_the_step(tool: Tool, troubled: Callable[..., list[
     assert f'at iteration {at}' in message
     assert 'at a learning rate of ' in message
     assert message.count('.jpg') == 4
-    assert '--cfg-options optim_wrapper.optimizer.lr=NUMBER' in message
+    assert '--cfg-options optim_wrapper.optimizer.lr=NUMBER' in message and '--amp' not in message
     for path in (tmp_path / 'work').glob('*.pth'):
         assert not_finite(read_checkpoint(path)) == []
     left = {path.name for path in (tmp_path / 'work').glob('iter_*')}
     # weights that give no finite predictions are not gone on from: the checkpoint of them is set aside
     newest = f'iter_{at - 1}.diverged' if what == 'weights' else f'iter_{at - 1}.pth'
     assert newest in left and f'iter_{at - 2}.pth' in left and f'iter_{at}.pth' not in left
+
+
+def test_training_without_amp_is_advised_only_with_amp(tool: Tool, troubled: Callable[..., list[str]],
+                                                       capsys: pytest.CaptureFixture) -> None:
+    assert tool('train', *troubled('loss', 2), '--amp', '--work-dir', 'work') == 1
+    assert 'lr=NUMBER), or without --amp, and check' in error_of(capsys)
 
 
 def test_an_optimizer_that_is_not_finite_is_not_saved(tool: Tool, troubled: Callable[..., list[str]], tmp_path: Path,
