@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -12,7 +11,7 @@ from mmengine.model import BaseModule, PretrainedInit
 from torch import Tensor, nn
 
 from sparse_rcnn_mm.downloads import DownloadError
-from sparse_rcnn_mm.errors import UserError, in_short
+from sparse_rcnn_mm.errors import UserError, refusing
 from sparse_rcnn_mm.terminal import shell_word
 
 from .loading import LoadReport, compare, unwrapped
@@ -58,13 +57,10 @@ def _checked(module: Any, place: str, file: str) -> Iterator[None]:
     def checked() -> None:
         hook = module._register_load_state_dict_pre_hook(check)
         try:
-            with _without_mmengines_list():
+            with _fetching(place, file), _without_mmengines_list(), refusing(
+                    lambda reason: f'the pretrained weights {file} cannot be used for {place} ({reason}): '
+                    f'{_advice(place, file)}'):
                 initialize()
-        except Exception as error:
-            explained = isinstance(error, UserError) and not isinstance(error, DownloadError)
-            if explained or _is_of_a_part(error, module):
-                raise
-            raise _explained(error, place, file) from error
         finally:
             hook.remove()
 
@@ -121,19 +117,14 @@ def _without(place: str) -> str:
     return f'train without it: --cfg-options {shell_word(place, "MODULE")}.init_cfg=None'
 
 
-def _is_of_a_part(error: Exception, module: nn.Module) -> bool:
-    """Whether the `init_weights` of another module, which `module` called, raised the error."""
-    return any(frame.f_code.co_name == 'init_weights' and isinstance(owner := frame.f_locals.get('self'), nn.Module)
-               and owner is not module for frame, _ in traceback.walk_tb(error.__traceback__))
-
-
-def _explained(error: Exception, place: str, file: str) -> UserError:
-    if isinstance(error, DownloadError):
-        return UserError(
+@contextmanager
+def _fetching(place: str, file: str) -> Iterator[None]:
+    try:
+        yield
+    except DownloadError as error:
+        raise UserError(
             f'the pretrained weights {file} cannot be fetched ({error.reason}): download them elsewhere and pass '
-            f'--cfg-options {shell_word(place, "MODULE")}.init_cfg.checkpoint=FILE, or {_without(place)}')
-    return UserError(f'the pretrained weights {file} cannot be used for {place} ({type(error).__name__}: '
-                     f'{in_short(error)}): {_advice(place, file)}')
+            f'--cfg-options {shell_word(place, "MODULE")}.init_cfg.checkpoint=FILE, or {_without(place)}') from error
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from sparse_rcnn_mm.checkpoints import checked_initial_weights
-from sparse_rcnn_mm.downloads import DownloadError
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.registry import MODELS
 from tests.kit import DIGITS_CONFIG
@@ -126,29 +125,6 @@ def test_a_file_for_the_whole_model_is_not_checked_against_its_parts(tmp_path: P
     model = initialized(Backbone(saved(tmp_path / 'a.pth', state())), whole)
     assert torch.equal(model.head.weight, torch.eye(2))
     assert [line.partition(': ')[2][:35] for line in not_fitting(lines)] == ['2 of 10 weights of model were loade']
-
-
-class Broken(Backbone):
-    """Its own `init_weights` fails, also if it loads a file."""
-
-    def __init__(self, init_cfg: Any, fail: Callable[[], Exception]) -> None:
-        super().__init__(init_cfg)
-        self.fail = fail
-
-    def init_weights(self) -> None:
-        super().init_weights()
-        raise self.fail()
-
-
-@pytest.mark.parametrize('fail', [lambda: ZeroDivisionError('a mistake'), lambda: DownloadError('its own', 'no net')])
-def test_a_mistake_in_a_part_is_not_blamed_on_the_file_of_the_whole(tmp_path: Path,
-                                                                    fail: Callable[[], Exception]) -> None:
-    whole = saved(tmp_path / 'whole.pth', {'head.weight': torch.eye(2)})
-    with pytest.raises(type(fail()), match='^(a mistake|its own)$'):
-        initialized(Broken(None, fail), whole)
-    with pytest.raises(UserError, match=r'the pretrained weights .*a\.pth cannot be .*model\.backbone') as caught:
-        initialized(Broken(saved(tmp_path / 'a.pth', state()), fail), whole)
-    assert 'whole.pth' not in str(caught.value)
 
 
 @pytest.mark.parametrize('network', [SWIN, PVT], ids=['swin', 'pvt'])
