@@ -87,6 +87,8 @@ PROMISES: dict[str, tuple[str, list[str]]] = {
         'test_only_sentences_escape']),
     'A cache that came with an annotation file is not used, and a damaged one is found out': (
         'datasets/test_columns.py', ['test_columns_that_came_with_the_file_are_not_used', 'test_any_damage_is_found']),
+    'Masks that do not fit their image are refused before training and before any C code reads them': (
+        'evaluation/test_coco_metric.py', ['test_wrong_masks_are_refused_before_training']),
     'Names reach the terminal, tables and suggested commands as text only': ('test_terminal.py', [
         'test_every_way_out', 'test_suggested_commands_can_be_pasted', 'test_infer_shows_hostile_names']),
     'Pictures never run programs, and huge ones are refused': ('datasets/test_pictures.py', [
