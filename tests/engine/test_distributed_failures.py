@@ -47,7 +47,7 @@ def test_a_process_that_dies(tmp_path: Path, digits: Path) -> None:
     errors = errors_of(done)
     assert errors[-1].startswith('error: process 1 was ended by SIGKILL')
     assert all('another process ended' in error for error in errors[:-1])
-    assert len(done.stderr.splitlines()) < 10, done.stderr
+    assert 'Traceback' not in done.stderr
     last = (tmp_path / 'work/last_checkpoint').read_text()
     assert not_finite(read_checkpoint(last)) == []
     done = launch(tmp_path, digits, 2, '', '--resume')
