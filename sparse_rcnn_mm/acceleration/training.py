@@ -43,7 +43,11 @@ class _FoldingConv(nn.Conv2d):
         assert isinstance(norm.running_mean, Tensor) and isinstance(norm.running_var, Tensor)
         scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
         shift = norm.bias - norm.running_mean * scale
-        kernels = self.weight * scale[:, None, None, None]
+
+        def scaled() -> Tensor:
+            return self.weight * scale[:, None, None, None]
+
+        kernels = scaled()
         if torch.compiler.is_compiling():
             return self._conv_forward(x, kernels, shift)
         place = kernels.data_ptr()
@@ -52,7 +56,7 @@ class _FoldingConv(nn.Conv2d):
             return None if value.data_ptr() == place else value
 
         def kept(value: Tensor | None) -> Tensor:
-            return (self.weight * scale[:, None, None, None]).detach() if value is None else value
+            return scaled().detach() if value is None else value
 
         with torch.autograd.graph.saved_tensors_hooks(keep, kept):  # kernels are multiplied again instead of kept
             return self._conv_forward(x, kernels, shift)
@@ -88,6 +92,8 @@ def fold_fixed_norms(net: nn.Module) -> None:
     This assumes that a convolution feeds only the batch norm that is registered right after it. A copy with other
     weights is tried first; a network for which this does not hold is not changed.
     """
+    if not any(_pairs(net)):
+        return
     tried = copy.deepcopy(net)
     tried.eval()  # returns nothing in mmdet's ResNet
     for _, norm in _pairs(tried):

@@ -121,3 +121,11 @@ def test_keeps_half_of_the_activations() -> None:
     before = kept()
     fast_training(net)
     assert before - kept() >= 4 * 2 * 8 * 8 - 40  # the norm's input; some numbers of its own are kept
+
+
+def test_a_network_without_such_norms_is_not_tried() -> None:
+    class Never(nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise AssertionError
+
+    fold_fixed_norms(Never(nn.Conv2d(3, 4, 1), nn.SyncBatchNorm(4)))
