@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -140,14 +141,18 @@ def fold_batch_norms(chain: Sequence[nn.Module], image: Tensor) -> list[nn.Modul
 
 def _fold(net: nn.Module) -> None:
     """Fold every batch norm of `net` into the convolution before it, in place."""
-    before, before_name = None, ''
-    for name, child in list(net.named_children()):
-        statistics = isinstance(child, nn.modules.batchnorm._BatchNorm) and child.running_mean is not None
-        if statistics and isinstance(before, nn.Conv2d):
-            setattr(net, before_name, fuse_conv_bn_eval(before, child))
-            setattr(net, name, nn.Identity())
-        _fold(child)
-        before, before_name = child, name
+    for parent, (name, conv), (norm_name, norm) in list(neighbors(net)):
+        statistics = isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.running_mean is not None
+        if statistics and isinstance(conv, nn.Conv2d):
+            setattr(parent, name, fuse_conv_bn_eval(conv, norm))
+            setattr(parent, norm_name, nn.Identity())
+
+
+def neighbors(net: nn.Module) -> Iterator[tuple[nn.Module, tuple[str, nn.Module], tuple[str, nn.Module]]]:
+    """Each module and two of its children that are registered one after the other, with their names."""
+    for parent in net.modules():
+        for one, other in itertools.pairwise(parent.named_children()):
+            yield parent, one, other
 
 
 def fast_roi_head(model: SparseRCNN, image: Tensor) -> nn.Module:

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Iterator
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from sparse_rcnn_mm.ops.convolutions import Conv3x3, avoid_narrow_conv1x1, use_conv3x3
 
-from .prediction import same_outputs
+from .prediction import neighbors, same_outputs
 
 
 class FoldedBatchNorm2d(nn.BatchNorm2d):
@@ -114,9 +113,7 @@ def _fold(net: nn.Module) -> None:
 
 
 def _pairs(net: nn.Module) -> Iterator[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    for module in list(net.modules()):
-        children = list(module.children())
-        for conv, norm in itertools.pairwise(children):
-            if (type(conv) in _FOLDING and conv.bias is None and type(norm) is nn.BatchNorm2d and norm.affine
-                    and norm.track_running_stats):
-                yield conv, norm  # type: ignore[misc]
+    for _, (_, conv), (_, norm) in neighbors(net):
+        if (type(conv) in _FOLDING and conv.bias is None and type(norm) is nn.BatchNorm2d and norm.affine
+                and norm.track_running_stats):
+            yield conv, norm  # type: ignore[misc]
