@@ -60,6 +60,9 @@ def _checked_info(key: str, value: Any) -> Any:
         raise ValueError('keep_ckpt_ids is not a list of iterations or epochs')
     if (key == 'eta' or key.startswith('best_score')) and not _is_number(value):
         raise ValueError(f'{key} is not a number')
+    if key == 'outdated_ckpts':
+        names = [PurePath(path).name for path in value if isinstance(path, str)] if isinstance(value, list) else []
+        return [name for name in names if re.fullmatch(r'(iter|epoch)_\d+\.pth|best_[^\0]*\.pth', name)]
     if not key.startswith('best_ckpt') or value is None:
         return value
     name = PurePath(value).name if isinstance(value, str) else ''

@@ -129,6 +129,9 @@ class Runner(MMEngineRunner):
         earlier = self.message_hub.runtime_info.get('stopped_ckpt')
         name = f'iter_{self.iter}.pth'
         self.message_hub.update_info('stopped_ckpt', name)
+        if earlier:
+            outdated = self.message_hub.runtime_info.get('outdated_ckpts', [])
+            self.message_hub.update_info('outdated_ckpts', [*outdated, earlier])
         try:
             self.save_checkpoint(self.work_dir, name, meta=dict(epoch=self.epoch, iter=self.iter))
         except UserError as error:

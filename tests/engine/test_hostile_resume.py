@@ -32,6 +32,9 @@ def test_files_are_names_in_the_work_dir() -> None:
                                    stopped_ckpt='iter_7.pth', best_score=np.float64(0.5), mine=[1]), 7)['runtime_info']
     assert info == {'best_ckpt': 'best_coco_bbox_mAP_iter_4.pth', 'keep_ckpt_ids': [2, 4], 'stopped_ckpt': 'iter_7.pth',
                     'best_score': 0.5, 'mine': [1]}
+    outdated = ['/x/iter_2.pth', 'best_m_iter_4.pth', '../../train.json', '/home/me', 'iter_x.pth', '..', 3]
+    for value, names in ((outdated, ['iter_2.pth', 'best_m_iter_4.pth']), ('iter_2.pth', []), (None, [])):
+        assert checked_message_hub(hub(outdated_ckpts=value), 7)['runtime_info'] == {'outdated_ckpts': names}
     for stopped in ('/etc/passwd', '../iter_7.pth', 'iter_6.pth', 7, None):
         assert 'stopped_ckpt' not in checked_message_hub(hub(stopped_ckpt=stopped), 7)['runtime_info']
 

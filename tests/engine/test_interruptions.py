@@ -13,6 +13,7 @@ import pytest
 
 import tests.kit.trouble  # noqa: F401
 from sparse_rcnn_mm.checkpoints import read_checkpoint
+from sparse_rcnn_mm.engine.hooks.checkpoint import CheckpointHook
 from tests.kit import DIGITS_CONFIG, ROOT
 from tests.kit.checkpoints import differences
 
@@ -89,6 +90,24 @@ def test_killed_at_random_moments(kind: str, digits: Path, tmp_path: Path) -> No
                 == [path.name for path in sorted((tmp_path / folder).glob('*.pth'))])
 
 
+def test_killed_before_old_checkpoints_are_removed(tool: Tool, small: list[str], tmp_path: Path,
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new checkpoint, and the new best one, are complete then: the next process removes what is outdated."""
+    command = ['train', DIGITS_CONFIG, '--work-dir', 'work', '--resume', *small, 'train_cfg.max_iters=4',
+               'train_cfg.val_interval=2', 'default_hooks.checkpoint.interval=1',
+               'default_hooks.checkpoint.max_keep_ckpts=1', 'default_hooks.checkpoint.save_best=score',
+               'default_hooks.checkpoint.rule=greater']
+    monkeypatch.setattr(CheckpointHook, 'after_val_epoch', lambda hook, runner, metrics: (
+        hook._save_best_checkpoint(runner, {'score': runner.iter})))
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointHook, '_remove_old', lambda hook: None)
+        assert tool(*command) == 0
+    names = ['best_score_iter_2.pth', 'best_score_iter_4.pth', *(f'iter_{number}.pth' for number in range(1, 5))]
+    assert sorted(path.name for path in (tmp_path / 'work').glob('*.pth')) == names
+    assert tool(*command) == 0
+    assert sorted(path.name for path in (tmp_path / 'work').glob('*.pth')) == ['best_score_iter_4.pth', 'iter_4.pth']
+
+
 @pytest.fixture
 def troubled(small: list[str], tmp_path: Path) -> Callable[..., list[str]]:
     """`troubled(what, at)`: arguments of tools/train.py with augmentation, EMA, accumulation, and trouble."""
@@ -127,6 +146,19 @@ def test_a_signal_stops_after_the_iteration(tool: Tool, troubled: Callable[..., 
     assert tool('train', *troubled(), '--work-dir', 'work', '--resume') == 0
     assert differences(tmp_path / 'whole/iter_7.pth', tmp_path / 'work/iter_7.pth') == []
     assert not (tmp_path / 'work/iter_3.pth').exists()  # the next regular one took its place
+
+
+@pytest.mark.slow
+def test_stopped_twice(tool: Tool, troubled: Callable[..., list[str]], tmp_path: Path,
+                       monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second stop replaces the checkpoint of the first, and names it, should the process be killed before."""
+    assert tool('train', *troubled('SIGINT', 2), '--work-dir', 'work') == 130
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, 'unlink', lambda *args, **kwargs: None)
+        assert tool('train', *troubled('SIGINT', 3), '--work-dir', 'work', '--resume') == 130
+    assert sorted(path.name for path in (tmp_path / 'work').glob('*.pth')) == ['iter_2.pth', 'iter_3.pth']
+    assert tool('train', *troubled(), '--work-dir', 'work', '--resume') == 0
+    assert sorted(path.name for path in (tmp_path / 'work').glob('*.pth')) == ['iter_4.pth', 'iter_7.pth']
 
 
 @pytest.mark.slow

@@ -13,11 +13,11 @@ from sparse_rcnn_mm.registry import HOOKS
 
 
 class _RemovesLater:
-    """A file backend that collects the files to remove, and removes them later."""
+    """A file backend that collects the files to remove in the list `noted`, and removes them later."""
 
-    def __init__(self, backend: Any) -> None:
+    def __init__(self, backend: Any, noted: list[str]) -> None:
         self._backend = backend
-        self._noted: list[str] = []
+        self._noted = noted
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
@@ -38,7 +38,9 @@ class _RemovesLater:
 class CheckpointHook(MMEngineCheckpointHook):
     """Like mmengine's, but removes an old checkpoint only after the new one was written.
 
-    The checkpoint of an interrupted training (`stopped_ckpt`) is removed with the next regular checkpoint.
+    The checkpoint of an interrupted training (`stopped_ckpt`) is removed with the next regular checkpoint. A new
+    checkpoint names the old ones to remove (`outdated_ckpts`), for a process that dies in between: a training that
+    resumes from it removes them.
     """
 
     best_ckpt_path: str | None
@@ -47,12 +49,16 @@ class CheckpointHook(MMEngineCheckpointHook):
     def before_train(self, runner: Any) -> None:
         """Take over the list of checkpoints from the training that is resumed."""
         super().before_train(runner)
-        self.file_backend = _RemovesLater(self.file_backend)
         if is_main_process():
             remove_unfinished(self.out_dir)
         self.best_ckpt_path = self._here(getattr(self, 'best_ckpt_path', None))
         self.best_ckpt_path_dict = {key: self._here(path) for key, path in
                                     getattr(self, 'best_ckpt_path_dict', {}).items()}
+        outdated = map(self._here, runner.message_hub.runtime_info.get('outdated_ckpts', []))
+        noted = [path for path in outdated if path]
+        runner.message_hub.update_info('outdated_ckpts', noted)
+        self.file_backend = _RemovesLater(self.file_backend, noted)
+        self._remove_old()
 
     def _here(self, path: str | None) -> str | None:
         """The path in this work dir, which may be a copy or renamed: files of the original are never removed."""
@@ -61,9 +67,9 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict[str, Any]) -> None:
         stopped = runner.message_hub.runtime_info.pop('stopped_ckpt', None)
-        super()._save_checkpoint_with_step(runner, step, meta)
-        if stopped and is_main_process():
+        if stopped and stopped != self.filename_tmpl.format(step):
             self.file_backend.remove(str(Path(runner.work_dir, stopped)))
+        super()._save_checkpoint_with_step(runner, step, meta)
         self._remove_old()
 
     def _save_best_checkpoint(self, runner: Any, metrics: dict[str, float]) -> None:
