@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from sparse_rcnn_mm.acceleration.prediction import fast_form
-from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.errors import NotFinite, UserError
 from sparse_rcnn_mm.models.box_ops import overlaps
 from sparse_rcnn_mm.models.ddq import (
     DenseCriterion,
@@ -159,11 +159,16 @@ def test_an_image_without_ground_truth_teaches_nothing() -> None:
 
 
 def test_predictions_that_are_not_finite() -> None:
-    boxes = random_boxes(1, 4)
-    boxes[0, 2, 1] = float('nan')
+    """The weights are to blame for predictions, and the annotations for ground truths."""
+    boxes, gt = random_boxes(1, 4), random_gt([1])
     assigner = MODELS.build(dense_criterion('main', 1)).assigner
-    with pytest.raises(UserError, match='dense predictions are not finite'):
-        assigner(dense(torch.rand(1, 4, 5), boxes), random_gt([1]))
+    for blamed, predictions in ((boxes, True), (gt.boxes, False)):
+        before = blamed[0].clone()
+        blamed[0] = float('nan')
+        with pytest.raises(NotFinite, match='dense predictions are' if predictions else 'ground-truth boxes') as caught:
+            assigner(dense(torch.rand(1, 4, 5), boxes), gt)
+        assert caught.value.predictions == predictions
+        blamed[0] = before
 
 
 def levels(batch: int = 2, dtype: torch.dtype = torch.float32) -> list[Tensor]:

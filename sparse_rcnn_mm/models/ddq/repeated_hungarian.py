@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from torch import Tensor
 
-from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.errors import NotFinite
 from sparse_rcnn_mm.registry import TASK_UTILS, Part, build
 
 from ..match_costs import Pairs
@@ -35,7 +35,7 @@ class RepeatedHungarianAssigner:
         """Return `matched_gt` (B, M) long: the ground truth of its image that a candidate is matched to, or -1.
 
         Raises:
-            UserError: a prediction is not finite.
+            NotFinite: a prediction or a ground truth is not finite.
         """
         pairs = Pairs(logits=dense.scores[gt.image, :, gt.labels].logit()[:, None],
                       boxes=dense.boxes[gt.image][:, None],
@@ -47,9 +47,9 @@ class RepeatedHungarianAssigner:
             columns = np.flatnonzero(kept[image])
             cost = costs[end - count:end, columns]
             if not np.isfinite(cost).all():
-                raise UserError("the model's dense predictions are not finite, so training stopped before they could "
-                                'spoil the weights; the last checkpoint is intact: resume from it with a lower '
-                                'learning rate, or without --amp, and check the boxes of the data set')
+                predictions = not (dense.scores.isfinite().all() and dense.boxes.isfinite().all())
+                subject = 'dense predictions' if predictions else 'costs of ground-truth boxes'
+                raise NotFinite(f'the {subject} are not finite', predictions)
             matched_gt[image, columns] = self.match(cost)
         return torch.from_numpy(matched_gt).to(dense.boxes.device)
 
