@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from .errors import UserError
+from .late_imports import import_late
 from .mmcv_ops import ensure_mmcv_imports
 from .versions import check_versions
 
@@ -30,10 +31,10 @@ LIGHT = {
     'datasets.image_files', 'datasets.read_image', 'datasets.scan', 'downloads', 'errors', 'inference',
     'inference.contents', 'inference.conversions', 'inference.detections', 'inference.exported', 'inference.formats',
     'inference.names', 'inference.outputs', 'inference.progress', 'inference.records', 'inference.resuming',
-    'inference.run', 'inference.sources', 'lazy', 'mmcv_ops', 'own_outputs', 'runtime', 'runtime.detector',
-    'runtime.engines', 'runtime.masks', 'runtime.metadata', 'runtime.openvino_file', 'runtime.preprocessing', 'stack',
-    'terminal', 'versions', 'visualization', 'visualization.contact_sheet', 'visualization.draw',
-    'visualization.letters', 'visualization.masks', 'visualization.stages'}
+    'inference.run', 'inference.sources', 'late_imports', 'lazy', 'mmcv_ops', 'own_outputs', 'runtime',
+    'runtime.detector', 'runtime.engines', 'runtime.masks', 'runtime.metadata', 'runtime.openvino_file',
+    'runtime.preprocessing', 'stack', 'terminal', 'versions', 'visualization', 'visualization.contact_sheet',
+    'visualization.draw', 'visualization.letters', 'visualization.masks', 'visualization.stages'}
 
 
 class _Watcher(MetaPathFinder):
@@ -63,6 +64,7 @@ def prepare() -> None:
         VersionError: mmengine was imported before, and a package is missing or has an untested version.
     """
     ensure_mmcv_imports()
+    import_late()
     if 'mmengine' in sys.modules:
         connect()
     else:

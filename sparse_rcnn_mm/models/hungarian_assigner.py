@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from sparse_rcnn_mm.errors import NotFinite
@@ -60,6 +59,8 @@ class HungarianAssigner:
     @staticmethod
     def match(cost: np.ndarray) -> np.ndarray:
         """Cost (G, N) of one image to `matched_gt` (N,). If G > N, the most expensive ground truths stay unmatched."""
+        from scipy.optimize import linear_sum_assignment  # only training needs it
+
         matched_gt = np.full(cost.shape[1], -1, dtype=np.int64)
         rows, columns = linear_sum_assignment(cost)
         matched_gt[columns] = rows

@@ -1,0 +1,80 @@
+"""Lets mmdet's modules import large packages late: on first use, which for most models is never.
+
+mmdet imports all of its parts at once, and with them packages that only a few of them call: scikit-learn for tracking
+and PAA, imgaug for lanes, pyplot for plots. They took a quarter of the time until a command begins to work. Only
+modules of mmdet get placeholders; all other code, which may use more than functions and classes to call, does not.
+"""
+from __future__ import annotations
+
+import builtins
+import pkgutil
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+LATE = ('imagecorruptions', 'imgaug', 'matplotlib.pyplot', 'scipy', 'sklearn')
+
+
+class _Late:
+    """A function or class that is imported when it is called."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return pkgutil.resolve_name(self._path)(*args, **kwargs)
+
+    def __instancecheck__(self, instance: object) -> bool:
+        return isinstance(instance, pkgutil.resolve_name(self._path))
+
+
+class _LateModule(ModuleType):
+    """A module that is imported when one of its attributes is used."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(pkgutil.resolve_name(self.__name__), name)
+
+
+def _import(name: str, namespace: Mapping[str, Any] | None = None, local: Mapping[str, Any] | None = None,
+            names: Sequence[str] | None = (), level: int = 0) -> Any:
+    """The function behind the statement `import` in mmdet's modules."""
+    top, *inner = name.split('.')
+    late = level == 0 and any(f'{name}.'.startswith(f'{package}.') for package in LATE)
+    if not late or find_spec(top) is None:
+        return builtins.__import__(name, namespace, local, names, level)
+    if names:  # from NAME import NAMES
+        return SimpleNamespace(**{each: _Late(f'{name}:{each}') for each in names})
+    module: Any = _LateModule(name)  # import NAME, of which Python takes the inner modules from the outermost
+    for part in reversed(inner):
+        module = SimpleNamespace(**{part: module})
+    return module
+
+
+class _Finder(MetaPathFinder):
+    """Import hook that gives mmdet's modules an `import` of their own."""
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None = None,
+                  target: ModuleType | None = None) -> ModuleSpec | None:
+        if not fullname.startswith('mmdet.'):
+            return None
+        others = (finder.find_spec(fullname, path, target) for finder in sys.meta_path if finder is not self)
+        spec = next((spec for spec in others if spec is not None), None)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_late(module: ModuleType) -> None:
+                vars(module)['__builtins__'] = {**vars(builtins), '__import__': _import}
+                execute(module)
+
+            spec.loader.exec_module = execute_late  # type: ignore[method-assign]
+        return spec
+
+
+def import_late() -> None:
+    """Let modules of mmdet that are imported from now on import the packages in `LATE` late."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
