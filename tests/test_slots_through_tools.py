@@ -18,10 +18,10 @@ from tests.kit.through_tools import use_everywhere
 
 C = 16
 PROPOSALS = f"rpn_head=dict(_delete_=True, type='ProposalsFromFeatures', num_proposals=20, channels={C}, stride=8)"
+STAGE = f"roi_head=dict(bbox_head=dict(_delete_=True, type='RememberingStage', num_classes=10, channels={C}))"
 SLOTS = {
     'proposals': f'model = dict({PROPOSALS})',
-    'stage': f"model = dict(roi_head=dict(bbox_head=dict("
-             f"_delete_=True, type='RememberingStage', num_classes=10, channels={C})))",
+    'stage': f'model = dict({STAGE})',
     'groups': "model = dict(roi_head=dict(type='TwoGroupsRoIHead'))",
     'assigner': "model = dict(criterion=dict(assigner=dict(type='TwoToOneAssigner'), normalizer='num_matched'))",
     'criterion': f"model = dict({PROPOSALS}, criterion=dict(_delete_=True, type='Criteria', parts=dict("
@@ -74,9 +74,9 @@ def test_a_slot_filled_from_outside(config: Path, tool: Callable[..., int], tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('config', [SLOTS['stage'], SLOTS['groups'], SLOTS['proposals']],
-                         ids=['stage', 'groups', 'proposals'], indirect=True)
-def test_a_slot_filled_from_outside_compiles(config: Path, tool: Callable[..., int], tmp_path: Path) -> None:
+@pytest.mark.parametrize('config', [f'model = dict({PROPOSALS}, {STAGE})', SLOTS['groups']],
+                         ids=['proposals and stage', 'groups'], indirect=True)
+def test_slots_filled_from_outside_compile(config: Path, tool: Callable[..., int], tmp_path: Path) -> None:
     assert tool('train', config, '--work-dir', 'whole') == 0
     model = Detector.from_checkpoint(tmp_path / 'whole/iter_4.pth', device='cpu', fast=False).backend.model
     images = torch.rand(1, 3, 64, 96)
