@@ -45,6 +45,8 @@ PROMISES: dict[str, tuple[str, list[str]]] = {
         'test_every_flipped_bit_is_found_or_does_no_harm', 'test_a_flipped_bit_of_a_weight_is_found']),
     'Killed while it writes, or the disk is full: the old checkpoint stays': ('checkpoints/test_writing.py', [
         'test_killed_while_it_writes', 'test_a_full_disk']),
+    'Killed after a checkpoint was written, before old ones are removed: resuming removes them': (
+        'engine/test_interruptions.py', ['test_killed_before_old_checkpoints_are_removed', 'test_stopped_twice']),
     '--resume finds the newest whole checkpoint, whatever last_checkpoint says': ('checkpoints/test_writing.py', [
         'test_the_files_decide_whatever_last_checkpoint_says',
         'test_a_copied_work_dir_is_gone_on_from_itself',
