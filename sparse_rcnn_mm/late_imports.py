@@ -10,7 +10,7 @@ import builtins
 import pkgutil
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.abc import MetaPathFinder
+from importlib.abc import InspectLoader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType, SimpleNamespace
@@ -55,7 +55,7 @@ def _import(name: str, namespace: Mapping[str, Any] | None = None, local: Mappin
 
 
 class _Finder(MetaPathFinder):
-    """Import hook that gives mmdet's modules an `import` of their own."""
+    """Import hook that gives those modules of mmdet that need it an `import` of their own."""
 
     def find_spec(self, fullname: str, path: Sequence[str] | None = None,
                   target: ModuleType | None = None) -> ModuleSpec | None:
@@ -63,14 +63,16 @@ class _Finder(MetaPathFinder):
             return None
         others = (finder.find_spec(fullname, path, target) for finder in sys.meta_path if finder is not self)
         spec = next((spec for spec in others if spec is not None), None)
-        if spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
+        loader = spec and spec.loader
+        if isinstance(loader, InspectLoader):
+            source, execute = loader.get_source(fullname) or '', loader.exec_module
 
             def execute_late(module: ModuleType) -> None:
                 vars(module)['__builtins__'] = {**vars(builtins), '__import__': _import}
                 execute(module)
 
-            spec.loader.exec_module = execute_late  # type: ignore[method-assign]
+            if any(package in source for package in LATE):
+                loader.exec_module = execute_late  # type: ignore[method-assign]
         return spec
 
 
