@@ -133,7 +133,7 @@ def _apart(found: Sequence[tuple], wanted: Sequence[tuple]) -> Differences:
 
 def engines_table(rows: Sequence[Row], size: tuple[int, int] | None, batch: int) -> str:
     """Format the rows as a Markdown table."""
-    what = f'{size[0]}x{size[1]}' if size else 'of 3 : 4'
+    what = f'{size[0]}x{size[1]}' if size else 'of the shape 3:4'
     lines = [f'{batch} image(s) {what} at a time; median (quartiles); the models take turns, each in its own process',
              '',
              '| model | engine | precision | threads | seconds | times as fast | file, MiB | memory, MiB | load, s '
@@ -141,6 +141,10 @@ def engines_table(rows: Sequence[Row], size: tuple[int, int] | None, batch: int)
     for row in rows:
         apart = row.differences
         lines.append(f'| {row.name} | {row.engine} | {row.precision} | {row.threads} | {row.seconds.text()} | '
-                     f'{row.ratio.text(2)} | {row.size:.1f} | {row.memory:.0f} | {row.load:.1f} | {apart.boxes:.1e} | '
-                     f'{apart.scores:.1e} | {apart.swapped} of {apart.compared} |')
+                     f'{row.ratio.text(2)} | {row.size:.1f} | {row.memory:.0f} | {row.load:.1f} | '
+                     f'{_number(apart.boxes)} | {_number(apart.scores)} | {apart.swapped} of {apart.compared} |')
     return '\n'.join(lines)
+
+
+def _number(difference: float) -> str:
+    return f'{difference:.1e}' if np.isfinite(difference) else 'other objects'

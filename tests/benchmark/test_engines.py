@@ -1,6 +1,7 @@
 """Exported files against their checkpoint."""
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,8 @@ def test_table() -> None:
     assert engines_table([row], (96, 128), 1).splitlines()[-1] == (
         '| a.onnx | onnxruntime 1 | int8 | 2 | 0.200 (0.100..0.300) | 2.00 (1.90..2.10) | 23.6 | 150 | 0.5 | 2.0e-04 | '
         '3.0e-07 | 2 of 20 |')
+    others = replace(row, differences=Differences(np.inf, np.inf, 0, 20))
+    assert engines_table([others], None, 1).endswith('| 0.5 | other objects | other objects | 0 of 20 |')
 
 
 def test_size_counts_all_files_of_a_model(tmp_path: Path) -> None:
