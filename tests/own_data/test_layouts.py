@@ -188,6 +188,7 @@ def test_boxes_of_no_area_are_left_out(tmp_path: Path) -> None:
     one_image_folder(tmp_path)
     content = coco('train')
     content['annotations'][0]['bbox'][2] = 0
+    content['annotations'][1]['bbox'][2] = 0.5  # of less than a pixel
     write_json(tmp_path / 'train.json', content)
     data = prepare(read_data(tmp_path))
     assert '1 box without area skipped' in data.said

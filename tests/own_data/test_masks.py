@@ -13,6 +13,7 @@ from PIL import Image
 
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.own_data.config import set_training_data
+from sparse_rcnn_mm.own_data.inspection import inspect_data
 from sparse_rcnn_mm.own_data.mask_inspection import mask_warnings
 from sparse_rcnn_mm.own_data.reading import read_data
 from sparse_rcnn_mm.registry import DATASETS
@@ -82,6 +83,9 @@ def test_what_the_inspection_says_of_an_outline(tmp_path: Path, outline: list[fl
     (tmp_path / 'val.json').write_text(json.dumps(content))
     found = list(mask_warnings(read_data(tmp_path).splits['val']))
     assert len(found) == bool(said) and all(str(one).endswith(said) for one in found)
+    for masks in (False, True):
+        kinds = [one.kind for one in inspect_data(read_data(tmp_path), 100, masks=masks).warnings]
+        assert kinds == [one.kind for one in found if masks]
 
 
 def test_boxes_without_outlines_do_not_train_masks(tmp_path: Path) -> None:
