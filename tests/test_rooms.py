@@ -25,7 +25,7 @@ FLOORS = [
     {'visualization'},
     {'ops'},
     {'registry', 'runtime', 'config_files', 'downloads', 'versions'},
-    {'errors', 'lazy', 'mmcv_ops', 'torchvision_ops', 'own_outputs'},
+    {'errors', 'late_imports', 'lazy', 'mmcv_ops', 'torchvision_ops', 'own_outputs'},
     {'terminal'},
 ]
 HEIGHT = {room: height for height, floor in enumerate(reversed(FLOORS)) for room in floor}

@@ -60,7 +60,6 @@ class HungarianAssigner:
     def match(cost: np.ndarray) -> np.ndarray:
         """Cost (G, N) of one image to `matched_gt` (N,). If G > N, the most expensive ground truths stay unmatched."""
         from scipy.optimize import linear_sum_assignment  # only training needs it
-
         matched_gt = np.full(cost.shape[1], -1, dtype=np.int64)
         rows, columns = linear_sum_assignment(cost)
         matched_gt[columns] = rows

@@ -386,8 +386,10 @@ def weights() -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(('place', 'value'), MALFORMED, ids=lambda value: str(value)[:40])
-def test_whatever_is_malformed_is_one_sentence(place: str, value: Any, weights: dict, tmp_path: Path) -> None:
+def test_whatever_is_malformed_is_one_sentence(place: str, value: Any, weights: dict, tmp_path: Path,
+                                               monkeypatch: pytest.MonkeyPatch) -> None:
     """By the detector, and by the config for testing."""
+    monkeypatch.chdir(tmp_path)  # where the config's data/digits is not
     from sparse_rcnn_mm.engine.testing import run_test, testing_config
     from sparse_rcnn_mm.inference import Detector
     text = '\n'.join(f'{name} = {part!r}' for name, part in malformed(place, value).items())
