@@ -54,6 +54,13 @@ def _import(name: str, namespace: Mapping[str, Any] | None = None, local: Mappin
     return module
 
 
+def spec_of_others(hook: MetaPathFinder, fullname: str, path: Sequence[str] | None,
+                   target: ModuleType | None) -> ModuleSpec | None:
+    """What the import hooks besides `hook` find."""
+    others = (finder.find_spec(fullname, path, target) for finder in sys.meta_path if finder is not hook)
+    return next((spec for spec in others if spec is not None), None)
+
+
 class _Finder(MetaPathFinder):
     """Import hook that gives those modules of mmdet that need it an `import` of their own."""
 
@@ -61,8 +68,7 @@ class _Finder(MetaPathFinder):
                   target: ModuleType | None = None) -> ModuleSpec | None:
         if not fullname.startswith('mmdet.'):
             return None
-        others = (finder.find_spec(fullname, path, target) for finder in sys.meta_path if finder is not self)
-        spec = next((spec for spec in others if spec is not None), None)
+        spec = spec_of_others(self, fullname, path, target)
         loader = spec and spec.loader
         if isinstance(loader, InspectLoader):
             source, execute = loader.get_source(fullname) or '', loader.exec_module

@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from .errors import UserError
-from .late_imports import import_late
+from .late_imports import import_late, spec_of_others
 from .mmcv_ops import ensure_mmcv_imports
 from .versions import check_versions
 
@@ -47,8 +47,7 @@ class _Watcher(MetaPathFinder):
             check_versions()
         if fullname != 'mmengine':
             return None
-        others = (finder.find_spec(fullname, path, target) for finder in sys.meta_path if finder is not self)
-        spec = next((spec for spec in others if spec is not None), None)
+        spec = spec_of_others(self, fullname, path, target)
         if spec is not None and spec.loader is not None:
             _call_after(spec.loader, _connect_or_warn)
         return spec
