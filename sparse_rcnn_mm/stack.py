@@ -26,8 +26,8 @@ from .versions import check_versions
 PACKAGE = 'sparse_rcnn_mm'
 # Modules that can be imported without the stack. All others need it.
 LIGHT = {
-    'cli', 'cli.archives', 'cli.commands', 'cli.doctor', 'cli.download_coco', 'cli.download_voc', 'cli.infer',
-    'cli.parser', 'cli.threads', 'cli.tta_arguments', 'config_files', 'datasets', 'datasets.decoding',
+    'cli', 'cli.archives', 'cli.commands', 'cli.doctor', 'cli.download_coco', 'cli.download_voc', 'cli.environment',
+    'cli.infer', 'cli.parser', 'cli.tta_arguments', 'config_files', 'datasets', 'datasets.decoding',
     'datasets.image_files', 'datasets.read_image', 'datasets.scan', 'downloads', 'errors', 'inference',
     'inference.contents', 'inference.conversions', 'inference.detections', 'inference.exported', 'inference.formats',
     'inference.names', 'inference.outputs', 'inference.progress', 'inference.records', 'inference.resuming',

@@ -13,7 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.models import DIIHead, DynamicConv, SparseRCNN, SparseRoIHead
-from sparse_rcnn_mm.ops.convolutions import use_conv3x3
+from sparse_rcnn_mm.ops.convolutions import use_fast_conv2d
 from sparse_rcnn_mm.registry import MODEL_WRAPPERS
 
 PRECISIONS = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
@@ -101,7 +101,7 @@ def fast_form(model: SparseRCNN, precision: str = 'fp32', compile: bool = False)
     fast.backbone, fast.neck = fold_batch_norms([fast.backbone, fast.neck], image)
     if isinstance(fast.roi_head, SparseRoIHead):
         fast.roi_head = fast_roi_head(fast, image)
-    use_conv3x3(fast)
+    use_fast_conv2d(fast, kernel_sizes=(3,))
     fast = fast.to(memory_format=torch.channels_last)
     dtype = PRECISIONS[precision]
     if dtype != torch.float32:

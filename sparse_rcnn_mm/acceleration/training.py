@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from sparse_rcnn_mm.ops.convolutions import Conv3x3, avoid_narrow_conv1x1, use_conv3x3
+from sparse_rcnn_mm.ops.convolutions import FastConv2d, avoid_narrow_conv1x1, use_fast_conv2d
 
 from .prediction import neighbors, same_outputs
 
@@ -65,21 +65,22 @@ class FoldingConv2d(_FoldingConv):
     """Folds into PyTorch's convolution."""
 
 
-class FoldingConv3x3(_FoldingConv, Conv3x3):
+class FoldingFastConv2d(_FoldingConv, FastConv2d):
     """Folds into ours."""
 
 
-_FOLDING: dict[type, type] = {nn.Conv2d: FoldingConv2d, Conv3x3: FoldingConv3x3}
+_FOLDING: dict[type, type] = {nn.Conv2d: FoldingConv2d, FastConv2d: FoldingFastConv2d}
 
 
 def fast_training(model: nn.Module) -> nn.Module:
     """Change `model` in place to its fast form, and return it.
 
-    Convolutions become channels-last. On the CPU, 3x3 convolutions need fewer multiplications. Batch norms of the
+    Convolutions become channels-last. On the CPU, 3x3 convolutions need fewer multiplications, and gradients of kernels
+    are matrix products. Batch norms of the
     backbone whose statistics are fixed are computed by the convolutions before them. Parameters keep their names.
     """
-    use_conv3x3(model)
     avoid_narrow_conv1x1(model)
+    use_fast_conv2d(model, kernel_sizes=(1, 3))
     if isinstance(backbone := getattr(model, 'backbone', None), nn.Module):
         fold_fixed_norms(backbone)
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -62,7 +62,7 @@ def flops_by_part(model: nn.Module, run: Callable[[], object]) -> dict[str, int]
     A multiply-add counts as two. The weighted gather of RoI features is not counted: it takes 32 C P*P operations per
     RoI, about a thousandth of a stage.
     """
-    own = (torch.ops.sparse_rcnn_mm.conv3x3, torch.ops.sparse_rcnn_mm.onednn_linear)
+    own = (torch.ops.sparse_rcnn_mm.conv2d, torch.ops.sparse_rcnn_mm.onednn_linear)
     mode = FlopCounterMode(display=False, custom_mapping=dict.fromkeys(own, _layer_flops))
     fused_attention = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # the counter cannot see inside fused kernels

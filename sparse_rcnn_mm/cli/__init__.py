@@ -1,7 +1,7 @@
 """The commands of `sparse-rcnn`: one module per command, each with `main(argv) -> exit status`.
 
-Importing this package sets the variables of OpenMP, because the command that is imported next may load PyTorch.
+Importing this package sets PyTorch's variables, because the command that is imported next may load PyTorch.
 """
-from .threads import set_threads
+from .environment import set_environment
 
-set_threads()
+set_environment()

@@ -20,8 +20,8 @@ from pathlib import Path
 from sparse_rcnn_mm.terminal import show
 from sparse_rcnn_mm.versions import INSTALL, SUPPORTED, __version__, check_versions, fits, installed_version
 
+from .environment import allowed_processors, cgroup, cpu_quota
 from .parser import Parser
-from .threads import allowed_processors, cgroup, cpu_quota
 
 # Other required modules, as module -> distribution.
 NEEDED = {'numpy': 'numpy', 'scipy': 'scipy', 'PIL': 'pillow', 'pycocotools': 'pycocotools', 'cv2': 'opencv-python',

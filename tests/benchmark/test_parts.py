@@ -8,7 +8,7 @@ from sparse_rcnn_mm.benchmark.report import table
 from sparse_rcnn_mm.benchmark.timing import Spread
 from sparse_rcnn_mm.benchmark.workload import build_model, images, samples
 from sparse_rcnn_mm.models import SparseRCNN
-from sparse_rcnn_mm.ops.convolutions import use_conv3x3
+from sparse_rcnn_mm.ops.convolutions import use_fast_conv2d
 
 from ..models.samples import tiny_model
 
@@ -42,7 +42,7 @@ def test_one_stage_by_hand() -> None:
 def test_convolutions_count_as_direct_ones() -> None:
     """One image of 32x24 and two kinds of 3x3 convolution, however they are computed."""
     net = torch.nn.Sequential(torch.nn.Conv2d(64, 80, 3, padding=1), torch.nn.Conv2d(80, 64, 3, stride=2, padding=1))
-    use_conv3x3(net)
+    use_fast_conv2d(net, kernel_sizes=(1, 3))
     model = build_model(config())
     model.backbone, model.neck = net, torch.nn.Identity()
     flops = flops_by_part(model, torch.no_grad()(lambda: model.backbone(torch.randn(1, 64, 32, 24))))

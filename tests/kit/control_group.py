@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 
 def control_group(files: dict[str, str]) -> Callable[[str], str]:
-    """A reader of the given files, like `sparse_rcnn_mm.cli.threads.cgroup`."""
+    """A reader of the given files, like `sparse_rcnn_mm.cli.environment.cgroup`."""
 
     def read(name: str) -> str:
         if name not in files:

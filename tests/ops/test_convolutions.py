@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sparse_rcnn_mm.ops import convolutions, winograd_gradient
-from sparse_rcnn_mm.ops.convolutions import Conv3x3, avoid_narrow_conv1x1, use_conv3x3
+from sparse_rcnn_mm.ops.convolutions import FastConv2d, avoid_narrow_conv1x1, use_fast_conv2d
 
 pytestmark = pytest.mark.skipif(not torch.backends.nnpack.is_available(), reason='PyTorch without NNPACK')
 
@@ -19,20 +19,21 @@ def results(conv: nn.Conv2d, x: Tensor) -> list[Tensor]:
     return [out.detach(), x.grad, conv.weight.grad, *([] if conv.bias is None else [conv.bias.grad])]
 
 
-@pytest.mark.parametrize('size', [(30, 41), (31, 40), (33, 37), (32, 48)])
+@pytest.mark.parametrize('size', [(30, 41), (31, 40), (33, 37), (32, 48), (14, 15)])  # the last is small for Winograd
 @pytest.mark.parametrize('batch', [1, 3])
 @pytest.mark.parametrize('stride', [1, 2])
 @pytest.mark.parametrize('layout', [torch.channels_last, torch.contiguous_format])
 @pytest.mark.parametrize('channels', [72, 260])
-def test_values_and_gradients(stride, batch, size, layout, channels, monkeypatch) -> None:
+@pytest.mark.parametrize('kernel', [1, 3])
+def test_values_and_gradients(kernel, stride, batch, size, layout, channels, monkeypatch) -> None:
     torch.manual_seed(0)
     for module in (convolutions, winograd_gradient):
         monkeypatch.setattr(module, 'BAND_BYTES', 2**17)  # several bands an image
-    conv = nn.Conv2d(64, channels, 3, stride, padding=1, bias=batch == 3).to(memory_format=layout)
+    conv = nn.Conv2d(64, channels, kernel, stride, padding=kernel // 2, bias=batch == 3).to(memory_format=layout)
     x = torch.randn(batch, 64, *size).to(memory_format=layout)
     wanted = results(copy.deepcopy(conv).double(), x.double())
-    use_conv3x3(conv)
-    assert type(conv) is Conv3x3
+    use_fast_conv2d(conv, kernel_sizes=(1, 3))
+    assert type(conv) is FastConv2d
     for ours, theirs in zip(results(conv, x), wanted, strict=True):
         torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=3e-5 * float(theirs.abs().max()))
 
@@ -42,24 +43,24 @@ def test_values_and_gradients(stride, batch, size, layout, channels, monkeypatch
 def test_others_are_torchs_own(x) -> None:
     conv = nn.Conv2d(64, 64, 3, padding=1).to(x.dtype)
     wanted = conv(x)
-    use_conv3x3(conv)
+    use_fast_conv2d(conv, kernel_sizes=(1, 3))
     assert torch.equal(conv(x), wanted)
 
 
 def test_autocast_keeps_its_dtype() -> None:
     conv = nn.Conv2d(64, 64, 3, padding=1)
-    use_conv3x3(conv)
+    use_fast_conv2d(conv, kernel_sizes=(1, 3))
     with torch.autocast('cpu', torch.bfloat16):
         assert conv(torch.randn(1, 64, 30, 30)).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize('settings', [
-    dict(kernel_size=1), dict(kernel_size=3, padding=1, stride=3), dict(kernel_size=3),
+    dict(kernel_size=1, padding=1), dict(kernel_size=3, padding=1, stride=3), dict(kernel_size=3),
     dict(kernel_size=3, padding=1, groups=2), dict(kernel_size=3, padding=2, dilation=2),
     dict(kernel_size=3, padding=1, padding_mode='reflect')])
 def test_what_stays(settings) -> None:
     net = nn.Sequential(nn.Conv2d(64, 64, **settings))
-    use_conv3x3(net)
+    use_fast_conv2d(net, kernel_sizes=(1, 3))
     assert type(net[0]) is nn.Conv2d
 
 

@@ -1,4 +1,4 @@
-"""The variables of OpenMP that the commands set before PyTorch is loaded."""
+"""The variables that the commands set before PyTorch is loaded."""
 from __future__ import annotations
 
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from sparse_rcnn_mm.cli import threads
+from sparse_rcnn_mm.cli import environment
 from tests.kit import ROOT
 from tests.kit.control_group import control_group
 
@@ -17,8 +17,8 @@ from tests.kit.control_group import control_group
     ({'cpu/cpu.cfs_quota_us': '-1', 'cpu/cpu.cfs_period_us': '100000'}, None)])
 def test_the_processors_of_a_container(monkeypatch: pytest.MonkeyPatch, files: dict[str, str],
                                        quota: float | None) -> None:
-    monkeypatch.setattr(threads, 'cgroup', control_group(files))
-    assert threads.cpu_quota() == quota
+    monkeypatch.setattr(environment, 'cgroup', control_group(files))
+    assert environment.cpu_quota() == quota
 
 
 @pytest.mark.parametrize(('before', 'quota', 'after'), [
@@ -28,14 +28,15 @@ def test_the_processors_of_a_container(monkeypatch: pytest.MonkeyPatch, files: d
     ({}, 8.0, {'GOMP_SPINCOUNT': '1000'}),
     ({'OMP_WAIT_POLICY': 'active'}, None, {'OMP_WAIT_POLICY': 'active'}),
     ({'GOMP_SPINCOUNT': '9', 'OMP_NUM_THREADS': '7'}, 2.5, {'GOMP_SPINCOUNT': '9', 'OMP_NUM_THREADS': '7'}),
+    ({'THP_MEM_ALLOC_ENABLE': '0'}, None, {'THP_MEM_ALLOC_ENABLE': '0', 'GOMP_SPINCOUNT': '1000'}),
 ])
 def test_what_is_set(monkeypatch: pytest.MonkeyPatch, before: dict[str, str], quota: float | None,
                      after: dict[str, str]) -> None:
-    monkeypatch.setattr(threads, 'cpu_quota', lambda: quota)
-    monkeypatch.setattr(threads, 'allowed_processors', lambda: 8)
-    environment = dict(before)
-    threads.set_threads(environment)
-    assert environment == after
+    monkeypatch.setattr(environment, 'cpu_quota', lambda: quota)
+    monkeypatch.setattr(environment, 'allowed_processors', lambda: 8)
+    variables = dict(before)
+    environment.set_environment(variables)
+    assert variables == {'THP_MEM_ALLOC_ENABLE': '1', **after}
 
 
 @pytest.mark.parametrize('start', ['import sparse_rcnn_command', 'import runpy; runpy.run_path("tools/train.py")'])
