@@ -85,8 +85,9 @@ def write_analysis(dataset: BaseDataset, predictions: list[dict[str, Any]], fold
 
 def summary(numbers: Mapping[str, Any]) -> str:
     """A summary of the errors by kind, for the terminal."""
-    lines = [f'AP {numbers["overall"]["AP"]:.3f}, AP50 {numbers["overall"]["AP50"]:.3f}; detections with a score of '
-             f'{numbers["score_threshold"]:.2f} and more, IoU 0.5:']
+    values = ', '.join(f'{kind}{name} {numbers[key][name]:.3f}' for key, kind in (('overall', ''), ('masks', 'mask '))
+                       if key in numbers for name in ('AP', 'AP50'))
+    lines = [f'{values}; detections with a score of {numbers["score_threshold"]:.2f} and more, IoU 0.5:']
     correct = sum(row['correct'] for row in numbers['classes'].values())
     lines.append(f'{"correct":11}{correct:7d} of {numbers["boxes"]} objects')
     for name, row in numbers['errors'].items():

@@ -10,7 +10,7 @@ from sparse_rcnn_mm.checkpoints import Metadata, read_checkpoint
 from sparse_rcnn_mm.config_files import config_from_file
 from sparse_rcnn_mm.engine import dump_predictions, run_test, testing_config
 from sparse_rcnn_mm.errors import UserError
-from sparse_rcnn_mm.evaluation.analysis import Analysis, as_numbers
+from sparse_rcnn_mm.evaluation.analysis import Analysis
 from sparse_rcnn_mm.evaluation.records import by_image, evaluated_data, read_predictions
 from sparse_rcnn_mm.export import Tracing, export
 from sparse_rcnn_mm.export.serving import write_serving
@@ -89,25 +89,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def compare_ap(args: argparse.Namespace, path: Path, loss: float) -> None:
-    """Print the AP of the checkpoint and of the file.
+    """Print the AP of the checkpoint and of the file, and their mask AP if they have masks.
 
     Raises:
-        UserError: the AP of the file is lower by more than `loss`.
+        UserError: one of the file's is lower by more than `loss`.
     """
     with tempfile.TemporaryDirectory() as folder:
-        before, after = (average_precision(args, model, folder) for model in (args.checkpoint, path))
-    show(f'AP {before:.4f} in PyTorch, {after:.4f} in the exported file ({after - before:+.4f})')
-    if not after >= before - loss:
-        raise UserError(f'the AP falls from {before:.4f} to {after:.4f}, by more than {loss}: the exported file was '
-                        'not kept')
+        torchs, files = (average_precisions(args, model, folder) for model in (args.checkpoint, path))
+    for name, after in files.items():  # with --stages the file has no masks
+        before = torchs[name]
+        show(f'{name} {before:.4f} in PyTorch, {after:.4f} in the exported file ({after - before:+.4f})')
+        if not after >= before - loss:
+            raise UserError(f'the {name} falls from {before:.4f} to {after:.4f}, by more than {loss}: the exported '
+                            'file was not kept')
 
 
-def average_precision(args: argparse.Namespace, model: Path, folder: str) -> float:
-    """COCO's AP of a checkpoint or an exported file, from 0 to 1. `folder` is for temporary files."""
+def average_precisions(args: argparse.Namespace, model: Path, folder: str) -> dict[str, float]:
+    """COCO's `AP` and `mask AP` of a checkpoint or an exported file, from 0 to 1. `folder` is for temporary files."""
     cfg = testing_config(argparse.Namespace(checkpoint=str(model), config=args.config, data=args.check or None,
                                             work_dir=folder, cfg_options={'log_level': 'WARNING'}, launcher='none'))
     predictions = f'{folder}/{model.suffix[1:]}.pkl'
     dump_predictions(cfg, predictions)
     dataset = run_test(cfg).dataset
-    found = evaluated_data(dataset, by_image(read_predictions(predictions)))
-    return as_numbers(Analysis.of(found), 0)['overall']['AP']
+    analysis = Analysis.of(evaluated_data(dataset, by_image(read_predictions(predictions))))
+    return {name: ap.overall['AP'] for name, ap in (('AP', analysis.ap), ('mask AP', analysis.mask_ap)) if ap}

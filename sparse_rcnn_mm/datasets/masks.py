@@ -130,6 +130,8 @@ def _outline(polygon: list[float]) -> float:
 
 def _runs(counts: Any, pixels: int) -> np.ndarray:
     """The run lengths (R,) int64, none below 0, that `counts` has as numbers or as text. They add up to `pixels`."""
+    if isinstance(counts, bytes):  # pycocotools' text
+        counts = counts.decode('latin-1')
     if isinstance(counts, list):
         if all(isinstance(count, int) and count >= 0 for count in counts) and sum(counts) == pixels:
             return np.array(counts, np.int64)

@@ -104,6 +104,7 @@ def as_numbers(analysis: Analysis, worst: int) -> dict[str, Any]:
         'detections': len(analysis.scores.scores),
         'score_threshold': analysis.score_thr,
         'overall': analysis.ap.overall,
+        **({'masks': analysis.mask_ap.overall} if analysis.mask_ap else {}),
         'classes': _by_class(analysis),
         'precision_recall': {'recall': RECALLS, **{
             f'precision at IoU {iou}': dict(zip(analysis.data.classes, curves, strict=True))

@@ -63,11 +63,11 @@ def write_document(path: Path, title: str, body: str) -> None:
 
 
 def _summary(numbers: Mapping[str, Any]) -> str:
-    overall = numbers['overall']
-    values = ''.join(f'<div><dt>{name.replace("_", " ")}<dd>{_number(value)}</div>' for name, value in overall.items())
+    values = {**numbers['overall'], **{f'mask {name}': value for name, value in numbers.get('masks', {}).items()}}
+    terms = ''.join(f'<div><dt>{name.replace("_", " ")}<dd>{_number(value)}</div>' for name, value in values.items())
     return (f'<p>{numbers["images"]} images with {numbers["boxes"]} objects, {numbers["detections"]} detections. '
             f'Counts and precision use IoU 0.5 and detections with a score of at least '
-            f'{numbers["score_threshold"]:.2f}. AP uses all detections.</p><dl class="big">{values}</dl>')
+            f'{numbers["score_threshold"]:.2f}. AP uses all detections.</p><dl class="big">{terms}</dl>')
 
 
 def _class_table(numbers: Mapping[str, Any]) -> str:

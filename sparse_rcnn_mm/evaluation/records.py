@@ -14,7 +14,7 @@ from mmengine.dataset import BaseDataset
 
 from sparse_rcnn_mm.checkpoints import load_data_pickle
 from sparse_rcnn_mm.datasets.coco_json import read_coco_json
-from sparse_rcnn_mm.datasets.masks import lacks_mask
+from sparse_rcnn_mm.datasets.masks import encode_segmentation, lacks_mask
 from sparse_rcnn_mm.errors import UserError, in_short
 from sparse_rcnn_mm.terminal import shell_word
 
@@ -71,10 +71,10 @@ def evaluated_data(dataset: BaseDataset, found: Mapping[int, Mapping[str, Any]])
     """Put the detections of each image next to the ground truth of a `CocoDataset`.
 
     Args:
-        found: image id -> `bboxes`, `scores` and `labels`.
+        found: image id -> `bboxes`, `scores`, `labels`, and of a model with masks `masks`, as run lengths.
 
     Raises:
-        UserError: the data set is not in COCO format, or the detections belong to other images.
+        UserError: the data set is not in COCO format, the detections belong to other images, or a mask is invalid.
     """
     if not hasattr(dataset, 'cat_ids'):
         raise UserError(f'only a data set in COCO format can be analyzed, not {type(dataset).__name__}')
@@ -92,7 +92,8 @@ def evaluated_data(dataset: BaseDataset, found: Mapping[int, Mapping[str, Any]])
     for annotation in coco['annotations']:
         if annotation['category_id'] in label_of and annotation['image_id'] in found:
             annotations[annotation['image_id']].append(annotation)
-    records = [record_of(image_id, infos[image_id]['img_path'], found[image_id], annotations[image_id], label_of)
+    records = [record_of(image_id, infos[image_id]['img_path'], found[image_id], annotations[image_id], label_of,
+                         _masks(found[image_id], infos[image_id]))
                for image_id in infos if image_id in found]
     kept = {'images': [image for image in coco['images'] if image['id'] in found],
             'categories': [category for category in coco['categories'] if category['id'] in label_of],
@@ -119,6 +120,15 @@ def record_of(image_id: int, path: str, found: Mapping[str, Any], annotations: l
         np.array([label_of[annotation['category_id']] for annotation in annotations], dtype=int),
         np.array([bool(annotation.get('iscrowd')) for annotation in annotations], dtype=bool),
         None if masks is None else tuple(masks[index] for index in order))
+
+
+def _masks(found: Mapping[str, Any], info: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    try:
+        return [encode_segmentation(mask, info['height'], info['width']) for mask in found['masks']] \
+            if 'masks' in found else None
+    except ValueError as error:
+        raise UserError(f'the mask of a detection in {info["img_path"]} {error}; pass the --config or --data that the '
+                        'detections were made with') from error
 
 
 def by_image(predictions: Iterable[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
@@ -152,6 +162,8 @@ def _check(found: Mapping[str, Any]) -> None:
     labels = np.asarray(found['labels'])
     if boxes.size != 4 * scores.size or labels.size != scores.size or (labels.size and labels.dtype.kind not in 'iu'):
         raise ValueError('the numbers of boxes, scores and labels differ')
+    if 'masks' in found and not (isinstance(found['masks'], list) and len(found['masks']) == scores.size):
+        raise ValueError('the numbers of masks and scores differ')
     if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
         raise ValueError('a box or score is not finite')
 

@@ -13,16 +13,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from sparse_rcnn_mm.cli.analyze import summary
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.evaluation.analysis import Analysis, as_numbers
 from sparse_rcnn_mm.evaluation.average_precision import average_precision
 from sparse_rcnn_mm.evaluation.error_analysis import confusion, count_errors, error_costs
 from sparse_rcnn_mm.evaluation.matching import Kind, match
 from sparse_rcnn_mm.evaluation.page import write_document, write_page
-from sparse_rcnn_mm.evaluation.records import EvaluatedData, ImageRecord, read_predictions, write_json
+from sparse_rcnn_mm.evaluation.records import EvaluatedData, ImageRecord, evaluated_data, read_predictions, write_json
 from sparse_rcnn_mm.evaluation.scores import Scores
 
 Box = tuple[float, float, float, float]
@@ -236,13 +238,58 @@ FOUND = {'bboxes': torch.ones(1, 4), 'scores': torch.tensor([0.25]), 'labels': t
 @pytest.mark.parametrize('change', [
     {'bboxes': torch.ones(1, 3)}, {'bboxes': torch.full((1, 4), torch.inf)}, {'scores': torch.tensor([torch.nan])},
     {'scores': torch.ones(2)}, {'scores': 'x'}, {'labels': torch.tensor([0.5])}, {'labels': None},
-    {'bboxes': [[1], []]},
+    {'bboxes': [[1], []]}, {'masks': []}, {'masks': None},
 ], ids=str)
 def test_results_that_are_not_detections(change: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / 'out.pkl'
     path.write_bytes(pickle.dumps([{'img_id': 3, 'pred_instances': {**FOUND, **change}}]))
     with pytest.raises(UserError, match=r'out\.pkl is not a results file'):
         read_predictions(path)
+
+
+class OneImage(list):
+    """A data set with one image of 20 x 30 pixels and one object."""
+    cat_ids = (7,)
+    backend_args = None
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__([0])
+        self.metainfo = {'classes': ('a',)}
+        self.ann_file = str(folder / 'one.json')
+        outline = [2, 2, 12, 2, 12, 12, 2, 12]
+        Path(self.ann_file).write_text(json.dumps({
+            'images': [{'id': 3, 'file_name': 'x.png', 'height': 20, 'width': 30}],
+            'categories': [{'id': 7, 'name': 'a'}],
+            'annotations': [{'id': 1, 'image_id': 3, 'category_id': 7, 'bbox': [2, 2, 10, 10], 'area': 100,
+                             'iscrowd': 0,
+                             'segmentation': [outline]}]}))
+
+    def get_data_info(self, index: int) -> dict[str, Any]:
+        return {'img_id': 3, 'img_path': 'x.png', 'height': 20, 'width': 30}
+
+
+def found_with(mask: Any) -> dict[int, dict[str, Any]]:
+    return {3: {'bboxes': [[2, 2, 12, 12]], 'scores': [0.9], 'labels': [0], 'masks': [mask]}}
+
+
+@pytest.mark.parametrize(('bottom', 'mask_ap'), [(12, 1.0), (10, 0.7), (6, 0.0)])  # IoU 1, 0.8 and 0.4
+def test_masks_of_a_results_file_are_compared_too(tmp_path: Path, bottom: int, mask_ap: float) -> None:
+    bitmap = np.zeros((20, 30), np.uint8, order='F')
+    bitmap[2:bottom, 2:12] = 1
+    analysis = Analysis.of(evaluated_data(OneImage(tmp_path), found_with(coco_mask.encode(bitmap))))
+    numbers = as_numbers(analysis, 0)
+    assert numbers['overall']['AP'] == pytest.approx(1) and numbers['masks']['AP'] == pytest.approx(mask_ap)
+    assert f'AP 1.000, AP50 1.000, mask AP {mask_ap:.3f}, mask AP50 {float(mask_ap > 0):.3f};' in summary(numbers)
+    write_page(analysis, numbers, tmp_path / 'page.html', 'masks')
+    assert '<dt>mask AP50<dd>' in (tmp_path / 'page.html').read_text()
+
+
+@pytest.mark.parametrize('mask', [
+    {'size': [20, 30], 'counts': b'1'}, {'size': [10, 30], 'counts': [300]}, {'counts': b'1'}, 5,
+    {'size': [20, 30], 'counts': b'\xff\xff'}], ids=str)
+def test_masks_that_do_not_fit_their_image_are_refused(mask: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r'the mask of a detection in x\.png (has|is) .*; pass the --config or --data'):
+        evaluated_data(OneImage(tmp_path), found_with(mask))
 
 
 def test_names_of_any_kind_are_text_on_a_page(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """QueryInst as an ONNX file: the masks of the detections, the same as in PyTorch, through every user of the file."""
 from __future__ import annotations
 
+import argparse
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from sparse_rcnn_mm.cli import export as command
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.export import Tracing, export
 from sparse_rcnn_mm.export.description import network_of
@@ -149,3 +153,30 @@ def test_pt2(plain: Detector, tmp_path: Path) -> None:
     assert np.abs(found[3] - wanted[3].numpy()).max() < 1e-5
     detections = ExportedDetector(path)(image)
     assert detections.masks is not None and detections.masks.any() and detections.masks.shape[1:] == (96, 128)
+
+
+@pytest.mark.slow
+def test_check_compares_mask_ap_too(plain: Detector, digits: Path, tool: Callable[..., int], tmp_path: Path,
+                                    capsys: pytest.CaptureFixture[str]) -> None:
+    cfg = Config.fromfile(CONFIGS / 'queryinst_r18_digits.py')
+    cfg.merge_from_dict({'model.backbone.base_channels': 8, 'model.neck.in_channels': [16, 32, 64],
+                         'model.roi_head.num_stages': 2, 'model.rpn_head.num_proposals': 12,
+                         'test_dataloader.dataset.data_root': str(digits), 'test_dataloader.dataset.indices': 8,
+                         'test_evaluator.ann_file': f'{digits}/val.json'})
+    path = tmp_path / 'masks.pth'
+    torch.save({'state_dict': plain.backend.model.state_dict(), 'meta': {
+        'cfg': cfg.pretty_text, 'dataset_meta': {'classes': tuple(map(str, range(10)))}}}, path)
+    assert tool('export', str(path), '--check') == 0
+    printed = re.findall(r'^(.*AP) (0\.\d+) in PyTorch, (0\.\d+) in the exported file', capsys.readouterr().out, re.M)
+    assert [name for name, *_ in printed] == ['AP', 'mask AP']
+    for _, before, after in printed:
+        assert abs(float(before) - float(after)) <= 1e-4
+
+
+def test_a_lower_mask_ap_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {'a.pth': {'AP': 0.5, 'mask AP': 0.4}, 'a.onnx': {'AP': 0.5, 'mask AP': 0.39}}
+    monkeypatch.setattr(command, 'average_precisions', lambda args, model, folder: found[model.name])
+    with pytest.raises(UserError, match='the mask AP falls from 0.4000 to 0.3900, by more than 0.002: the exported'):
+        command.compare_ap(argparse.Namespace(checkpoint=Path('a.pth')), Path('a.onnx'), 0.002)
+    del found['a.onnx']['mask AP']  # as with --stages
+    command.compare_ap(argparse.Namespace(checkpoint=Path('a.pth')), Path('a.onnx'), 0.002)
