@@ -73,7 +73,8 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tenso
     """Convolve images (B, C, H, W) with kernels (D, C, K, K) and zero padding to (B, D, H / stride, W / stride)."""
     size = weight.shape[2]
     if not _by_winograd(x, len(weight), size, stride):
-        return F.conv2d(x, weight, bias, stride, padding=size // 2)
+        result = F.conv2d(x, weight, bias, stride, padding=size // 2)
+        return result.contiguous(memory_format=torch.channels_last)  # as `_empty_result` promises; nearly always is
     weight = weight.contiguous()
     result = _empty_result(x, weight, bias, stride)
     for image, target in zip(x, result, strict=True):  # NNPACK is fast only for one image at a time
