@@ -76,8 +76,8 @@ def fast_training(model: nn.Module) -> nn.Module:
     """Change `model` in place to its fast form, and return it.
 
     Convolutions become channels-last. On the CPU, 3x3 convolutions need fewer multiplications, and gradients of kernels
-    are matrix products. Batch norms of the
-    backbone whose statistics are fixed are computed by the convolutions before them. Parameters keep their names.
+    are matrix products. Batch norms of the backbone whose statistics are fixed are computed by the convolutions before
+    them. Parameters keep their names.
     """
     avoid_narrow_conv1x1(model)
     use_fast_conv2d(model, kernel_sizes=(1, 3))

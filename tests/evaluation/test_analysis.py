@@ -261,8 +261,7 @@ class OneImage(list):
             'images': [{'id': 3, 'file_name': 'x.png', 'height': 20, 'width': 30}],
             'categories': [{'id': 7, 'name': 'a'}],
             'annotations': [{'id': 1, 'image_id': 3, 'category_id': 7, 'bbox': [2, 2, 10, 10], 'area': 100,
-                             'iscrowd': 0,
-                             'segmentation': [outline]}]}))
+                             'iscrowd': 0, 'segmentation': [outline]}]}))
 
     def get_data_info(self, index: int) -> dict[str, Any]:
         return {'img_id': 3, 'img_path': 'x.png', 'height': 20, 'width': 30}
