@@ -11,7 +11,7 @@ channels = 96
 model = dict(
     neck=dict(_delete_=True, type='ChannelMapper', in_channels=[64, 128, 256], out_channels=channels, kernel_size=1,
               act_cfg=None),
-    rpn_head=dict(type='WholeImageProposals'),
+    rpn_head=dict(_delete_=True, type='WholeImageProposals', num_proposals=20, proposal_feature_channel=channels),
     roi_head=dict(
         bbox_head=dict(
             _delete_=True, type='AdaMixerStage', num_classes=10, in_channels=channels, num_heads=4,

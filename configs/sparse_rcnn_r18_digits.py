@@ -15,7 +15,8 @@ model = dict(
         depth=18, base_channels=32, out_indices=(1, 2, 3), frozen_stages=-1, norm_eval=False,
         norm_cfg=dict(type='NaiveSyncBatchNorm', requires_grad=True), init_cfg=None),
     neck=dict(in_channels=[64, 128, 256], out_channels=channels, num_outs=3),
-    rpn_head=dict(num_proposals=20, proposal_feature_channel=channels),
+    # From the whole image, as in the paper, boxes take much of such a short training to get to the digits.
+    rpn_head=dict(num_proposals=20, proposal_feature_channel=channels, grid=(4, 5)),
     roi_head=dict(
         num_stages=3,
         bbox_head=dict(num_classes=10, in_channels=channels, num_heads=4, feedforward_channels=384,

@@ -55,6 +55,7 @@ def build_twin(cfg: Config, state: dict[str, Tensor]) -> nn.Module:
     criterion, extractor = model.pop('criterion'), head['roi_extractor']
     channels = head['bbox_head']['in_channels']
     proposals = model['rpn_head']['num_proposals']
+    model['rpn_head'].pop('grid', None)  # only where untrained boxes start
     model.pop('postprocessor')
     model['backbone']['init_cfg'] = None
     if model['backbone'].get('norm_cfg', {}).get('type') == 'NaiveSyncBatchNorm':

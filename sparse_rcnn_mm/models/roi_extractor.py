@@ -5,6 +5,7 @@ output bin is a weighted sum of 16 rows (2x2 samples of 4 corners each), which `
 """
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -28,12 +29,9 @@ class Pyramid:
     """
 
     def __init__(self, feats: Sequence[Tensor], extractor: RoIExtractor) -> None:
-        self.feats = feats
-        self.strides = extractor.strides
+        self.feats, self.strides, self._extractor = feats, extractor.strides, extractor
         sizes = [feat.shape[2:] for feat in feats]
-        starts = [0]
-        for height, width in sizes:
-            starts.append(starts[-1] + height * width)
+        starts = [0, *itertools.accumulate(height * width for height, width in sizes)]
         self.batch, self.rows_per_image = feats[0].shape[0], starts[-1]
         self.rows = WeightedRows(torch.cat([feat.flatten(2).transpose(1, 2) for feat in feats], dim=1).flatten(0, 1))
         # An asynchronous copy, so that a GPU keeps computing the features.
@@ -41,7 +39,6 @@ class Pyramid:
             table.to(feats[0].device, non_blocking=True) for table in (
                 torch.tensor([(w, h) for h, w in sizes], dtype=torch.float32), torch.tensor(starts[:-1]),
                 torch.tensor(self.strides, dtype=torch.float32)))
-        self._extractor = extractor
 
     def roi_feats(self, boxes: Tensor, images: Tensor | None = None) -> Tensor:
         """Pool boxes to (G*B*N or M, P*P, C).
@@ -71,10 +68,8 @@ class RoIExtractor(nn.Module):
     def __init__(self, *, strides: Sequence[int] = (4, 8, 16, 32), output_size: int = 7, sampling_ratio: int = 2,
                  finest_scale: int = 56) -> None:
         super().__init__()
-        self.strides = tuple(strides)
-        self.output_size = output_size
-        self.sampling_ratio = sampling_ratio
-        self.finest_scale = finest_scale
+        self.strides, self.output_size = tuple(strides), output_size
+        self.sampling_ratio, self.finest_scale = sampling_ratio, finest_scale
 
     def forward(self, feats: Sequence[Tensor]) -> Pyramid:
         if len(feats) != len(self.strides):

@@ -36,9 +36,7 @@ class SetCriterion(nn.Module):
         if normalizer not in NORMALIZERS:
             raise UserError(f'normalizer of SetCriterion must be one of {sorted(NORMALIZERS)}, not {normalizer!r}')
         self.assigner = build(TASK_UTILS, assigner)
-        self.loss_cls = build(MODELS, loss_cls)
-        self.loss_bbox = build(MODELS, loss_bbox)
-        self.loss_iou = build(MODELS, loss_iou)
+        self.loss_cls, self.loss_bbox, self.loss_iou = (build(MODELS, loss) for loss in (loss_cls, loss_bbox, loss_iou))
         self.normalizer = normalizer
 
     def forward(self, stages: Sequence[StageOutput], gt: GroundTruth, proposals: Proposals) -> dict[str, Tensor]:

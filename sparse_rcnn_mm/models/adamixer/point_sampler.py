@@ -5,6 +5,7 @@ point's scale. With the pyramid flattened to rows, this is a weighted sum of 4 L
 """
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -27,9 +28,7 @@ class PointPyramid:
     def __init__(self, feats: Sequence[Tensor], strides: Sequence[int], groups: int) -> None:
         self.feats, self.strides, self.groups = feats, strides, groups
         self.batch = feats[0].shape[0]
-        starts = [0]
-        for feat in feats:
-            starts.append(starts[-1] + feat.shape[2] * feat.shape[3])
+        starts = [0, *itertools.accumulate(feat.shape[2] * feat.shape[3] for feat in feats)]
         self.rows_per_image = starts[-1]
         rows = torch.cat([feat.flatten(2).transpose(1, 2) for feat in feats], dim=1)
         # Each row of C channels is G rows of C / G.
