@@ -6,10 +6,14 @@ any that is missing.
 """
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import mmdet.registry as mmdet
+import torch
 from mmengine.registry import Registry
+from torch.overrides import TorchFunctionMode
 
 SCOPE = 'sparse_rcnn_mm'
 
@@ -20,6 +24,20 @@ Part = Any
 def build(node: Registry, part: Part, **defaults: Any) -> Any:
     """Build the config `part`, with `defaults` for missing keys. A part that is already built is returned as it is."""
     return node.build(part, default_args=defaults) if isinstance(part, dict) else part
+
+
+@contextmanager
+def without_values() -> Iterator[None]:
+    """Modules built in this context have parameters with shapes but without values, so that they need no memory."""
+    with torch.device('meta'), _ReadableNumbers():
+        yield
+
+
+class _ReadableNumbers(TorchFunctionMode):
+    """Keeps `linspace` on the CPU, since constructors of transformers read rates of stochastic depth from it."""
+
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **(kwargs or {}) | ({'device': 'cpu'} if func is torch.linspace else {}))
 
 
 def innermost_dataset(dataset: Any) -> Any:

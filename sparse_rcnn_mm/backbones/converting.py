@@ -9,13 +9,12 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from sparse_rcnn_mm.checkpoints import compare
 from sparse_rcnn_mm.checkpoints.official import backbone_from_official, is_backbone, resnet_depth
 from sparse_rcnn_mm.errors import UserError
-from sparse_rcnn_mm.registry import MODELS
+from sparse_rcnn_mm.registry import MODELS, without_values
 
 from .choosing import PREFIX
 from .timm_backbone import TimmBackbone
@@ -127,7 +126,7 @@ def _mobilenet_place(match: re.Match[str], units: list[str]) -> str | None:
 
 
 def _check(state: dict[str, Tensor], config: dict[str, Any]) -> None:
-    with torch.device('meta'):
+    with without_values():
         expected = MODELS.build(config).state_dict()
     report = compare(state, expected)
     if not report.complete:

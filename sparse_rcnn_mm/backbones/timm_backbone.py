@@ -13,7 +13,7 @@ from sparse_rcnn_mm.checkpoints import compare, read_checkpoint, state_dict_of
 from sparse_rcnn_mm.checkpoints.weights import local_checkpoint
 from sparse_rcnn_mm.downloads import DownloadError
 from sparse_rcnn_mm.errors import UserError, did_you_mean
-from sparse_rcnn_mm.registry import MODELS
+from sparse_rcnn_mm.registry import MODELS, without_values
 from sparse_rcnn_mm.torchvision_ops import ensure_torchvision_imports
 
 OWN_WEIGHTS = 'timm'  # as `checkpoint`: timm's default weights for the model
@@ -80,7 +80,7 @@ def levels_of(info: Any, model: str, strides: Sequence[int]) -> list[int]:
 
 def timm_channels(model: str, strides: Sequence[int]) -> list[int]:
     """Return the channels of the feature maps with these strides, without allocating weights."""
-    with torch.device('meta'):
+    with without_values():
         info = create(model).feature_info
     return [info.channels()[level] for level in levels_of(info, model, strides)]
 

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from torch import Tensor
 
 from sparse_rcnn_mm.errors import UserError, in_short
-from sparse_rcnn_mm.registry import MODELS
+from sparse_rcnn_mm.registry import MODELS, without_values
 
 from .keys import rename
 from .loading import compare
@@ -156,7 +156,7 @@ def to_official(state: State) -> dict[str, Tensor]:
 def check_complete(state: State, cfg: Config) -> None:
     """Raise a UserError that lists all wrong entries, unless `state` fits the model of `cfg` exactly."""
     try:
-        with torch.device('meta'):
+        with without_values():
             expected = MODELS.build(cfg.model).state_dict()
     except Exception as error:  # sizes from a file of anybody can make a constructor raise anything
         raise UserError('the sizes of the weights are not those of a Sparse R-CNN '
@@ -188,7 +188,7 @@ def backbone_from_official(state: State) -> tuple[dict[str, Tensor], int]:
     renamed = from_official(named)
     depth = resnet_depth(renamed)
     renamed = {name.removeprefix('backbone.'): value for name, value in renamed.items()}
-    with torch.device('meta'):
+    with without_values():
         expected = MODELS.build(dict(type='mmdet.ResNet', depth=depth)).state_dict()
     report = compare(renamed, expected)
     if not report.complete:

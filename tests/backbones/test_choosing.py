@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from mmengine.registry import DefaultScope
 from sparse_rcnn_mm.acceleration.prediction import fast_form
 from sparse_rcnn_mm.backbones import set_backbone
 from sparse_rcnn_mm.backbones.known import KNOWN
+from sparse_rcnn_mm.checkpoints.official import check_complete
 from sparse_rcnn_mm.engine import load_config
 from sparse_rcnn_mm.errors import UserError
-from sparse_rcnn_mm.registry import MODELS
+from sparse_rcnn_mm.registry import MODELS, without_values
 from tests.kit import CONFIGS
 from tests.kit.timm import timm_or_skip
 from tests.models.samples import rectangles
@@ -76,10 +78,26 @@ def test_it_trains_and_predicts(name: str) -> None:
             torch.testing.assert_close(one, plain, atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize('name', [name for name in KNOWN if name.startswith(('resnet', 'mobilenet'))])
+@pytest.mark.parametrize('name', [*KNOWN, *OF_TIMM])
+def test_checkpoints_are_compared_without_memory_for_the_weights(name: str) -> None:
+    if name in OF_TIMM:
+        timm_or_skip()
+    cfg = config(name, **SMALL)
+    with without_values():
+        state = build(cfg.model).state_dict()
+    assert all(value.is_meta for value in state.values())
+    with DefaultScope.overwrite_default_scope('sparse_rcnn_mm'):
+        check_complete(state, cfg)
+        key = next(key for key in state if key.startswith('backbone.') and state[key].dim() > 1)
+        state[key] = state[key][:-1]
+        with pytest.raises(UserError, match=rf'the checkpoint is not complete: (?s:.*){re.escape(key)}'):
+            check_complete(state, cfg)
+
+
+@pytest.mark.parametrize('name', KNOWN)
 def test_channels_and_strides_are_told_right(name: str) -> None:
     cfg = config(name)
-    with torch.device('meta'):
+    with without_values():
         backbone = build({**cfg.model.backbone, 'init_cfg': None})
         backbone.eval()
         maps = backbone(torch.zeros(1, 3, 64, 96))
