@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from mmdet.models.backbones.swin import ShiftWindowMSA
 from mmdet.models.data_preprocessors import DetDataPreprocessor
 from torch import Tensor, nn
 
@@ -17,6 +18,8 @@ from sparse_rcnn_mm.models.queryinst.dynamic_mask_head import DynamicMaskConv
 from sparse_rcnn_mm.models.queryinst.structures import MaskedDetections
 from sparse_rcnn_mm.models.roi_extractor import Pyramid
 from sparse_rcnn_mm.runtime.engines import MASKS, OUTPUTS
+
+from .open_sizes import ExportedAveragePool, ExportedShiftedWindows
 
 
 class ExportedNetwork(nn.Module):
@@ -107,10 +110,15 @@ def export_form(model: SparseRCNN) -> SparseRCNN:
     form.backbone, form.neck = fold_batch_norms([form.backbone, form.neck], image)
     if isinstance(form.roi_head, SparseRoIHead):
         form.roi_head = fast_roi_head(form, image)
-    for module in form.modules():
+    use_forms(form)
+    return form
+
+
+def use_forms(net: nn.Module) -> None:
+    """Replace the parts of `net` that cannot be exported by parts that can, in place."""
+    for module in net.modules():
         if type(module) in _FORMS:
             module.__class__ = _FORMS[type(module)]
-    return form
 
 
 class _DynamicConv(DynamicConv):
@@ -162,4 +170,5 @@ class _DynamicMaskConv(DynamicMaskConv):
     kernels = _DynamicConv.kernels  # type: ignore[assignment]
 
 
-_FORMS: dict[type, type] = {DynamicConv: _DynamicConv, DynamicMaskConv: _DynamicMaskConv, RoIExtractor: _RoIExtractor}
+_FORMS: dict[type, type] = {DynamicConv: _DynamicConv, DynamicMaskConv: _DynamicMaskConv, RoIExtractor: _RoIExtractor,
+                            ShiftWindowMSA: ExportedShiftedWindows, nn.AdaptiveAvgPool2d: ExportedAveragePool}

@@ -33,7 +33,8 @@ class Tracing:
     def example(self) -> tuple[Tensor, Tensor]:
         """Return example inputs for tracing."""
         batch = self.batch or 2  # a size of 1 would become a constant
-        height, width = self.size or (96, 128)
+        # At no stride from 4 to 32 does this divide into windows of 7, or into one, which tracing would make constant.
+        height, width = self.size or (480, 864)
         sizes = torch.tensor([[height, width - 8], [height - 6, width]]).repeat(batch, 1)[:batch]
         return torch.zeros(batch, 3, height, width, dtype=torch.uint8), sizes
 
