@@ -16,6 +16,8 @@ from sparse_rcnn_mm.models import DIIHead, DynamicConv, SparseRCNN, SparseRoIHea
 from sparse_rcnn_mm.ops.convolutions import use_fast_conv2d
 from sparse_rcnn_mm.registry import MODEL_WRAPPERS
 
+from .memory import keep_memory
+
 PRECISIONS = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
@@ -55,9 +57,10 @@ class FastForm(nn.Module):
 
     @contextmanager
     def settings(self) -> Iterator[None]:
-        """The context in which the detector must run: inference settings, autocast and compiler options."""
+        """The context in which the detector must run: inference settings, autocast, compiler options and memory."""
         device = next(self.module.parameters()).device.type
-        with torch.no_grad(), torch.autocast(device, self.dtype, enabled=self.dtype != torch.float32), self._freezing():
+        autocast = torch.autocast(device, self.dtype, enabled=self.dtype != torch.float32)
+        with torch.no_grad(), autocast, self._freezing(), keep_memory(self.module):
             yield
 
     def _freezing(self) -> Any:

@@ -3,8 +3,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,11 +14,13 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
+from sparse_rcnn_mm.acceleration.memory import keep_memory
 from sparse_rcnn_mm.acceleration.prediction import PRECISIONS, fast_form
 from sparse_rcnn_mm.acceleration.training import fast_training
 from sparse_rcnn_mm.benchmark import machine
 from sparse_rcnn_mm.models.queryinst import QueryInst
 
+from .apart import Apart
 from .mmdet_twin import build_twin, last_stage
 from .parts import flops_by_part, seconds_by_part
 from .timing import Clock, Spread, alternate, peak_memory, ratio
@@ -69,17 +71,51 @@ class Result:
 
 
 class Predict:
-    """A callable that predicts one batch."""
+    """A callable that predicts one batch.
 
-    def __init__(self, model: nn.Module, batch: Tensor, data: SampleList, scope: str = 'sparse_rcnn_mm',
-                 context: AbstractContextManager | None = None) -> None:
-        self.model, self.batch, self.data, self.scope, self.context = model, batch, data, scope, context
+    Args:
+        model, batch, data, work: the detector, images, data samples, and what to run.
+        scope: 'sparse_rcnn_mm' or 'mmdet'.
+        precision: of autocast. The fast form has its own.
+    """
 
-    @torch.no_grad()
+    def __init__(self, model: nn.Module, batch: Tensor, data: SampleList, work: Workload, scope: str = 'sparse_rcnn_mm',
+                 precision: str = 'fp32') -> None:
+        self.model, self.batch, self.data, self.work, self.scope = model, batch, data, work, scope
+        self.precision = precision
+
     def __call__(self) -> Any:
         """Predict, and return the data samples."""
-        with DefaultScope.overwrite_default_scope(self.scope), self.context or nullcontext():
+        with self.context(), torch.no_grad():
             return self.model.predict(self.batch, self.data)
+
+    @contextmanager
+    def context(self) -> Iterator[None]:
+        """The scope of the registries, and autocast."""
+        autocast = torch.autocast(self.work.device, PRECISIONS[self.precision], enabled=self.precision != 'fp32')
+        with DefaultScope.overwrite_default_scope(self.scope), autocast:
+            yield
+
+    def seconds(self) -> float:
+        """Seconds of one call."""
+        return Clock(self.work.device, self.work.cpu_time).seconds(self)
+
+    def memory(self) -> float | None:
+        """Peak memory of one call in MiB."""
+        return peak_memory(self, self.work.device)
+
+    @torch.no_grad()
+    def results(self) -> dict[str, Tensor]:
+        """Logits and boxes of the last stage, and masks (M, H, W), best first in each image, if there are any."""
+        with self.context():
+            if self.scope == 'mmdet':
+                logits, boxes = last_stage(self.model, self.batch, self.data)
+            else:
+                stage = self.model.run_stages(self.batch, self.data)[1][-1]
+                logits, boxes = stage.logits.float(), stage.boxes
+        masks = [torch.as_tensor(found.masks)[found.scores.argsort(descending=True).cpu()]
+                 for found in (sample.pred_instances for sample in self()) if 'masks' in found]
+        return {'logits': logits.cpu(), 'boxes': boxes.cpu(), **({'masks': torch.cat(masks).cpu()} if masks else {})}
 
 
 class TrainStep(Predict):
@@ -95,15 +131,17 @@ class TrainStep(Predict):
     @torch.enable_grad()
     def __call__(self) -> None:
         """Forward, backward and optimizer step. `losses` then holds the losses, and the gradients are kept."""
-        self.optimizer.zero_grad()
-        with DefaultScope.overwrite_default_scope(self.scope), self.context or nullcontext():
-            self.losses = self.model.loss(self.batch, copy.deepcopy(self.data))
-        sum(loss for name, loss in self.losses.items() if 'loss' in name).backward()
-        self.optimizer.step()
+        with keep_memory(self.model) if self.scope == 'sparse_rcnn_mm' else nullcontext():
+            self.optimizer.zero_grad()
+            with self.context():
+                self.losses = self.model.loss(self.batch, copy.deepcopy(self.data))
+            sum(loss for name, loss in self.losses.items() if 'loss' in name).backward()
+            self.optimizer.step()
 
-
-def _autocast(precision: str, device: str) -> AbstractContextManager | None:
-    return None if precision == 'fp32' else torch.autocast(device, PRECISIONS[precision])
+    def results(self) -> dict[str, Tensor]:
+        """Losses and gradients of the last call."""
+        return {**{f'loss {name}': loss.detach().cpu() for name, loss in self.losses.items()},
+                **{name: value.grad.cpu() for name, value in self.model.named_parameters() if value.grad is not None}}
 
 
 def measure(cfg: Config, work: Workload, state: dict[str, Tensor] | None = None) -> Result:
@@ -122,80 +160,68 @@ def measure(cfg: Config, work: Workload, state: dict[str, Tensor] | None = None)
                     machine.peak_gflops(work.device, PRECISIONS[work.precision], clock))
     ours: Predict
     if work.train:
-        ours = TrainStep(fast_training(model), batch, data, context=_autocast(work.precision, work.device))
+        ours = TrainStep(fast_training(model), batch, data, work, precision=work.precision)
     else:
         fast = fast_form(model, work.precision, work.compile)
-        ours, model = Predict(fast, batch, data), fast.module
-    runs: dict[str, Callable[[], object]] = {'ours': ours}
+        ours, model = Predict(fast, batch, data, work), fast.module
+    runs, theirs = {'ours': ours.seconds}, None
     if work.against:
-        runs[work.against] = _twin_run(cfg, state, batch, data, work)
-    seconds = alternate(runs, work.repeats, clock)
+        twin = build_twin(cfg, state).to(work.device)
+        theirs = Apart((TrainStep if work.train else Predict)(twin, batch, data, work, 'mmdet', work.against_precision))
+        runs[work.against] = theirs.seconds
+    seconds = alternate(runs, work.repeats)
     result.seconds = Spread.of(seconds['ours'])
-    result.memory = peak_memory(ours, work.device)
+    result.memory = ours.memory()
     if not work.compile:
         result.flops = flops_by_part(model, _forward_only(ours) if work.train else ours)
         result.part_seconds = seconds_by_part(model, ours, clock)
-    if work.against:
-        theirs = runs[work.against]
-        assert isinstance(theirs, Predict)
+    if work.against and theirs is not None:
         result.against_seconds = Spread.of(seconds[work.against])
-        result.against_memory = peak_memory(theirs, work.device)
+        result.against_memory = theirs.memory()
         result.ratio = ratio(seconds, work.against, 'ours')
-        result.differences = training_differences(ours, theirs) if work.train else output_differences(ours, theirs)
+        differences = training_differences if work.train else output_differences
+        result.differences = differences(ours.results(), theirs.results())
     return result
 
 
 def _forward_only(step: Predict) -> Callable[[], object]:
     """A callable that runs only the forward pass of a training step."""
     def run() -> None:
-        with step.context or nullcontext():
+        with step.context():
             step.model.loss(step.batch, step.data)
     return run
 
 
-def _twin_run(cfg: Config, state: dict[str, Tensor], batch: Tensor, data: SampleList, work: Workload) -> Predict:
-    twin = build_twin(cfg, state).to(work.device)
-    kind = TrainStep if work.train else Predict
-    return kind(twin, batch, data, 'mmdet', _autocast(work.against_precision, work.device))
-
-
-@torch.no_grad()
-def output_differences(ours: Predict, theirs: Predict) -> dict[str, float]:
+def output_differences(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> dict[str, float]:
     """Largest differences of the last stage: logits, and boxes relative to the largest coordinate.
 
     With masks, also the share of their pixels that differ, with the detections of both in the order of their scores.
+
+    Args:
+        ours, theirs: `Predict.results` of the same batch.
     """
-    stage = ours.model.run_stages(ours.batch, ours.data)[1][-1]
-    with DefaultScope.overwrite_default_scope('mmdet'), theirs.context or nullcontext():
-        logits, boxes = last_stage(theirs.model, theirs.batch, theirs.data)
-    differences = {'logits': float((stage.logits.float() - logits.float()).abs().max()),
-                   'boxes, relative': float((stage.boxes - boxes).abs().max() / boxes.abs().max())}
-    if isinstance(ours.model.module, QueryInst):
-        differences['mask pixels, share'] = float((_masks(ours) != _masks(theirs)).float().mean())
+    boxes = theirs['boxes']
+    differences = {'logits': float((ours['logits'] - theirs['logits']).abs().max()),
+                   'boxes, relative': float((ours['boxes'] - boxes).abs().max() / boxes.abs().max())}
+    if 'masks' in ours:
+        differences['mask pixels, share'] = float((ours['masks'] != theirs['masks']).float().mean())
     return differences
 
 
-def _masks(predict: Predict) -> Tensor:
-    """Masks (M, H, W) of a batch of equal images, best first in each."""
-    found = [sample.pred_instances for sample in predict()]
-    return torch.cat([torch.as_tensor(one.masks)[one.scores.argsort(descending=True).cpu()] for one in found])
-
-
-def training_differences(ours: TrainStep | Predict, theirs: TrainStep | Predict) -> dict[str, float]:
+def training_differences(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> dict[str, float]:
     """Differences of losses and gradients after the same step.
+
+    Args:
+        ours, theirs: `TrainStep.results`.
 
     Returns:
         'losses, relative': the largest relative difference of any loss.
         'gradients / peak': the largest difference of any entry of a gradient, relative to the peak of that gradient.
         'gradients, relative length': the norm of the difference of all gradients, relative to their norm.
     """
-    assert isinstance(ours, TrainStep) and isinstance(theirs, TrainStep)
-    their_losses = {name: loss.detach() for name, loss in theirs.losses.items()}
-    losses = [float((loss.detach() - their_losses[name]).abs() / their_losses[name].abs().clamp(min=1e-6))
-              for name, loss in ours.losses.items()]
-    wanted = {name: p.grad for name, p in theirs.model.named_parameters() if p.grad is not None}
-    pairs = [(p.grad, wanted[name]) for name, p in ours.model.named_parameters()
-             if name in wanted and p.grad is not None]
+    losses = [float((value - theirs[name]).abs() / theirs[name].abs().clamp(min=1e-6))
+              for name, value in ours.items() if name.startswith('loss ')]
+    pairs = [(value, theirs[name]) for name, value in ours.items() if name in theirs and not name.startswith('loss ')]
     peaks = [float((a - b).abs().max() / b.abs().max()) for a, b in pairs if float(b.abs().max()) > 1e-7]
     length, of_difference = (math.hypot(*(float(x.norm()) for x in xs)) for xs in (
         [b for _, b in pairs], [a - b for a, b in pairs]))

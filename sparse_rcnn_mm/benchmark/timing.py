@@ -50,17 +50,24 @@ class Clock:
         return self._now()
 
 
-def alternate(runs: Mapping[str, Callable[[], object]], repeats: int, clock: Callable[[], float],
-              warmup: int = 1) -> dict[str, list[float]]:
-    """Seconds of `repeats` calls of each run. The runs take turns (A B A B ...), so a disturbance affects all alike."""
+    def seconds(self, run: Callable[[], object]) -> float:
+        """Seconds of one call of `run`."""
+        start = self()
+        run()
+        return self() - start
+
+
+def alternate(runs: Mapping[str, Callable[[], float]], repeats: int, warmup: int = 1) -> dict[str, list[float]]:
+    """Seconds of `repeats` calls of each run, which returns them.
+
+    The runs take turns (A B A B ...), so a disturbance affects all alike.
+    """
     for run in list(runs.values()) * warmup:
         run()
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():
-            start = clock()
-            run()
-            seconds[name].append(clock() - start)
+            seconds[name].append(run())
     return seconds
 
 

@@ -1,4 +1,4 @@
-"""What PyTorch reads from the environment when it is loaded: threads, how they wait, and the pages of memory."""
+"""What PyTorch reads from the environment when it is loaded: threads, and how they wait."""
 from __future__ import annotations
 
 import os
@@ -11,12 +11,10 @@ SPINS = '1000'
 
 
 def set_environment(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Let threads wait without occupying a processor, no more of them than the container may use; and use large pages.
+    """Let threads wait without occupying a processor, and use no more of them than the container may.
 
-    A variable that the user has set stays: `GOMP_SPINCOUNT=300000` restores the default of GNU OpenMP, and
-    `THP_MEM_ALLOC_ENABLE=0` that of PyTorch. With pages of 2 MiB, Linux hands out memory for large tensors faster.
+    A variable that the user has set stays: `GOMP_SPINCOUNT=300000` restores the default of GNU OpenMP.
     """
-    environment.setdefault('THP_MEM_ALLOC_ENABLE', '1')
     if 'OMP_WAIT_POLICY' not in environment:
         environment.setdefault('GOMP_SPINCOUNT', SPINS)
     quota = cpu_quota()

@@ -11,6 +11,7 @@ from mmengine.runner import loops
 from torch import nn
 from torch.utils.data import DataLoader
 
+from sparse_rcnn_mm.acceleration.memory import keep_memory
 from sparse_rcnn_mm.checkpoints import unwrapped
 from sparse_rcnn_mm.errors import NotFinite
 from sparse_rcnn_mm.registry import LOOPS
@@ -79,7 +80,8 @@ class _TrainLoop:
         head = getattr(unwrapped(self.runner.model), 'roi_head', None)
         check_ground_truth(args[-1], getattr(head, 'num_classes', None))
         try:
-            step(*args)
+            with keep_memory(self.runner.model):
+                step(*args)
         except NotFinite as error:
             raise explain(error, self.runner, args[-1]) from error
 
@@ -145,6 +147,7 @@ class ValLoop(loops.ValLoop):
 
     def run_iter(self, idx: int, data_batch: Sequence[dict]) -> None:
         """Validate on one batch, unless a stop signal arrived."""
-        super().run_iter(idx, data_batch)
+        with keep_memory(self.runner.model):
+            super().run_iter(idx, data_batch)
         # not together: processes may have different numbers of batches, and no weights change here
         self.runner.stop_if_asked(together=False)

@@ -63,18 +63,18 @@ def test_a_step_changes_nothing_and_differs_from_itself_by_nothing(config: Confi
     """The learning rate is 0, so every step is of the same weights, and two models of one state agree."""
     torch.manual_seed(0)
     batch, data = images(1, 64, 64), samples(1, 64, 64, 3, num_classes=3)
-    steps = [TrainStep(build_model(config), batch, data) for _ in range(2)]
+    steps = [TrainStep(build_model(config), batch, data, Workload()) for _ in range(2)]
     before = {name: value.clone() for name, value in steps[0].model.named_parameters()}
     for step in steps:
         step()
     assert all(torch.equal(value, before[name]) for name, value in steps[0].model.named_parameters())
-    same = training_differences(*steps)
+    same = training_differences(*(step.results() for step in steps))
     assert set(same) == {'losses, relative', 'gradients / peak', 'gradients, relative length'}
     assert max(same.values()) < 1e-5
     with torch.no_grad():
         steps[1].model.roi_head.bbox_head[0].fc_cls.bias.add_(0.5)
     steps[1]()
-    assert training_differences(*steps)['losses, relative'] > 0.01
+    assert training_differences(*(step.results() for step in steps))['losses, relative'] > 0.01
 
 
 def test_masks_fill_their_boxes() -> None:

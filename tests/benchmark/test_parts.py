@@ -15,7 +15,7 @@ from ..models.samples import tiny_model
 
 def tiny_run(model: SparseRCNN) -> Predict:
     model.requires_grad_(False)  # torch's counter of operations wants parameters so where there is no gradient
-    return Predict(model, images(1, 64, 64), samples(1, 64, 64, num_classes=3))
+    return Predict(model, images(1, 64, 64), samples(1, 64, 64, num_classes=3), Workload())
 
 
 def config() -> Config:

@@ -16,15 +16,14 @@ def test_spread_is_the_quartiles() -> None:
 
 def test_runs_take_turns_after_a_warm_up() -> None:
     order: list[str] = []
-    now = [0.]
 
-    def run(name: str, seconds: float) -> Callable[[], None]:
-        def go() -> None:
+    def run(name: str, seconds: float) -> Callable[[], float]:
+        def go() -> float:
             order.append(name)
-            now[0] += seconds
+            return seconds
         return go
 
-    seconds = alternate({'a': run('a', 2.), 'b': run('b', 3.)}, 3, lambda: now[0], warmup=1)
+    seconds = alternate({'a': run('a', 2.), 'b': run('b', 3.)}, 3, warmup=1)
     assert ''.join(order) == 'ab' + 'ababab'
     assert seconds == {'a': [2.] * 3, 'b': [3.] * 3}
     assert ratio(seconds, 'b', 'a') == Spread(1.5, 1.5, 1.5)
