@@ -12,12 +12,15 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from torch import nn
 
 # Parameters of `mallopt` (malloc.h). Outside they have the values that glibc gives them where there are large tensors.
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
 OUTSIDE = {TRIM_THRESHOLD: 2**26, MMAP_THRESHOLD: 2**25, MMAP_MAX: 2**16}
+# Gaps that images of other sizes left are given back when the process has grown by this factor.
+GROWTH = 1.25
 
 
 def _find_mallopt() -> Callable[[int, int], int] | None:
@@ -29,6 +32,7 @@ def _find_mallopt() -> Callable[[int, int], int] | None:
 _mallopt = _find_mallopt()
 _lock = threading.Lock()
 _entered = 0  # contexts of all threads
+_resident = 0  # pages of this process when gaps were last given back
 
 
 @contextmanager
@@ -55,3 +59,12 @@ def keep_memory(model: nn.Module) -> Iterator[None]:
             if _mallopt and not _entered:
                 for parameter, value in OUTSIDE.items():
                     _mallopt(parameter, value)
+                _give_back_gaps()
+
+
+def _give_back_gaps() -> None:
+    global _resident
+    resident = int(Path('/proc/self/statm').read_text().split()[1])
+    if resident > GROWTH * _resident:
+        ctypes.CDLL(None).malloc_trim(0)
+        _resident = resident

@@ -21,9 +21,9 @@ from .memory import keep_memory
 PRECISIONS = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
-def _inside(name: str) -> Callable[..., Any]:
+def _inside(name: str, keeps_memory: bool = True) -> Callable[..., Any]:
     def method(self: FastForm, *args: Any, **kwargs: Any) -> Any:
-        with self.settings():
+        with self.settings(), keep_memory(self.module) if keeps_memory else nullcontext():
             return getattr(self.module, name)(*args, **kwargs)
 
     method.__name__ = name
@@ -57,10 +57,9 @@ class FastForm(nn.Module):
 
     @contextmanager
     def settings(self) -> Iterator[None]:
-        """The context in which the detector must run: inference settings, autocast, compiler options and memory."""
+        """The context in which the detector must run: inference settings, autocast and compiler options."""
         device = next(self.module.parameters()).device.type
-        autocast = torch.autocast(device, self.dtype, enabled=self.dtype != torch.float32)
-        with torch.no_grad(), autocast, self._freezing(), keep_memory(self.module):
+        with torch.no_grad(), torch.autocast(device, self.dtype, enabled=self.dtype != torch.float32), self._freezing():
             yield
 
     def _freezing(self) -> Any:
@@ -70,8 +69,10 @@ class FastForm(nn.Module):
 
         return config.patch(freezing=True)  # has no effect as an option of `compile`
 
-    forward, predict, detect, refine, run_stages, test_step, val_step = map(_inside, (
-        'forward', 'predict', 'detect', 'refine', 'run_stages', 'test_step', 'val_step'))
+    forward, predict, detect, run_stages, test_step, val_step = map(_inside, (
+        'forward', 'predict', 'detect', 'run_stages', 'test_step', 'val_step'))
+    # Test-time augmentation runs it at many sizes, which would leave gaps of gigabytes.
+    refine = _inside('refine', keeps_memory=False)
 
 
 @torch.no_grad()
