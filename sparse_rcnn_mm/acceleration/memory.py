@@ -64,7 +64,10 @@ def keep_memory(model: nn.Module) -> Iterator[None]:
 
 def _give_back_gaps() -> None:
     global _resident
-    resident = int(Path('/proc/self/statm').read_text().split()[1])
+    try:
+        resident = int(Path('/proc/self/statm').read_text().split()[1])
+    except OSError:  # a container without /proc
+        return
     if resident > GROWTH * _resident:
         ctypes.CDLL(None).malloc_trim(0)
         _resident = resident

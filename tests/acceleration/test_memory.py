@@ -18,9 +18,11 @@ from sparse_rcnn_mm.engine.loops import IterBasedTrainLoop
 from ..models.samples import tiny_model
 
 PROGRAM = """
-import resource
+import ctypes, resource
 import torch
 from sparse_rcnn_mm.acceleration.memory import keep_memory
+
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: pages of one size
 
 def where_from(mebibytes):
     '''Whether a tensor gets new pages from Linux each of several times, or ever those of an earlier one.'''
