@@ -43,7 +43,8 @@ def keep_memory(model: nn.Module) -> Iterator[None]:
     (`MALLOC_PERTURB_=0` is one that changes nothing else), this does nothing.
     """
     global _entered
-    if not all(parameter.is_cpu for parameter in model.parameters()):
+    parameter = next(model.parameters(), None)
+    if parameter is not None and not parameter.is_cpu:
         yield
         return
     with _lock:
@@ -63,6 +64,7 @@ def keep_memory(model: nn.Module) -> Iterator[None]:
 
 
 def _give_back_gaps() -> None:
+    """Give unused memory back if the process has grown since this was last done."""
     global _resident
     try:
         resident = int(Path('/proc/self/statm').read_text().split()[1])

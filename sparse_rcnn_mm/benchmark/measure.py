@@ -113,9 +113,12 @@ class Predict:
             else:
                 stage = self.model.run_stages(self.batch, self.data)[1][-1]
                 logits, boxes = stage.logits.float(), stage.boxes
-        masks = [torch.as_tensor(found.masks)[found.scores.argsort(descending=True).cpu()]
-                 for found in (sample.pred_instances for sample in self()) if 'masks' in found]
-        return {'logits': logits.cpu(), 'boxes': boxes.cpu(), **({'masks': torch.cat(masks).cpu()} if masks else {})}
+        results = {'logits': logits.cpu(), 'boxes': boxes.cpu()}
+        if 'masks' in self.data[0].gt_instances:
+            found = [sample.pred_instances for sample in self()]
+            results['masks'] = torch.cat([torch.as_tensor(one.masks)[one.scores.argsort(descending=True).cpu()]
+                                          for one in found]).cpu()
+        return results
 
 
 class TrainStep(Predict):
@@ -168,17 +171,17 @@ def measure(cfg: Config, work: Workload, state: dict[str, Tensor] | None = None)
     if work.against:
         twin = build_twin(cfg, state).to(work.device)
         theirs = Apart((TrainStep if work.train else Predict)(twin, batch, data, work, 'mmdet', work.against_precision))
-        runs[work.against] = theirs.seconds
+        runs['theirs'] = theirs.seconds
     seconds = alternate(runs, work.repeats)
     result.seconds = Spread.of(seconds['ours'])
     result.memory = ours.memory()
     if not work.compile:
         result.flops = flops_by_part(model, _forward_only(ours) if work.train else ours)
         result.part_seconds = seconds_by_part(model, ours, clock)
-    if work.against and theirs is not None:
-        result.against_seconds = Spread.of(seconds[work.against])
+    if theirs:
+        result.against_seconds = Spread.of(seconds['theirs'])
         result.against_memory = theirs.memory()
-        result.ratio = ratio(seconds, work.against, 'ours')
+        result.ratio = ratio(seconds, 'theirs', 'ours')
         differences = training_differences if work.train else output_differences
         result.differences = differences(ours.results(), theirs.results())
     return result

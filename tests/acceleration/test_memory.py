@@ -81,7 +81,6 @@ def test_steps_and_predictions_keep_memory() -> None:
 
 
 GROWING = """
-import sys
 from pathlib import Path
 import torch
 from sparse_rcnn_mm.acceleration.memory import keep_memory
