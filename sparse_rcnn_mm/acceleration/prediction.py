@@ -21,9 +21,9 @@ from .memory import keep_memory
 PRECISIONS = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
-def _inside(name: str, keeps_memory: bool = True) -> Callable[..., Any]:
+def _inside(name: str) -> Callable[..., Any]:
     def method(self: FastForm, *args: Any, **kwargs: Any) -> Any:
-        with self.settings(), keep_memory(self.module) if keeps_memory else nullcontext():
+        with self.settings(), keep_memory(self.module):
             return getattr(self.module, name)(*args, **kwargs)
 
     method.__name__ = name
@@ -69,10 +69,8 @@ class FastForm(nn.Module):
 
         return config.patch(freezing=True)  # has no effect as an option of `compile`
 
-    forward, predict, detect, run_stages, test_step, val_step = map(_inside, (
-        'forward', 'predict', 'detect', 'run_stages', 'test_step', 'val_step'))
-    # Test-time augmentation runs it at many sizes, which would leave gaps of gigabytes.
-    refine = _inside('refine', keeps_memory=False)
+    forward, predict, detect, run_stages, refine, test_step, val_step = map(_inside, (
+        'forward', 'predict', 'detect', 'run_stages', 'refine', 'test_step', 'val_step'))
 
 
 @torch.no_grad()
@@ -184,7 +182,7 @@ def fast_stage(stage: nn.Module, classify: bool, queries: Tensor | None) -> nn.M
         stage.cls_fcs, stage.fc_cls = nn.ModuleList(), _NoLogits()
     if queries is not None and isinstance(stage.instance_interactive_conv, DynamicConv):
         attended = stage.attend(queries[None])[0]
-        stage.instance_interactive_conv = _FirstDynamicConv(stage.instance_interactive_conv, attended)
+        _remember_kernels(stage.instance_interactive_conv, attended)
         stage.attention['attn'], stage.attention_norm = _NoAttention(), _Remembered(attended)
     return stage
 
@@ -214,21 +212,24 @@ class _Remembered(nn.Module):
         return self.value.to(x.dtype).expand_as(x)
 
 
-class _FirstDynamicConv(nn.Module):
-    """A `DynamicConv` whose N queries are the same for every image."""
+class _FirstDynamicConv(DynamicConv):
+    """A dynamic convolution whose N queries are the same for every image."""
+    kernel_in: Tensor
+    kernel_out: Tensor
 
-    def __init__(self, conv: DynamicConv, queries: Tensor) -> None:
-        super().__init__()
-        kernel_in, kernel_out = conv.kernels(queries)
-        self.register_buffer('kernel_in', kernel_in)
-        self.register_buffer('kernel_out', kernel_out)
-        self.conv = conv
-        self.conv.dynamic_layer = nn.Identity()
+    def kernels(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        batch = len(queries) // len(self.kernel_in)
+        kernel_in, kernel_out = (kernel if batch == 1 else kernel.repeat(batch, 1, 1)
+                                 for kernel in (self.kernel_in, self.kernel_out))
+        return kernel_in, kernel_out
 
-    def forward(self, queries: Tensor, roi_feats: Tensor) -> Tensor:
-        batch = queries.shape[0] // len(self.kernel_in)
-        kernels = [kernel if batch == 1 else kernel.repeat(batch, 1, 1) for kernel in (self.kernel_in, self.kernel_out)]
-        return self.conv.convolve(roi_feats, *kernels)
+
+def _remember_kernels(conv: DynamicConv, queries: Tensor) -> None:
+    """Change `conv` in place to a `_FirstDynamicConv` with the queries (N, C)."""
+    for name, kernel in zip(('kernel_in', 'kernel_out'), conv.kernels(queries), strict=True):
+        conv.register_buffer(name, kernel)
+    del conv.dynamic_layer
+    conv.__class__ = _FirstDynamicConv
 
 
 def _reduce_precision(fast: SparseRCNN, dtype: torch.dtype) -> None:

@@ -38,10 +38,10 @@ class DynamicConv(nn.Module):
 
     def forward(self, queries: Tensor, roi_feats: Tensor) -> Tensor:
         """Queries (M, C) and RoI features (M, P*P, C) to (M, C)."""
-        return self.convolve(roi_feats, *self.kernels(queries))
+        x = self.convolve(roi_feats, *self.kernels(queries))
+        return self.fc_norm(self.fc_layer(x.flatten(1))).relu_()
 
     def convolve(self, roi_feats: Tensor, kernel_in: Tensor, kernel_out: Tensor) -> Tensor:
-        """RoI features (M, P*P, C) and their kernels to (M, C)."""
+        """RoI features (M, P*P, C) and their kernels to (M, P*P, C)."""
         x = self.norm_in(torch.bmm(roi_feats, kernel_in)).relu_()
-        x = self.norm_out(torch.bmm(x, kernel_out)).relu_()
-        return self.fc_norm(self.fc_layer(x.flatten(1))).relu_()
+        return self.norm_out(torch.bmm(x, kernel_out)).relu_()

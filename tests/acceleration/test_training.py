@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from sparse_rcnn_mm.acceleration.training import FoldedBatchNorm2d, fast_training, fold_fixed_norms
+from sparse_rcnn_mm.models import DynamicConv
 
 
 def fixed(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
@@ -106,21 +107,24 @@ def test_a_network_for_which_it_does_not_hold_is_not_changed() -> None:
     assert not folded(net) and torch.equal(torch.get_rng_state(), before)
 
 
+def kept(net: nn.Module, *inputs: torch.Tensor) -> int:
+    """How many numbers autograd keeps when `net` runs."""
+    sizes: dict[int, int] = {}
+    with torch.autograd.graph.saved_tensors_hooks(
+            lambda x: sizes.setdefault(x.data_ptr(), x.numel()) and x, lambda x: x):
+        net(*inputs)
+    return sum(sizes.values())
+
+
 def test_keeps_half_of_the_activations() -> None:
     """A convolution, its norm and a ReLU keep the input and the output, and not what is between them."""
     net = nn.ModuleDict({'backbone': nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), fixed(nn.BatchNorm2d(4)),
                                                    nn.ReLU(inplace=True))})
 
-    def kept() -> int:
-        sizes: dict[int, int] = {}
-        with torch.autograd.graph.saved_tensors_hooks(
-                lambda x: sizes.setdefault(x.data_ptr(), x.numel()) and x, lambda x: x):
-            net.backbone(torch.randn(2, 3, 8, 8))
-        return sum(sizes.values())
-
-    before = kept()
+    image = torch.randn(2, 3, 8, 8)
+    before = kept(net.backbone, image)
     fast_training(net)
-    assert before - kept() >= 4 * 2 * 8 * 8 - 40  # the norm's input; some numbers of its own are kept
+    assert before - kept(net.backbone, image) >= 4 * 2 * 8 * 8 - 40  # the input of the norm; a few others stay
 
 
 def test_a_network_without_such_norms_is_not_tried() -> None:
@@ -129,3 +133,25 @@ def test_a_network_without_such_norms_is_not_tried() -> None:
             raise AssertionError
 
     fold_fixed_norms(Never(nn.Conv2d(3, 4, 1), nn.SyncBatchNorm(4)))
+
+
+@pytest.mark.parametrize('autocast', [False, True])
+def test_dynamic_convolution_is_computed_again(autocast: bool) -> None:
+    """Gradients are the same to the last bit, and of what lies between the inputs and the result nothing is kept."""
+    torch.manual_seed(0)
+    plain = DynamicConv(in_channels=32, feat_channels=8, input_feat_shape=5)
+    fast = fast_training(nn.ModuleList([copy.deepcopy(plain)]))[0]
+    queries, roi_feats = torch.randn(40, 32, requires_grad=True), torch.randn(40, 25, 32, requires_grad=True)
+
+    def found(conv: DynamicConv) -> list[torch.Tensor]:
+        with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
+            result = conv(queries, roi_feats)
+        return [result, *torch.autograd.grad(result.float().square().sum(), [queries, roi_feats, *conv.parameters()])]
+
+    assert list(fast.state_dict()) == list(plain.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(found(fast), found(plain), strict=True))
+    inside = 40 * 25 * (2 * 8 + 2 * 32)  # both results, and both after norm and ReLU
+    difference = kept(plain, queries, roi_feats) - kept(fast, queries, roi_feats)
+    assert difference >= inside + plain.fc_layer.weight.numel()  # which `checkpoint` does not keep either
+    with torch.no_grad():
+        assert torch.equal(fast(queries, roi_feats), plain(queries, roi_feats))

@@ -20,10 +20,9 @@ class DynamicMaskConv(DynamicConv):
         super().__init__(in_channels=in_channels, feat_channels=feat_channels, input_feat_shape=1)
         del self.fc_layer, self.fc_norm
 
-    def convolve(self, roi_feats: Tensor, kernel_in: Tensor, kernel_out: Tensor) -> Tensor:
-        """Apply the kernels to RoI features (M, P*P, C). Returns (M, P*P, C)."""
-        x = self.norm_in(torch.bmm(roi_feats, kernel_in)).relu_()
-        return self.norm_out(torch.bmm(x, kernel_out)).relu_()
+    def forward(self, queries: Tensor, roi_feats: Tensor) -> Tensor:
+        """Queries (M, C) and RoI features (M, P*P, C) to (M, P*P, C)."""
+        return self.convolve(roi_feats, *self.kernels(queries))
 
 
 @MODELS.register_module()
