@@ -155,24 +155,32 @@ class AugmentedBackend:
             return torch.from_numpy(view).permute(2, 0, 1).contiguous()
 
         sizes = self.tta.sizes(now)
+        largest_first = sorted(set(sizes), reverse=True)  # so that memory kept from one pass is enough for the next
         with ThreadPoolExecutor(1) as pool:  # resizes in parallel with the network
-            found = [self.look(view) for view in pool.map(resized, sizes)]
-        if not all(one.boxes.isfinite().all() and one.scores.isfinite().all() for one in found):
+            found = dict(zip(largest_first, map(self.look, pool.map(resized, largest_first)), strict=True))
+        if not all(one.boxes.isfinite().all() and one.scores.isfinite().all() for one in found.values()):
             raise not_finite(self.model)
-        kept = [kept_boxes(one, place, size, [now, original], limits)
-                for one, size, limits in zip(found, sizes, self.tta.box_sides, strict=True) for place in (0, 1)]
+        kept = [kept_boxes(found[size], place, size, [now, original], limits)
+                for size, limits in zip(sizes, self.tta.box_sides, strict=True) for place in (0, 1)]
         together = Candidates(*(torch.cat(parts) for parts in zip(*kept, strict=True)))
         voted = soft_vote(together, self.tta.iou_thr, self.tta.least_score)
-        boxes, scores, labels = (part[:found[0].scores.shape[1]] for part in voted)  # as many as in a single pass
+        as_in_one_pass = found[sizes[0]].scores.shape[1]
+        boxes, scores, labels = (part[:as_in_one_pass] for part in voted)
         height, width = original
         boxes = torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
         return Found(boxes.numpy(), scores.numpy(), labels.numpy())
 
     def look(self, view: Tensor) -> Detections:
         """Run one pass on an image (3, H, W) uint8 and its mirror image. Boxes are in their pixels, unclipped."""
-        height, width = view.shape[1:]
-        batch = self.model.data_preprocessor({'inputs': [view, view.flip(2)], 'data_samples': None})['inputs']
-        whwh = batch.new_tensor([[[width, height, width, height]]] * 2)
+        pair = [view, view.flip(2)]
+        # On the CPU, one batch of two takes as long as two of one, and twice the memory.
+        batches = [pair] if self.model.data_preprocessor.device.type != 'cpu' else [[one] for one in pair]
+        return Detections(*map(torch.cat, zip(*map(self._pass, batches), strict=True)))
+
+    def _pass(self, views: list[Tensor]) -> Detections:
+        height, width = views[0].shape[1:]
+        batch = self.model.data_preprocessor({'inputs': views, 'data_samples': None})['inputs']
+        whwh = batch.new_tensor([[[width, height, width, height]]] * len(views))
         found = self.model.postprocessor(self.model.refine(batch, whwh)[1][-1])
         return found._replace(boxes=found.boxes.float(), scores=found.scores.float())
 

@@ -38,18 +38,20 @@ def candidates(*rows: tuple[list[float], float, int]) -> Candidates:
 class Recorded(AugmentedBackend):
     """The authors' passes in place of the network; the images must be theirs to the byte."""
 
-    def __init__(self, dump: Any, tag: str, tta: TTA) -> None:
+    def __init__(self, dump: Any, tag: str, tta: TTA, image: tuple[int, int]) -> None:
         super().__init__(None, tta)  # type: ignore[arg-type]
+        self.sizes = tta.sizes(image)
         self.sha256 = dump[f'{tag}_sha256'].tolist()
         self.found = Detections(*(torch.from_numpy(dump[f'{tag}_raw_{key}']) for key in ('scores', 'labels', 'boxes')),
                                 proposals=torch.zeros(0))
         self.looked = 0
 
     def look(self, view: torch.Tensor) -> Detections:
-        for one, place in ((view, 0), (view.flip(2), 1)):
-            assert hashlib.sha256(one.contiguous().numpy().tobytes()).hexdigest() == self.sha256[self.looked + place]
+        first = 2 * self.sizes.index((view.shape[1], view.shape[2]))
+        for one, place in ((view, first), (view.flip(2), first + 1)):
+            assert hashlib.sha256(one.contiguous().numpy().tobytes()).hexdigest() == self.sha256[place]
         self.looked += 2
-        return Detections(*(part[self.looked - 2:self.looked] for part in self.found[:3]), proposals=torch.zeros(0))
+        return Detections(*(part[first:first + 2] for part in self.found[:3]), proposals=torch.zeros(0))
 
 
 @pytest.fixture(scope='module')
@@ -67,7 +69,7 @@ def test_the_authors_passes_become_their_detections(dump: dict[str, np.ndarray],
     image = read_image(DATA / 'bccd_first.jpg')
     if choice == 'official':
         image = ResizeShortSide(800, 1333).transform({'img': image})['img']
-    backend = Recorded(dump, tag, tta)
+    backend = Recorded(dump, tag, tta, image.shape[:2])
     inputs = {'inputs': torch.from_numpy(image).permute(2, 0, 1), 'data_samples': SimpleNamespace(ori_shape=(480, 640))}
     found, = backend([inputs])
     assert backend.looked == 26
@@ -162,6 +164,20 @@ def test_limits_are_strict_and_unclipped_boxes_go_back_to_the_original() -> None
     assert plain.boxes.tolist() == [[-10, 0, 20, 2.5]]
     mirrored = kept_boxes(found, 1, (100, 200), [(50, 100), (25, 400)], (10, 20))
     assert mirrored.boxes.tolist() == [[380, 0, 410, 2.5]]  # 200 - 10 and 200 + 5, twice
+
+
+@torch.inference_mode()
+def test_on_the_cpu_an_image_and_its_mirror_image_are_not_in_memory_together(small_checkpoint: Path) -> None:
+    backend = Detector.from_checkpoint(small_checkpoint, device='cpu', tta=TWO_SIZES).backend
+    assert isinstance(backend, AugmentedBackend)
+    batches = []
+    backend.model.module.backbone.register_forward_pre_hook(lambda _, inputs: batches.append(len(inputs[0])))
+    view = torch.arange(3 * 96 * 128).sin().mul(127).add(128).byte().view(3, 96, 128)
+    found, mirrored = backend.look(view), backend.look(view.flip(2))
+    assert batches == [1, 1, 1, 1]
+    for place in (0, 1):
+        assert torch.equal(found.boxes[place], mirrored.boxes[1 - place])
+    assert not torch.equal(found.boxes[0], found.boxes[1])
 
 
 def test_a_mirrored_image_gives_mirrored_detections(small_checkpoint: Path, colored: Callable[..., np.ndarray]) -> None:
