@@ -5,8 +5,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from torch import Tensor
 
 from sparse_rcnn_mm.errors import NotFinite
@@ -55,6 +53,8 @@ class RepeatedHungarianAssigner:
 
     def match(self, cost: np.ndarray) -> np.ndarray:
         """The cost (G, M) of one image to `matched_gt` (M,)."""
+        from scipy.sparse import csr_array  # only training needs it
+        from scipy.sparse.csgraph import min_weight_full_bipartite_matching
         num_gts, candidates = cost.shape
         matched_gt = np.full(candidates, -1, dtype=np.int64)
         each = min(self.matches, candidates // max(num_gts, 1))
