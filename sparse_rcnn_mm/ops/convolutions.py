@@ -120,8 +120,9 @@ def _save(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None, int], output: T
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
     x, weight = ctx.saved_tensors
     of_x, of_weight, of_bias, _ = ctx.needs_input_grad
-    return (input_gradient(x, weight, grad, ctx.stride) if of_x else None,
-            weight_gradient(x, grad, weight.shape[2], ctx.stride) if of_weight else None,
+    # First that of the kernels, which needs more memory to work in, and leaves less.
+    weight_grad = weight_gradient(x, grad, weight.shape[2], ctx.stride) if of_weight else None
+    return (input_gradient(x, weight, grad, ctx.stride) if of_x else None, weight_grad,
             # One sum over three dimensions takes 20 times as long where the images lie apart in memory.
             grad.sum(dim=(2, 3)).sum(dim=0) if of_bias else None, None)
 

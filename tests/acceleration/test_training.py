@@ -4,6 +4,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from sparse_rcnn_mm.acceleration.training import FoldedBatchNorm2d, fast_training, fold_fixed_norms
 from sparse_rcnn_mm.models import DynamicConv
@@ -135,8 +136,8 @@ def test_a_network_without_such_norms_is_not_tried() -> None:
     fold_fixed_norms(Never(nn.Conv2d(3, 4, 1), nn.SyncBatchNorm(4)))
 
 
-@pytest.mark.parametrize('autocast', [False, True])
-def test_dynamic_convolution_is_computed_again(autocast: bool) -> None:
+@pytest.mark.parametrize(('autocast', 'whole_stage'), [(False, False), (True, False), (False, True)])
+def test_dynamic_convolution_is_computed_again(autocast: bool, whole_stage: bool) -> None:
     """Gradients are the same to the last bit, and of what lies between the inputs and the result nothing is kept."""
     torch.manual_seed(0)
     plain = DynamicConv(in_channels=32, feat_channels=8, input_feat_shape=5)
@@ -145,7 +146,8 @@ def test_dynamic_convolution_is_computed_again(autocast: bool) -> None:
 
     def found(conv: DynamicConv) -> list[torch.Tensor]:
         with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
-            result = conv(queries, roi_feats)
+            result = (checkpoint(conv, queries, roi_feats, use_reentrant=False) if whole_stage  # as `with_cp` does
+                      else conv(queries, roi_feats))
         return [result, *torch.autograd.grad(result.float().square().sum(), [queries, roi_feats, *conv.parameters()])]
 
     assert list(fast.state_dict()) == list(plain.state_dict())
