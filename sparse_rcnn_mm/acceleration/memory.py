@@ -58,8 +58,8 @@ def keep_memory(model: nn.Module) -> Iterator[None]:
         with _lock:
             _entered -= 1
             if _mallopt and not _entered:
-                for parameter, value in OUTSIDE.items():
-                    _mallopt(parameter, value)
+                for option, value in OUTSIDE.items():
+                    _mallopt(option, value)
                 _give_back_gaps()
 
 

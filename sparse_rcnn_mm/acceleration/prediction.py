@@ -23,7 +23,7 @@ PRECISIONS = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float
 
 def _inside(name: str) -> Callable[..., Any]:
     def method(self: FastForm, *args: Any, **kwargs: Any) -> Any:
-        with self.settings(), keep_memory(self.module):
+        with self.settings():
             return getattr(self.module, name)(*args, **kwargs)
 
     method.__name__ = name
@@ -57,9 +57,10 @@ class FastForm(nn.Module):
 
     @contextmanager
     def settings(self) -> Iterator[None]:
-        """The context in which the detector must run: inference settings, autocast and compiler options."""
+        """The context in which the detector must run: inference settings, autocast, compiler options and memory."""
         device = next(self.module.parameters()).device.type
-        with torch.no_grad(), torch.autocast(device, self.dtype, enabled=self.dtype != torch.float32), self._freezing():
+        autocast = torch.autocast(device, self.dtype, enabled=self.dtype != torch.float32)
+        with torch.no_grad(), autocast, self._freezing(), keep_memory(self.module):
             yield
 
     def _freezing(self) -> Any:
@@ -69,8 +70,8 @@ class FastForm(nn.Module):
 
         return config.patch(freezing=True)  # has no effect as an option of `compile`
 
-    forward, predict, detect, run_stages, refine, test_step, val_step = map(_inside, (
-        'forward', 'predict', 'detect', 'run_stages', 'refine', 'test_step', 'val_step'))
+    forward, predict, detect, refine, run_stages, test_step, val_step = map(_inside, (
+        'forward', 'predict', 'detect', 'refine', 'run_stages', 'test_step', 'val_step'))
 
 
 @torch.no_grad()
