@@ -1,7 +1,9 @@
 """Errors that users can act on, and how they are shown."""
 from __future__ import annotations
 
+import atexit
 import difflib
+import gc
 import inspect
 import re
 import sys
@@ -120,6 +122,7 @@ def one_sentence() -> Iterator[None]:
     Ctrl-C also prints one line, and exits with status 130.
     """
     guard()
+    atexit.register(gc.freeze)  # else Python looks for garbage while it exits: half a second once PyTorch is loaded
     try:
         yield
     except Exception as error:

@@ -1,6 +1,9 @@
 """Sentences for errors that a user can act on, and what they suggest."""
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from mmengine.registry import DefaultScope, Registry
 
@@ -9,6 +12,7 @@ from sparse_rcnn_mm.engine import add_common_arguments
 from sparse_rcnn_mm.engine.settings import all_settings, settings_like
 from sparse_rcnn_mm.errors import UserError, did_you_mean, in_short, one_sentence, refusing
 from sparse_rcnn_mm.registry import MODELS
+from tests.kit import ROOT
 
 
 def said(capsys: pytest.CaptureFixture, **part: object) -> str:
@@ -132,3 +136,18 @@ def test_any_error_of_what_a_stranger_made_becomes_one_sentence() -> None:
     with pytest.raises(KeyboardInterrupt), refusing(say):
         raise KeyboardInterrupt
     assert in_short(ValueError('one\n  two\t three')) == 'one two three' and in_short(ValueError('abcd'), 3) == 'abc'
+
+
+def test_a_program_does_not_look_for_garbage_while_it_exits() -> None:
+    """With PyTorch loaded that takes half a second."""
+    code = """
+import sparse_rcnn_mm.errors
+class Garbage:
+    def __del__(self):
+        print("collected")
+Garbage.itself = Garbage()
+with sparse_rcnn_mm.errors.one_sentence():
+    print("done")
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.splitlines() == ['done']

@@ -1,6 +1,8 @@
 """mmdet's modules import large packages late, and work as if they had imported them at once."""
 from __future__ import annotations
 
+import gc
+import importlib
 import subprocess
 import sys
 
@@ -15,12 +17,48 @@ from sparse_rcnn_mm import late_imports
 from tests.kit import ROOT
 
 
+def printed(code: str) -> list[str]:
+    """What a new process prints, line by line."""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return done.stdout.splitlines()
+
+
 def test_a_detector_needs_none_of_them() -> None:
+    """All that is printed is what the code prints: mmdet's note about a package that it lacks is not."""
     code = ('import sys; import sparse_rcnn_mm.inference.detector, mmdet.models, mmdet.datasets; '
             'print([name for name in ("sklearn", "scipy", "numba", "imgaug", "matplotlib.pyplot") '
             'if name in sys.modules])')
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout.splitlines()[-1] == '[]'
+    assert printed(code) == ['[]']
+
+
+def test_a_program_that_only_detects_leaves_out_sharding() -> None:
+    code = """
+import sys, torch
+from sparse_rcnn_mm.late_imports import quick_start
+with quick_start():
+    import sparse_rcnn_mm.inference.detector, mmengine._strategy
+from mmengine.model import MMFullyShardedDataParallel, is_model_wrapper
+from mmengine.optim import ZeroRedundancyOptimizer
+print("torch.distributed.fsdp" in sys.modules, is_model_wrapper(torch.nn.Linear(1, 1)))
+for kind in (MMFullyShardedDataParallel, mmengine._strategy.FSDPStrategy, ZeroRedundancyOptimizer):
+    try:
+        kind([], lr=1)
+    except NotImplementedError as error:
+        print(error)
+"""
+    assert printed(code) == ['False False', *(
+        f'{name} is for training: a program that only detects leaves it out'
+        for name in ('MMFullyShardedDataParallel', 'FSDPStrategy', 'ZeroRedundancyOptimizer'))]
+
+
+def test_sharding_that_is_there_stays() -> None:
+    modules = {name: importlib.import_module(name) for name in late_imports.SHARDING}
+    with late_imports.quick_start():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    for name, of_class in late_imports.SHARDING.items():
+        assert sys.modules[name] is modules[name]
+        assert not issubclass(getattr(modules[name], of_class), late_imports._LeftOut)
 
 
 def test_functions_classes_and_modules_work_in_mmdet() -> None:

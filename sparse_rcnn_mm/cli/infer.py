@@ -13,6 +13,7 @@ from sparse_rcnn_mm.inference.exported import check_not_exported
 from sparse_rcnn_mm.inference.formats import FORMATS
 from sparse_rcnn_mm.inference.run import process
 from sparse_rcnn_mm.inference.sources import find_sources
+from sparse_rcnn_mm.late_imports import quick_start
 from sparse_rcnn_mm.terminal import show
 
 from .parser import Parser
@@ -78,7 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.batch_size < 1:
         raise UserError(f'--batch-size {args.batch_size} must be at least 1')
     sources = find_sources(args.inputs, args.out_dir)
-    detector = open_detector(args)
+    with quick_start():
+        detector = open_detector(args)
     unknown = [name for name in args.classes or () if name not in detector.classes]
     if unknown:
         raise UserError(f'--classes {unknown[0]}{did_you_mean(unknown[0], detector.classes)}: '
