@@ -40,6 +40,19 @@ class _ReadableNumbers(TorchFunctionMode):
         return func(*args, **(kwargs or {}) | ({'device': 'cpu'} if func is torch.linspace else {}))
 
 
+class WithoutDrawing(TorchFunctionMode):
+    """A context in which modules get zeros instead of random values: for models whose values are loaded later."""
+
+    # Methods of tensors, and functions of torch.nn.init by which the others there draw.
+    _drawing = ('kaiming_uniform_', 'normal_', 'uniform_')
+
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.__name__ not in self._drawing:
+            return func(*args, **(kwargs or {}))
+        with torch.no_grad():
+            return (args[0] if args else kwargs['tensor']).zero_()
+
+
 def innermost_dataset(dataset: Any) -> Any:
     """The config of the data set inside wrappers such as RepeatDataset."""
     while 'dataset' in dataset:

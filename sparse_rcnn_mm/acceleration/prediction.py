@@ -74,9 +74,14 @@ class FastForm(nn.Module):
         'forward', 'predict', 'detect', 'refine', 'run_stages', 'test_step', 'val_step'))
 
 
-@torch.no_grad()
 def fast_form(model: SparseRCNN, precision: str = 'fp32', compile: bool = False) -> FastForm:
-    """Make a copy of `model` for prediction. The copy shares nothing with `model`, which is not changed.
+    """`fast_prediction` of a copy that shares nothing with `model`, which is not changed."""
+    return fast_prediction(copy.deepcopy(model), precision, compile)
+
+
+@torch.no_grad()
+def fast_prediction(model: SparseRCNN, precision: str = 'fp32', compile: bool = False) -> FastForm:
+    """Change `model` to its fast form for prediction. Only the returned form can be used afterwards.
 
     Batch norms are folded into the convolutions. Convolutions are channels-last, and on the CPU, 3x3 convolutions need
     fewer multiplications. Class towers are removed in all stages except the last. Everything in the first stage that
@@ -98,7 +103,7 @@ def fast_form(model: SparseRCNN, precision: str = 'fp32', compile: bool = False)
     """
     if precision not in PRECISIONS:
         raise UserError(f'precision must be one of {sorted(PRECISIONS)}, not {precision!r}')
-    fast = copy.deepcopy(model).eval().requires_grad_(False)
+    fast = model.eval().requires_grad_(False)
     parameter = next(fast.parameters())
     image = torch.rand(1, 3, 128, 128, device=parameter.device, dtype=parameter.dtype)
     fast.backbone, fast.neck = fold_batch_norms([fast.backbone, fast.neck], image)
@@ -123,7 +128,7 @@ def same_outputs(results: Sequence[Tensor], wanted: Sequence[Tensor]) -> bool:
 
 @torch.no_grad()
 def fold_batch_norms(chain: Sequence[nn.Module], image: Tensor) -> list[nn.Module]:
-    """Copy a chain of networks, with batch norms folded into convolutions.
+    """Copy a chain of networks, with batch norms folded into convolutions. The copies share all other tensors.
 
     This assumes that a convolution feeds the batch norm that is registered right after it. The result is tested; a
     network for which this does not hold is returned unchanged.
@@ -134,12 +139,17 @@ def fold_batch_norms(chain: Sequence[nn.Module], image: Tensor) -> list[nn.Modul
     """
     result, x = [], image
     for net in chain:
-        folded = copy.deepcopy(net)
+        folded = _with_same_tensors(net)
         _fold(folded)
         wanted = net(x)
         result.append(folded if same_outputs(folded(x), wanted) else net)
         x = wanted
     return result
+
+
+def _with_same_tensors(net: nn.Module) -> Any:
+    """Copy the modules of `net`, but neither parameters nor buffers."""
+    return copy.deepcopy(net, {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())})
 
 
 def _fold(net: nn.Module) -> None:
@@ -159,9 +169,12 @@ def neighbors(net: nn.Module) -> Iterator[tuple[nn.Module, tuple[str, nn.Module]
 
 
 def fast_roi_head(model: SparseRCNN, image: Tensor) -> nn.Module:
-    """Return a copy of the RoI head with the fast forms of its stages, or the head itself if the results differ."""
+    """Return a copy of the RoI head with the fast forms of its stages, or the head itself if the results differ.
+
+    The copy shares its tensors with the head.
+    """
     head = model.roi_head
-    fast = copy.deepcopy(head)
+    fast = _with_same_tensors(head)
     queries = getattr(model.rpn_head, 'fixed_queries', None)
     first, last = head.order[0], head.order[-1]
     fast.bbox_head = nn.ModuleList(
@@ -174,9 +187,12 @@ def fast_roi_head(model: SparseRCNN, image: Tensor) -> nn.Module:
 
 
 def fast_stage(stage: nn.Module, classify: bool, queries: Tensor | None) -> nn.Module:
-    """Change a stage in place for prediction (see `fast_form`), and return it."""
+    """Change a stage in place for prediction (see `fast_prediction`), but not its tensors, and return it.
+
+    A stage that changes itself gets tensors of its own.
+    """
     if hasattr(stage, 'for_prediction'):
-        return stage.for_prediction(classify, queries)
+        return copy.deepcopy(stage).for_prediction(classify, queries)
     if not isinstance(stage, DIIHead):
         return stage
     if not classify:

@@ -14,14 +14,14 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 
-from sparse_rcnn_mm.acceleration.prediction import fast_form
+from sparse_rcnn_mm.acceleration.prediction import fast_prediction
 from sparse_rcnn_mm.checkpoints import Metadata, building, load_contents, published_config, read_checkpoint
 from sparse_rcnn_mm.checkpoints.hub import is_hub_folder, pull
 from sparse_rcnn_mm.config_files import config_from_file
 from sparse_rcnn_mm.datasets import LoadRGBImage
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.models import SparseRCNN
-from sparse_rcnn_mm.registry import DATASETS, MODELS, SCOPE, TRANSFORMS
+from sparse_rcnn_mm.registry import DATASETS, MODELS, SCOPE, TRANSFORMS, WithoutDrawing
 
 from .backend import Backend, TorchBackend
 from .detections import ImageDetections, ImageDetector
@@ -83,7 +83,7 @@ class Detector(ImageDetector):
             try_out(model, detector.prepare(np.zeros((48, 64, 3), np.uint8)))
         load_contents(model, contents, checkpoint)
         model = model.to(device_of(device)).eval()
-        network = fast_form(model, precision, compile) if fast else model
+        network = fast_prediction(model, precision, compile) if fast else model
         detector.backend = (TorchBackend(network) if augmentation is None else
                             AugmentedBackend(network, augmentation))
         return detector
@@ -161,9 +161,9 @@ def read_config(config: str | os.PathLike | Config) -> Described:
 
 
 def _build(model: dict[str, Any], path: str | os.PathLike) -> SparseRCNN:
-    """Build the network without downloading pretrained weights, since the checkpoint contains all weights."""
+    """Build the network without pretrained or random weights, since the checkpoint contains all weights."""
     try:
-        with DefaultScope.overwrite_default_scope(SCOPE):
+        with DefaultScope.overwrite_default_scope(SCOPE), WithoutDrawing():
             built = MODELS.build(model)
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise UserError(f'the config of {path} does not describe a model of this package ({error}): '

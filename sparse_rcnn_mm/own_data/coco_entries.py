@@ -14,10 +14,10 @@ from pycocotools import mask
 from sparse_rcnn_mm.datasets.coco_json import is_number
 from sparse_rcnn_mm.datasets.masks import encode_segmentation
 
-from .text import name_fault
+from .raw_data import turned
+from .text import flag, name_fault
 
 _KEYS = {'categories': ('id',), 'images': ('id', 'width', 'height'), 'annotations': ('id', 'image_id', 'category_id')}
-_WORDS: dict[Any, int] = {None: 0, '': 0, '0': 0, '1': 1, 'false': 0, 'true': 1, 0: 0, 1: 1}
 
 
 def tidy(coco: dict) -> Iterator[tuple[str, int, str]]:
@@ -38,18 +38,32 @@ def tidy(coco: dict) -> Iterator[tuple[str, int, str]]:
 
 def _tidy_annotation(annotation: dict, images: dict[int, dict]) -> Iterator[str]:
     for key in ('iscrowd', 'ignore'):
-        value = annotation.get(key)
-        known = isinstance(value, (str, int, float, type(None)))
-        flag = _WORDS.get(value.lower() if isinstance(value, str) else value) if known else None
-        if flag is None:
-            yield f"needs 0 or 1 as '{key}', not {str(value)[:50]!r}"
-        annotation[key] = flag or 0
+        value = flag(annotation.get(key))
+        if value is None:
+            yield f"needs 0 or 1 as '{key}', not {str(annotation[key])[:50]!r}"
+        annotation[key] = int(value or 0)
     if not is_number(annotation.get('area')):
         annotation.pop('area', None)
-    if not annotation.get('bbox'):
+    if annotation.get('bbox') in (None, [], [0, 0, 0, 0]):
         image_id = annotation.get('image_id')
         image = images.get(image_id, {}) if isinstance(image_id, int) else {}
-        annotation['bbox'] = box_of(annotation.get('segmentation'), image)
+        annotation['bbox'] = box_of(annotation.get('segmentation'), image) or annotation.get('bbox') or None
+
+
+def turn_boxes(coco: dict) -> bool:
+    """Replace boxes with CVAT's attribute `rotation`, in degrees, by the upright boxes around them.
+
+    Returns whether there is any. CVAT writes the box before its rotation: https://github.com/cvat-ai/cvat/issues/4745
+    """
+    found = False
+    for annotation in coco['annotations']:
+        attributes = annotation.get('attributes')
+        degrees: Any = attributes.get('rotation') if isinstance(attributes, dict) else None
+        if is_number(degrees) and degrees % 360:
+            x, y, width, height = annotation['bbox']
+            x1, y1, x2, y2 = turned((x, y, x + width, y + height), degrees)
+            annotation['bbox'], found = [x1, y1, x2 - x1, y2 - y1], True
+    return found
 
 
 def _is_entry(entry: object) -> bool:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,15 @@ from sparse_rcnn_mm.datasets.image_files import image_size, image_sizes
 from sparse_rcnn_mm.datasets.scan import Scan
 from sparse_rcnn_mm.errors import UserError
 
-from .coco_entries import doubtful_boxes, same_names, tidy
+from .coco_entries import doubtful_boxes, same_names, tidy, turn_boxes
 from .locate import Images, parts_of
-from .raw_data import UNSPLIT, Fault, RawData, Split, relative, split_of
+from .raw_data import TURNED, UNSPLIT, Fault, RawData, Split, relative, split_of
 from .text import read_bytes, text_of
 
 NAME = 'COCO JSON'
 _SINGULAR = {'categories': 'category', 'images': 'image', 'annotations': 'annotation'}
 Change = Callable[[dict], None]
+FindAll = Callable[[list[str]], Sequence[Path | None]]
 
 
 def recognize(scan: Scan) -> list[Path]:
@@ -53,7 +54,7 @@ def read(scan: Scan, paths: list[Path], form: str = NAME, change: Change | None 
     data = RawData(scan.root, form, {})
     images = Images(scan)
     for name, path in _one_a_split(scan.root, paths, data.unused).items():
-        split = _read_split(path, data, partial(images.find, near=path, split=name), change)
+        split = _read_split(path, data, partial(images.find_all, near=path, split=name), change)
         for image in split.coco['images']:
             image['file_name'] = images.without_losers(image['file_name'])
         if split.coco['annotations']:
@@ -72,10 +73,10 @@ def read(scan: Scan, paths: list[Path], form: str = NAME, change: Change | None 
 def read_coco_split(path: Path, root: Path, folder: Path, faults: list[Fault]) -> Split:
     """Read one JSON file whose images are in `folder`. Invalid entries are skipped and added to `faults`."""
     data = RawData(root, NAME, {}, faults)
-    return _read_split(path, data, lambda name: folder / name)
+    return _read_split(path, data, lambda names: [folder / name for name in names])
 
 
-def _read_split(path: Path, data: RawData, find: Callable[[str], Path | None], change: Change | None = None) -> Split:
+def _read_split(path: Path, data: RawData, find_all: FindAll, change: Change | None = None) -> Split:
     coco = parse(path, data.notes)
     if change:
         change(coco)
@@ -83,8 +84,9 @@ def _read_split(path: Path, data: RawData, find: Callable[[str], Path | None], c
     wrong = [*tidy(coco)]
     for sentence in same_names(coco):
         raise UserError(f'{source} in {data.root} {sentence}')
-    _locate(coco['images'], path, data.root, find)
+    _locate(coco['images'], path, data.root, find_all)
     split = Split(source, _without_faults(coco, source, wrong, data.faults))
+    data.notes += [TURNED] * turn_boxes(split.coco)
     if doubt := doubtful_boxes(split.coco):
         first = next(box for box in split.coco['annotations'] if any(box['bbox']))
         raise UserError(f'the boxes of {source} in {data.root} {doubt}; the first is {first["bbox"]} '
@@ -131,10 +133,10 @@ def parse(path: Path, notes: list[str]) -> dict[str, Any]:
     return coco
 
 
-def _locate(images: list[Any], path: Path, root: Path, find: Callable[[str], Path | None]) -> None:
+def _locate(images: list[Any], path: Path, root: Path, find_all: FindAll) -> None:
     """Set the file names relative to `root`, and fill in missing image sizes."""
     named = [image for image in images if isinstance(image, dict) and isinstance(image.get('file_name'), str)]
-    found = [find(image['file_name']) for image in named]
+    found = find_all([image['file_name'] for image in named])
     if named and not any(found):
         raise UserError(f'the images of {path} are not in {root}: the first, {named[0]["file_name"]}, is in none of '
                         'its folders')

@@ -107,7 +107,14 @@ def _hold_out(data: PreparedData, raw: RawData, held_out: Sequence[HeldOut]) -> 
             raise UserError(f'no image in {data.root} was held out by both trainings, so one of the models was trained '
                             'on each of them: give images that are new to both')
         data.said.append(f'testing on {len(found)} of the {len(coco["images"])} images, those that training held out')
+        missing = max(map(len, held_out)) - len(found)
+        if missing > 0 and len(held_out) == 1:
+            data.said.append(f'{missing} more that training held out are not here, or were changed')
         data.splits = {'val': images_of(coco, found)}
+    elif {name for images in held_out for _, name in images} & {ascii(one['file_name'])[1:-1]
+                                                                for one in coco['images']}:
+        data.said.append('no image has the content of one that training held out, but some have their names: if this '
+                         'is the training data, saved anew, the model was trained on most of it')
 
 
 def _keep_apart(raw: RawData, work_dir: str) -> None:

@@ -130,7 +130,8 @@ def _box_warnings(split: Split) -> Iterator[Finding]:
             yield Finding('no area', box['source'], f'{box_in(box, image)} has no area and is skipped')
         elif _REACH < beyond and x < image['width'] and y < image['height'] and x + width > 0 and y + height > 0:
             yield Finding('beyond', box['source'],
-                          f'{box_in(box, image)} reaches {beyond:.1f} pixels beyond the image and is clipped')
+                          f'{box_in(box, image)} reaches {beyond:.1f} pixels beyond the image: training clips it, '
+                          'evaluation does not')
         key = (box['image_id'], box['category_id'], *(round(value / _SAME) for value in box['bbox']))
         if key in seen:
             yield Finding('same box', box['source'], f'{box_in(box, image)} is a duplicate of {seen[key]}')

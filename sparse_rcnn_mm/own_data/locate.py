@@ -9,7 +9,7 @@ import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -43,11 +43,24 @@ class Images:
         self._by_name: dict[str, list[Path]] = defaultdict(list)
         self._by_stem: dict[str, list[Path]] = defaultdict(list)
         for path in named:
-            self._by_name[_key(path.name)].append(path)
+            self._by_name[lookup_key(path.name)].append(path)
         for path in scan.images:
-            self._by_stem[_key(path.stem)].append(path)
+            self._by_stem[lookup_key(path.stem)].append(path)
         self._ends: list[tuple[str, Path]] = []
         self._beside: Counter[tuple[Path, Path]] = Counter()
+        self._elsewhere: list[tuple[Path, Path]] = []
+
+    def find_all(self, names: Iterable[str], near: Path, split: str, stems: bool = False) -> list[Path | None]:
+        """Return `find`, or `of_stem`, of the names in a file.
+
+        If there is no image for any of them, images in the folders of other splits are considered, too.
+        """
+        find, names = self.of_stem if stems else self.find, list(names)
+        found = [find(name, near, split) for name in names]
+        if not any(found):
+            found = [find(name, near, '') for name in names]
+            self._elsewhere += [(near, path) for path in found if path][:1]
+        return found
 
     def find(self, name: str, near: Path, split: str) -> Path | None:
         """Return the image that a name refers to, or None.
@@ -67,7 +80,7 @@ class Images:
             if place in self._known or (os.path.isabs(name) and is_image(Path(place)) and os.path.isfile(place)):
                 return Path(place)
         wanted = parts_of(name)
-        candidates = self._by_name[_key(wanted[-1])]
+        candidates = self._by_name[lookup_key(wanted[-1])]
         exact = [path for path in candidates if path.name == wanted[-1]]
         found = self._best(exact or candidates, wanted, near, split, name)
         if found is None and (plain := _unquoted(name)) != name:
@@ -79,14 +92,14 @@ class Images:
     def of_stem(self, stem: str, near: Path, split: str) -> Path | None:
         """Like `find`, for a name without its suffix."""
         wanted = parts_of(stem)
-        candidates = self._by_stem[_key(wanted[-1])] if wanted else []
+        candidates = self._by_stem[lookup_key(wanted[-1])] if wanted else []
         return self._best(candidates, wanted, near, split, stem)
 
     def _best(self, candidates: list[Path], wanted: list[str], near: Path, split: str, name: str) -> Path | None:
         longest = max((_common_end(path, wanted) for path in candidates), default=0)
         best = [path for path in candidates if _common_end(path, wanted) == longest]
-        if longest <= 1:
-            best = [path for path in best if not split or self._split(path) in ('', split)]
+        if split and not split_of(Path(*wanted[-longest:-1], 'image')):  # the name itself may say another split
+            best = [path for path in best if self._split(path) in ('', split)]
         for key in _PREFERENCES:
             most = max((key(path, near) for path in best), default=0)
             best = [path for path in best if key(path, near) == most]
@@ -115,6 +128,8 @@ class Images:
         """What was decided where several images fit, one sentence each."""
         said = [f'using the images in {relative(winner, self.root)}, not those with the same names in '
                 f'{relative(loser, self.root)}' for winner, loser in self._beside]
+        said += [f'the images of {relative(near, self.root)} are in the folder of another split: '
+                 f'{relative(path, self.root)}, ...' for near, path in self._elsewhere]
         if self._ends:
             name, path = self._ends[0]
             said.append(f'{counted(len(self._ends), "image")} found by the end of the path, the first: {name} is '
@@ -122,8 +137,8 @@ class Images:
         return said
 
 
-def _key(name: str) -> str:
-    """A name to be looked up: macOS writes accents as characters of their own."""
+def lookup_key(name: str) -> str:
+    """A name to be looked up, in lower case, with accents in one form: macOS writes them as characters of their own."""
     return unicodedata.normalize('NFC', name).lower()
 
 

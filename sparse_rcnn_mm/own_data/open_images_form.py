@@ -13,16 +13,17 @@ from sparse_rcnn_mm.errors import UserError
 
 from .locate import Images
 from .raw_data import Box, Fault, RawData, Record, Split, coco_of, one_file_a_split, relative
-from .text import name_fault, read_bytes, read_text
+from .text import flag, name_fault, read_bytes, read_text
 
 NAME = 'Open Images CSV'
+_NAMES = ['LabelName', 'DisplayName']  # the header of a file with class names, if it has one
 _COLUMNS = {'ImageID', 'LabelName', 'XMin', 'XMax', 'YMin', 'YMax'}
 
 
 def recognize(scan: Scan) -> list[Path]:
     """Return the CSV files with the box columns of Open Images."""
     return [path for path in scan.with_suffix('.csv')
-            if set(read_bytes(path)[:2000].partition(b'\n')[0].decode('latin-1').strip('ï»¿\r').split(',')) >= _COLUMNS]
+            if _COLUMNS <= set(_first_row(path))]
 
 
 def read(scan: Scan, paths: list[Path]) -> RawData:
@@ -44,15 +45,21 @@ def _class_names(scan: Scan, data: RawData) -> dict[str, str]:
     """Read label -> class name from the files with two columns, of which the first is a label such as /m/01g317."""
     words: dict[str, str] = {}
     for path in scan.files:
-        if path.suffix.lower() == '.csv' and read_bytes(path)[:6].lstrip(b'\xef\xbb\xbf').startswith(b'/m/'):
+        first = _first_row(path) if path.suffix.lower() == '.csv' else []
+        if first == _NAMES or (len(first) == 2 and first[0].startswith('/m/')):
             for row in _rows(path, data.notes):
-                if len(row) == 2 and words.setdefault(row[0], row[1]) != row[1]:
+                if len(row) == 2 and row != _NAMES and words.setdefault(row[0], row[1]) != row[1]:
                     raise UserError(f'the label {row[0]} is {words[row[0]]}, but {row[1]} in {path}: keep one')
             data.used.add(path)
     twice = [name for name, count in Counter(words.values()).items() if count > 1]
     if twice:
         raise UserError(f'two labels in the class descriptions of {scan.root} have the name {twice[0]}: rename one')
     return words
+
+
+def _first_row(path: Path) -> list[str]:
+    line = read_bytes(path)[:2000].partition(b'\n')[0].decode('latin-1').strip('ï»¿\r')
+    return next(csv.reader([line]), [])
 
 
 def _rows(path: Path, notes: list[str]) -> Iterator[list[str]]:
@@ -74,7 +81,7 @@ def _records(path: Path, split: str, images: Images, words: dict[str, str], data
             data.faults.append(Fault(f'{relative(path, data.root)}:{number}', f'has {len(row)} columns, '
                                      f'not {len(header)}'))
     data.used.add(path)
-    found = {name: images.of_stem(name, path, split) for name in boxes}
+    found = dict(zip(boxes, images.find_all(boxes, path, split, stems=True), strict=True))
     if not any(found.values()):
         raise UserError(f'the images of {path} are not in {data.root}: the first is {next(iter(found), "none")}')
     image_sizes([place for place in found.values() if place])  # reads many files in parallel and caches the sizes
@@ -109,5 +116,8 @@ def _box(entry: dict[str, str], size: tuple[int, int], words: dict[str, str], wh
     name = words.get(entry['LabelName'], entry['LabelName'])
     if fault := name_fault(name):
         raise ValueError(f'has a class name that {fault}')
+    group = entry.get('IsGroupOf')
+    if (ignored := False if group == '-1' else flag(group)) is None:  # -1: unknown
+        raise ValueError(f'needs 0 or 1 as IsGroupOf, not {group!r}')
     corners = (x1 * size[0], y1 * size[1], x2 * size[0], y2 * size[1])
-    return Box(name, corners, where, ignored=entry.get('IsGroupOf') == '1')
+    return Box(name, corners, where, ignored)

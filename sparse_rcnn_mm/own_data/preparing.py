@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -72,9 +73,10 @@ def prepare(raw: RawData, classes: Mapping[str, int] | None = None, split: bool 
         said.append(f'{counted(without_area, "box")} without area skipped')
     found = _used_classes(kept)
     unused = [name for part in kept.values() for name in map(_name, part['categories']) if name not in found]
-    alike = Counter(name.lower() for name in found)
-    if several := [name for name in found if alike[name.lower()] > 1]:
-        said.append(f'classes whose names differ only in case are kept separate: {_listed(several)}')
+    for what, key in (('case', str.lower), ('blanks or the form of accents', _plain)):
+        alike = Counter(map(key, found))
+        if several := [name for name in found if alike[key(name)] > 1]:
+            said.append(f'classes whose names differ only in {what} are kept separate: {_listed(several)}')
     if unused and classes is None:
         said.append(f'categories without boxes are dropped: {_listed(list(dict.fromkeys(unused)))}')
     if classes is not None:
@@ -107,17 +109,19 @@ def check_left(data: PreparedData) -> None:
 
 def dropped_as(box: dict) -> str:
     """The reason why `CocoDataset` does not train on an annotation; empty if it does."""
-    if box.get('iscrowd'):
-        return 'crowd or difficult'
     if box.get('ignore'):
         return 'marked as ignore'
     if box.get('segmentation') and lacks_mask(box['segmentation']):
         return 'outlines of fewer than three points'
-    return ''
+    return 'crowd or difficult' if box.get('iscrowd') else ''
 
 
 def _name(category: dict) -> str:
     return category['name']
+
+
+def _plain(name: str) -> str:
+    return ' '.join(unicodedata.normalize('NFC', name).split())
 
 
 def _listed(names: list[str], limit: int = 20) -> str:
@@ -156,10 +160,13 @@ def _known_classes(found: dict[str, int], classes: Mapping[str, int], root: Path
 
 
 def _with_ids(part: dict, classes: dict[str, int]) -> dict:
-    """Set the categories to `classes`, and number annotations from 1: to the COCO metric, 0 means "not matched"."""
+    """Set the categories to `classes`, and number annotations from 1: to the COCO metric, 0 means "not matched".
+
+    What training drops becomes a crowd, since the COCO metric looks at no other mark.
+    """
     names = {category['id']: category['name'] for category in part['categories']}
     boxes = [{**box, 'category_id': classes[names[box['category_id']]], 'area': box.get('area') or _area(box),
-              'iscrowd': int(box.get('iscrowd') or 0)}
+              'iscrowd': int(bool(dropped_as(box)))}
              for box in part['annotations'] if names[box['category_id']] in classes]
     if any(box['id'] < 1 for box in boxes):
         boxes = [{**box, 'id': number} for number, box in enumerate(boxes, start=1)]

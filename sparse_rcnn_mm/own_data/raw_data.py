@@ -1,8 +1,10 @@
 """The common result of all readers: the annotations as COCO dicts, and the faults found in the files."""
 from __future__ import annotations
 
+import math
 import os
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +12,7 @@ from typing import Any, NamedTuple
 
 from sparse_rcnn_mm.errors import UserError
 
+TURNED = "boxes with CVAT's attribute rotation: the upright box around each is used"
 UNSPLIT = ''  # the split name of data without splits
 SPLIT_WORDS = {
     'train': 'train', 'training': 'train', 'trainval': 'train',
@@ -77,15 +80,15 @@ def split_of(path: Path) -> str:
     return UNSPLIT
 
 
-def one_file_a_split(paths: list[Path], root: Path) -> dict[str, Path]:
-    """The file of every split, by the words in its name.
+def one_file_a_split(paths: list[Path], root: Path, told: Mapping[str, str] | None = None) -> dict[str, Path]:
+    """The file of every split, by the words in its name, unless `told` has its split by its name.
 
     Raises:
         UserError: two could hold the same split.
     """
     by_split: dict[str, Path] = {}
     for path in paths:
-        name = split_of(Path(relative(path, root)))
+        name = (told or {}).get(path.name) or split_of(Path(relative(path, root)))
         if name in by_split:
             raise UserError(f'{relative(by_split[name], root)} and {relative(path, root)} in {root} could both hold '
                             f'the {name or "only"} split: remove one, or name them by their split')
@@ -119,6 +122,14 @@ class Record(NamedTuple):
     width: int
     height: int
     boxes: list[Box]
+
+
+def turned(corners: Sequence[float], degrees: float) -> tuple[float, float, float, float]:
+    """The upright box around a box x1, y1, x2, y2 that is turned about its center."""
+    x1, y1, x2, y2 = corners
+    cos, sin = abs(math.cos(math.radians(degrees))), abs(math.sin(math.radians(degrees)))
+    wide, high = ((x2 - x1) * cos + (y2 - y1) * sin) / 2, ((x2 - x1) * sin + (y2 - y1) * cos) / 2
+    return (x1 + x2) / 2 - wide, (y1 + y2) / 2 - high, (x1 + x2) / 2 + wide, (y1 + y2) / 2 + high
 
 
 def coco_of(records: list[Record], category_ids: dict[str, int]) -> dict:

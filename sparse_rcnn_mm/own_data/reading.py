@@ -11,7 +11,7 @@ from sparse_rcnn_mm.errors import UserError
 
 from .forms import recognize
 from .raw_data import UNSPLIT, RawData, counted
-from .yolo_form import is_label_file
+from .yolo_form import is_image_list, is_label_file
 
 
 def read_data(path: str | os.PathLike, masks: bool = False) -> RawData:
@@ -57,7 +57,8 @@ def _account(data: RawData, found: Scan) -> list[str]:
 
 
 _GENERAL = {'image': 'no annotation names them', 'JSON file': 'another format', 'XML file': 'another format',
-            'CSV file': 'another format', 'label file': 'of no image in use', 'picture': 'an unsupported type'}
+            'CSV file': 'another format', 'label file': 'of no image in use', 'list': 'of images',
+            'picture': 'an unsupported type'}
 _UNREAD = ('.heic', '.heif', '.dng', '.cr2', '.cr3', '.nef', '.arw', '.raw', '.exr', '.psd', '.svg', '.dcm', '.npy')
 
 
@@ -65,4 +66,6 @@ def _kind(path: Path) -> str:
     if is_image(path):
         return 'image'
     by_suffix = {'.json': 'JSON file', '.xml': 'XML file', '.csv': 'CSV file', **dict.fromkeys(_UNREAD, 'picture')}
-    return by_suffix.get(path.suffix.lower()) or ('label file' if is_label_file(path) else '')
+    if path.suffix.lower() in by_suffix:
+        return by_suffix[path.suffix.lower()]
+    return 'label file' if is_label_file(path) else 'list' if is_image_list(path) else ''

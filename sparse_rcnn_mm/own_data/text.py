@@ -123,3 +123,12 @@ def name_fault(name: str) -> str:
     if len(name) > _LONGEST:
         return f'has {len(name):,} characters, more than {_LONGEST:,}: {name[:30]!a}...'
     return ''
+
+
+_FLAGS = {'': False, '0': False, '0.0': False, 'false': False, 'no': False,
+          '1': True, '1.0': True, 'true': True, 'yes': True}
+
+
+def flag(value: object) -> bool | None:
+    """Whether a flag is set, as tools write it: 1, '1.0', 'True', 'yes', .... None if that is unclear."""
+    return _FLAGS.get('' if value is None else str(value).strip().lower())

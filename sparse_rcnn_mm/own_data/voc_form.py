@@ -18,8 +18,21 @@ from sparse_rcnn_mm.datasets.scan import Scan
 from sparse_rcnn_mm.errors import UserError
 
 from .locate import Images
-from .raw_data import Box, Fault, RawData, Record, Split, coco_of, counted, import_globox, relative, split_of
-from .text import name_fault, read_bytes, read_text
+from .raw_data import (
+    TURNED,
+    Box,
+    Fault,
+    RawData,
+    Record,
+    Split,
+    coco_of,
+    counted,
+    import_globox,
+    relative,
+    split_of,
+    turned,
+)
+from .text import flag, name_fault, read_bytes, read_text
 from .voc_masks import CLASSES, VocMasks, folder_above, is_mask
 from .voc_sets import image_sets
 
@@ -71,7 +84,12 @@ def _read_all(scan: Scan, paths: list[Path], masks: VocMasks | None) -> RawData:
     data.notes += images.notes
     names = sorted({box.name for several in records.values() for record in several for box in record.boxes})
     ids = {name: index for index, name in enumerate(names)}
-    data.splits = {split: Split(f'XML files of {split or "all"}', coco_of(records[split], ids)) for split in records}
+    for split, several in records.items():
+        if any(record.boxes for record in several):
+            data.splits[split] = Split(f'XML files of {split or "all"}', coco_of(several, ids))
+        else:
+            data.notes.append(f'the {split or "only"} split has no boxes and is skipped')
+            data.unused.update({scan.root / record.file_name: 'its split has no boxes' for record in several})
     return data
 
 
@@ -105,7 +123,7 @@ def read_record(path: Path, split: str, images: Images, unnamed: list[str], data
             data.faults.append(Fault(f'{relative(image, data.root)} (the image of {source})', fault))
             data.used.add(image)
             return None
-    return Record(relative(image, data.root), width, height, _boxes(tree, source, data.faults))
+    return Record(relative(image, data.root), width, height, _boxes(tree, source, data))
 
 
 def _without_namespaces(tree: ElementTree.Element) -> ElementTree.Element:
@@ -115,7 +133,7 @@ def _without_namespaces(tree: ElementTree.Element) -> ElementTree.Element:
     return tree
 
 
-def _boxes(tree: ElementTree.Element, source: str, faults: list[Fault]) -> list[Box]:
+def _boxes(tree: ElementTree.Element, source: str, data: RawData) -> list[Box]:
     globox = import_globox()
     first = 1 if re.search(r'VOC\s?20\d\d', tree.findtext('source/database') or '') else 0
     boxes = []
@@ -125,15 +143,32 @@ def _boxes(tree: ElementTree.Element, source: str, faults: list[Fault]) -> list[
             box = globox.BoundingBox.from_xml(node)
             x1, y1, x2, y2 = box.ltrb
         except (globox.ParsingError, ValueError, AssertionError) as error:
-            faults.append(Fault(where, f'has no name or no valid bndbox ({error})'))
+            data.faults.append(Fault(where, f'has no name or no valid bndbox ({error})'))
             continue
         name = box.label.strip()
         if fault := name_fault(name) or ('' if all(map(is_number, box.ltrb)) else 'has corners that are not numbers'):
-            faults.append(Fault(where, fault if 'corners' in fault else f'has a name that {fault}'))
+            data.faults.append(Fault(where, fault if 'corners' in fault else f'has a name that {fault}'))
             continue
-        difficult = (node.findtext('difficult') or '').strip() == '1'
-        boxes.append(Box(name, (x1 - first, y1 - first, x2, y2), where, difficult))
+        difficult = flag(node.findtext('difficult'))
+        if difficult is None:
+            data.faults.append(Fault(where, f"needs 0 or 1 as difficult, not {node.findtext('difficult')!r}"))
+            continue
+        corners = (x1 - first, y1 - first, x2, y2)
+        if degrees := _rotation(node):
+            corners = turned(corners, degrees)
+            data.notes.append(TURNED)
+        boxes.append(Box(name, corners, where, difficult))
     return boxes
+
+
+def _rotation(node: ElementTree.Element) -> float:
+    """CVAT's attribute `rotation` of an object, in degrees; 0 if there is none."""
+    text = next((one.findtext('value') for one in node.iter('attribute') if one.findtext('name') == 'rotation'), None)
+    try:
+        degrees = float(text or 0)
+    except ValueError:
+        return 0
+    return degrees % 360 if is_number(degrees) else 0
 
 
 def _image_of(path: Path, tree: ElementTree.Element, split: str, images: Images, unnamed: list[str]) -> Path:

@@ -1,5 +1,7 @@
 """Reads data sets in YOLO txt, as Ultralytics, Roboflow and darknet lay them out: one file per image, parsed by globox.
 
+The splits are those of data.yaml, else of darknet's lists of images, else of the folders' names.
+
 A line is `class x y width height`, relative to the image size, or `class x1 y1 x2 y2 x3 y3 ...` for an outline, which
 is replaced by its bounding box. With `kpt_shape` in data.yaml, keypoints follow the box. Images without a label file
 have no boxes.
@@ -12,15 +14,15 @@ from collections import defaultdict
 from pathlib import Path
 
 from sparse_rcnn_mm.datasets.coco_json import is_number
-from sparse_rcnn_mm.datasets.image_files import image_size, image_sizes
+from sparse_rcnn_mm.datasets.image_files import SUFFIXES, image_size, image_sizes
 from sparse_rcnn_mm.datasets.scan import Scan
 from sparse_rcnn_mm.datasets.scan import scan as scan_folder
 from sparse_rcnn_mm.errors import UserError
 
-from .locate import Images, parts_of
-from .raw_data import Box, Fault, RawData, Record, Split, coco_of, import_globox, relative, split_of
+from .locate import Images, lookup_key, parts_of
+from .raw_data import Box, Fault, RawData, Record, Split, coco_of, import_globox, one_file_a_split, relative, split_of
 from .text import read_text
-from .yolo_names import NAME_FILES, YAML, DataYaml, Names, is_data_yaml, read_data_yaml
+from .yolo_names import NAME_FILES, SPLITS, YAML, DataYaml, Names, is_data_yaml, read_data_yaml
 
 NAME = 'YOLO txt'
 _NUMBER = r'[-+]?[\d.]+(?:[eE][-+]?\d+)?'
@@ -57,9 +59,14 @@ def read(scan: Scan, paths: list[Path]) -> RawData:
     data = RawData(scan.root, NAME, {})
     names = Names(scan, paths, data.notes)
     data.used.update(names.used)
-    told = names.yaml and names.yaml.splits
-    images = _images_of_yaml(names.yaml, scan, data) if names.yaml and told else _images_by_folder(scan, data)
-    reader = _Reader(data, names)
+    files = _LabelFiles(scan)
+    if names.yaml and names.yaml.splits:
+        images = _images_of_yaml(names.yaml, scan, data)
+    elif 'train' in (lists := _lists(scan)):
+        images = _images_by_list(lists, scan, data)
+    else:
+        images = _images_by_folder(scan, data, files)
+    reader = _Reader(data, names, files)
     ids = {name: index for index, name in enumerate(names.all)}
     for split, several in images.items():
         image_sizes(several)  # in parallel; `_Reader` finds the results in the cache
@@ -76,14 +83,51 @@ def read(scan: Scan, paths: list[Path]) -> RawData:
     return data
 
 
-def _images_by_folder(scan: Scan, data: RawData) -> dict[str, list[Path]]:
+def is_image_list(path: Path) -> bool:
+    """Whether the first lines of a txt file name images."""
+    if path.suffix.lower() != '.txt':
+        return False
+    try:
+        lines = [line.strip() for line in read_text(path, []).split('\n', 5)[:5]]
+    except UserError:
+        return False
+    return any(lines) and all(os.path.splitext(line)[1].lower() in SUFFIXES for line in lines if line)
+
+
+def _lists(scan: Scan) -> dict[str, Path]:
+    """Split -> list of images, as a file such as `obj.data` says, else by the words in its name: `valid.txt`.
+
+    Raises:
+        UserError: two lists could be of the same split.
+    """
+    told = {}
+    for path in scan.with_suffix('.data'):
+        for key, value in re.findall(r'^\s*(\w+)\s*=\s*(.+?)\s*$', read_text(path, []), re.MULTILINE):
+            if key in SPLITS and parts_of(value):
+                told[parts_of(value)[-1]] = SPLITS[key]
+    lists = [path for path in scan.with_suffix('.txt') if is_image_list(path)
+             and (path.name in told or split_of(Path(relative(path, scan.root))))]
+    return one_file_a_split(lists, scan.root, told)
+
+
+def _images_by_list(lists: dict[str, Path], scan: Scan, data: RawData) -> dict[str, list[Path]]:
+    """Split -> images, from lists. Images in no list are left out."""
+    finder = Images(scan)
+    images = {split: list(dict.fromkeys(_images_in(path, finder, scan, data))) for split, path in lists.items()}
+    data.unused.update(dict.fromkeys(scan.images, 'no list of images names them'))
+    data.notes += [f'splits from the lists {" and ".join(relative(lists[split], scan.root) for split in images)}',
+                   *finder.notes]
+    return images
+
+
+def _images_by_folder(scan: Scan, data: RawData, files: _LabelFiles) -> dict[str, list[Path]]:
     """Split -> images, by the folder names. Folders without any label file are left out."""
     folders: dict[Path, list[Path]] = defaultdict(list)
     for path in scan.images:
         folders[path.parent].append(path)
     images: dict[str, list[Path]] = defaultdict(list)
     for folder, several in folders.items():
-        if any(label_file(path).is_file() for path in several):
+        if any(map(files.of, several)):
             images[split_of(Path(relative(folder, scan.root)))] += several
         else:
             data.unused.update(dict.fromkeys(several, 'no image of the folder has a label file'))
@@ -159,32 +203,52 @@ def _images_in(place: Path, finder: Images, scan: Scan, data: RawData) -> list[P
     return [path for path in found if path]
 
 
-def label_file(image: Path) -> Path:
-    """Return the label file of an image: in `labels` in place of the nearest folder `images`, else beside the image.
+class _LabelFiles:
+    """Finds the label file of an image. Upper case and the form of accents matter only where several files fit."""
 
-    Raises:
-        UserError: both files exist, and they differ.
-    """
-    beside = image.with_suffix('.txt')
-    parts = list(beside.parts)
-    index = next((index for index in range(len(parts) - 2, -1, -1) if parts[index].lower() == 'images'), None)
-    if index is None:
+    def __init__(self, scan: Scan) -> None:
+        self._root = scan.root
+        self._by_key: dict[str, list[Path]] = defaultdict(list)
+        for path in scan.files:
+            if path.suffix.lower() == '.txt':
+                self._by_key[lookup_key(str(path))].append(path)
+
+    def of(self, image: Path) -> Path | None:
+        """The label file: in `labels` in place of the nearest folder `images`, else beside the image; or None.
+
+        Raises:
+            UserError: several files fit, and they differ.
+        """
+        beside = self._file(image.with_suffix('.txt'))
+        parts = list(image.parts)
+        index = next((index for index in range(len(parts) - 2, -1, -1) if parts[index].lower() == 'images'), None)
+        if index is None:
+            return beside
+        for word in ('labels', 'Labels', 'LABELS'):
+            path = self._file(Path(*parts[:index], word, *parts[index + 1:]).with_suffix('.txt'))
+            if path:
+                if beside and is_label_file(beside) and beside.read_bytes() != path.read_bytes():
+                    raise UserError(f'{path} and {beside} could both be the label file of {image.name}: remove one')
+                return path
         return beside
-    for word in ('labels', 'Labels', 'LABELS'):
-        path = Path(*parts[:index], word, *parts[index + 1:])
+
+    def _file(self, path: Path) -> Path | None:
         if path.is_file():
-            if beside.is_file() and is_label_file(beside) and beside.read_bytes() != path.read_bytes():
-                raise UserError(f'{path} and {beside} could both be the label file of {image.name}: remove one')
             return path
-    return beside
+        fitting = self._by_key.get(lookup_key(str(path)), [])
+        if len(fitting) > 1:
+            raise UserError(f'{" and ".join(relative(path, self._root) for path in fitting[:2])} in {self._root} could '
+                            f'both be {path.name}: remove one')
+        return fitting[0] if fitting else None
 
 
 class _Reader:
     """Reads label files, and collects what only all files together can show: a file used twice, boxes in pixels."""
 
-    def __init__(self, data: RawData, names: Names) -> None:
+    def __init__(self, data: RawData, names: Names, files: _LabelFiles) -> None:
         self._data = data
         self._names = names
+        self._files = files
         self._owners: dict[Path, Path] = {}
         self._pixels: list[str] = []
         self._keypoints: list[str] = []
@@ -199,9 +263,9 @@ class _Reader:
             self._data.faults.append(Fault(relative(image, root), fault))
             self._data.used.add(image)
             return None
-        path = label_file(image)
+        path = self._files.of(image)
         boxes = []
-        if path.is_file():
+        if path:
             owner = self._owners.setdefault(path, image)
             if owner != image:
                 raise UserError(f'{relative(path, root)} in {root} could belong to {relative(owner, root)} or to '

@@ -16,7 +16,7 @@ from .text import name_fault, read_bytes, read_text
 
 NAME_FILES = {'classes.txt', 'obj.names', 'labels.txt', '_darknet.labels'}
 YAML = ('.yaml', '.yml')
-_KEYS = {'train': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val', 'test': 'test'}
+SPLITS = {'train': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val', 'test': 'test'}
 _MOST = 2 ** 20  # largest size of a data.yaml, in characters
 
 
@@ -88,7 +88,7 @@ def read_data_yaml(path: Path, notes: list[str]) -> DataYaml:
 
 def _splits(content: dict[str, Any], path: Path) -> dict[str, list[str]]:
     splits: dict[str, list[str]] = {}
-    for key, split in _KEYS.items():
+    for key, split in SPLITS.items():
         entries = content.get(key)
         entries = [entries] if isinstance(entries, str) else entries
         if not entries or entries in (['null'], ['~'], ['']):
@@ -111,8 +111,15 @@ def _keypoint_numbers(shape: Any, path: Path) -> int:
 
 
 def read_name_list(path: Path, notes: list[str]) -> list[str]:
-    """Read class names, one per line."""
-    names = [line.strip() for line in read_text(path, notes).splitlines() if line.strip()]
+    """Read class names, one per line.
+
+    Raises:
+        UserError: a name is invalid or there twice, or a line between names is empty.
+    """
+    names = [line.strip() for line in read_text(path, notes).rstrip().splitlines()]
+    if '' in names:
+        raise UserError(f'line {names.index("") + 1} of {path} is empty, so the numbers of the classes below it are '
+                        'unclear: remove the line, or write a name into it')
     check_names(names, path)
     return names
 

@@ -1,4 +1,6 @@
 """The fast form gives the model's own numbers."""
+from __future__ import annotations
+
 import copy
 
 import pytest
@@ -7,8 +9,9 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from sparse_rcnn_mm.acceleration.prediction import fast_form, fold_batch_norms
+from sparse_rcnn_mm.acceleration.prediction import fast_form, fast_prediction, fold_batch_norms
 from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.models import DIIHead
 from sparse_rcnn_mm.registry import MODELS
 
 from ..models.samples import ROOT, rectangles, tiny_model
@@ -104,6 +107,32 @@ def test_leaves_the_model_as_it_was() -> None:
     assert not ours & {parameter.data_ptr() for parameter in fast.parameters()}
 
 
+def test_in_place_it_copies_no_weights_of_the_head() -> None:
+    model = trained(tiny_model())
+    places = {name: value.data_ptr() for name, value in model.roi_head.named_parameters()}
+    fast = fast_prediction(model).module
+    assert all(value.data_ptr() == places[name] for name, value in fast.roi_head.named_parameters())
+
+
+class Doubling(DIIHead):
+    """Its form for prediction is wrong, and changes its own weights."""
+
+    def for_prediction(self, classify: bool, queries: torch.Tensor | None) -> Doubling:
+        for parameter in self.parameters():
+            parameter.mul_(2)
+        return self
+
+
+def test_a_wrong_form_of_a_stage_does_not_change_the_stage() -> None:
+    model = trained(tiny_model())
+    images = torch.randn(1, 3, 96, 128)
+    model.roi_head.bbox_head[-1].__class__ = Doubling
+    logits, boxes = model(images)[-1]
+    fast_logits, fast_boxes = fast_form(model)(images)[-1]
+    torch.testing.assert_close(fast_logits, logits, rtol=0, atol=1e-3)
+    torch.testing.assert_close(fast_boxes, boxes, rtol=0, atol=1e-2)
+
+
 def test_what_is_gone() -> None:
     fast = fast_form(trained(tiny_model())).module
     assert not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in fast.modules())
@@ -136,9 +165,10 @@ class Backwards(nn.Module):
 
 
 def test_a_network_that_cannot_be_folded_stays() -> None:
-    net = Backwards().eval()
-    assert fold_batch_norms([net], torch.rand(1, 3, 16, 16)) == [net]
-    assert isinstance(net.norm, nn.BatchNorm2d)
+    net, image = Backwards().eval(), torch.rand(1, 3, 16, 16)
+    before, = net(image)
+    assert fold_batch_norms([net], image) == [net]
+    assert torch.equal(net(image)[0], before)
 
 
 @pytest.mark.parametrize('precision', ['bf16', 'fp16'])

@@ -142,6 +142,19 @@ def like_darknet(root: Path) -> None:
         (root / split / f'{stem}.txt').write_text(_lines(stem, ['cat', 'dog', 'ant']))
 
 
+def like_darknet_lists(root: Path) -> None:
+    """All images and label files in one folder, and lists of images, which obj.data says the splits of."""
+    write_images(root / 'data/obj')
+    (root / 'data/obj.names').write_text('cat\ndog\nant\n')
+    (root / 'data/obj.data').write_text('classes = 3\ntrain = data/train.txt\nvalid = data/second.txt\n'
+                                        'names = data/obj.names\nbackup = backup/\n')
+    for split, file in (('train', 'train.txt'), ('val', 'second.txt')):
+        stems = [stem for stem, truth in TRUTH.items() if truth[0] == split]
+        (root / 'data' / file).write_text(''.join(f'data/obj/{stem}.png\n' for stem in stems))
+        for stem in stems:
+            (root / f'data/obj/{stem}.txt').write_text(_lines(stem, ['cat', 'dog', 'ant']))
+
+
 def like_lvis(root: Path) -> None:
     """lvis_v1_train.json, whose images are named by `coco_url` and have no `file_name`."""
     for split in ('train', 'val'):
@@ -170,8 +183,20 @@ def like_open_images(root: Path) -> None:
     (root / 'class-descriptions-boxable.csv').write_text(''.join(f'{label},{name}\n' for name, label in labels.items()))
 
 
+def like_open_images_v7(root: Path) -> None:
+    """The same with a header above the class names, and quoted, as spreadsheets and R write it."""
+    like_open_images(root)
+    names = root / 'class-descriptions-boxable.csv'
+    names.write_text('LabelName,DisplayName\n' + names.read_text())
+    names.rename(root / 'oidv7-class-descriptions-boxable.csv')
+    for path in root.glob('*.csv'):
+        lines = path.read_text().splitlines()
+        path.write_text(''.join(','.join(f'"{word}"' for word in line.split(',')) + '\n' for line in lines))
+
+
 FORMS: list[Callable[[Path], None]] = [one_image_folder, like_coco, like_roboflow, like_vocdevkit, xml_beside_images,
-                                       like_ultralytics, like_roboflow_yolo, like_darknet, like_lvis, like_open_images]
+                                       like_ultralytics, like_roboflow_yolo, like_darknet, like_darknet_lists,
+                                       like_lvis, like_open_images, like_open_images_v7]
 
 
 def write_squares(root: Path, names: list[str], splits: tuple[str, ...] = ('train', 'val')) -> Path:

@@ -7,9 +7,12 @@ import types
 import mmcv.utils.ext_loader
 import mmdet.registry
 import pytest
-from mmengine.registry import Registry
+import torch
+from mmengine.registry import DefaultScope, Registry
 
 from sparse_rcnn_mm import mmcv_ops, models, registry
+
+from .samples import tiny_model
 
 NODES = {name: node for name, node in vars(mmdet.registry).items()
          if isinstance(node, Registry) and node.scope == 'mmdet'}
@@ -85,3 +88,15 @@ def test_placeholder_steps_aside_for_what_is_there(monkeypatch: pytest.MonkeyPat
 def test_mmcvs_own_check_tells_the_truth() -> None:
     compiled = not isinstance(sys.modules['mmcv._ext'], mmcv_ops._MissingOps)
     assert mmcv.utils.ext_loader.check_ops_exist() == compiled
+
+
+def test_without_drawing_random_values_are_zeros_and_others_stay() -> None:
+    with DefaultScope.overwrite_default_scope('sparse_rcnn_mm'):
+        drawn = registry.MODELS.build(tiny_model()).state_dict()
+        with registry.WithoutDrawing():
+            values = registry.MODELS.build(tiny_model()).state_dict()
+        again = registry.MODELS.build(tiny_model()).state_dict()
+    assert list(values) == list(drawn)
+    for name, value in values.items():
+        random = not torch.equal(drawn[name], again[name])
+        assert torch.equal(value, torch.zeros_like(value) if random else drawn[name]), name

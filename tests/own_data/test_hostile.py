@@ -25,7 +25,7 @@ def edit(root: Path, change: Callable[[dict], object]) -> None:
 
 
 @pytest.mark.parametrize(('change', 'where', 'sentence'), [
-    (lambda c: c['annotations'][0].update(iscrowd='no'), 'annotation 1', "needs 0 or 1 as 'iscrowd', not 'no'"),
+    (lambda c: c['annotations'][0].update(iscrowd='so'), 'annotation 1', "needs 0 or 1 as 'iscrowd', not 'so'"),
     (lambda c: c['images'][0].update(width=float('nan')), 'image 1', "number of pixels as 'width', not nan"),
     (lambda c: c['annotations'][0].update(bbox=[0, 0, float('inf'), 5]), 'annotation 1', "needs 'bbox' as [x, y"),
     (lambda c: c['annotations'][0].update(bbox=[0, 0, 10 ** 400, 5]), 'annotation 1', "needs 'bbox'"),

@@ -103,7 +103,7 @@ def test_every_planted_fault_is_found_and_named(tmp_path: Path) -> None:
     ]
     said = '\n'.join(map(str, [*found.errors, *found.warnings]))
     for part in ('has the category_id 7, which is not in the file', 'cannot be decoded', 'there is no such image',
-                 'is 65 x 48 pixels, but annotated as 64 x 48', 'reaches 12.0 pixels beyond the image and is clipped',
+                 'is 65 x 48 pixels, but annotated as 64 x 48', 'reaches 12.0 pixels beyond the image: training',
                  'is a duplicate of train.json: annotation 8', 'has 22 boxes, more than the 20 proposals',
                  'of the val split is the same image as images/train4.jpg of the train split'):
         assert part in said
