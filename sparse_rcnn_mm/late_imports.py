@@ -14,6 +14,8 @@ import pkgutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
 from importlib.abc import InspectLoader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
@@ -107,6 +109,14 @@ class _LeftOut:
         raise NotImplementedError(f'{type(self).__name__} is for training: a program that only detects leaves it out')
 
 
+def _other(module: str, name: str) -> Any:
+    """Any other name in a module that was left out: import the module."""
+    if name.startswith('__'):  # which Python asks for while it imports
+        raise AttributeError(name)
+    del sys.modules[module]
+    return getattr(import_module(module), name)
+
+
 @contextmanager
 def quick_start() -> Iterator[None]:
     """Import and build in this context what a program that only detects needs, in two thirds of the time.
@@ -117,6 +127,7 @@ def quick_start() -> Iterator[None]:
     for name, of_class in SHARDING.items():
         module: Any = ModuleType(name)
         setattr(module, of_class, type(of_class, (_LeftOut,), {}))
+        module.__getattr__ = partial(_other, name)
         sys.modules.setdefault(name, module)
     gc.disable()
     try:

@@ -51,6 +51,18 @@ for kind in (MMFullyShardedDataParallel, mmengine._strategy.FSDPStrategy, ZeroRe
         for name in ('MMFullyShardedDataParallel', 'FSDPStrategy', 'ZeroRedundancyOptimizer'))]
 
 
+def test_what_was_left_out_beside_the_class_is_imported_when_asked_for() -> None:
+    code = """
+import sys
+from sparse_rcnn_mm.late_imports import quick_start
+with quick_start():
+    import sparse_rcnn_mm.inference.detector
+from mmengine._strategy.fsdp import FSDP, FSDPStrategy
+print(FSDP.__module__.startswith("torch.distributed.fsdp"))
+"""
+    assert printed(code) == ['True']
+
+
 def test_sharding_that_is_there_stays() -> None:
     modules = {name: importlib.import_module(name) for name in late_imports.SHARDING}
     with late_imports.quick_start():

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparse_rcnn_mm.errors import UserError, in_short
 from sparse_rcnn_mm.registry import MODELS, without_values
@@ -153,17 +153,19 @@ def to_official(state: State) -> dict[str, Tensor]:
     return renamed
 
 
-def check_complete(state: State, cfg: Config) -> None:
-    """Raise a UserError that lists all wrong entries, unless `state` fits the model of `cfg` exactly."""
+def check_complete(state: State, cfg: Config) -> nn.Module:
+    """Return the model of `cfg`, without values. A UserError lists all wrong entries, unless `state` fits exactly."""
     try:
         with without_values():
-            expected = MODELS.build(cfg.model).state_dict()
+            model = MODELS.build(cfg.model)
+            expected = model.state_dict()
     except Exception as error:  # sizes from a file of anybody can make a constructor raise anything
         raise UserError('the sizes of the weights are not those of a Sparse R-CNN '
                         f'({in_short(error)})') from error
     report = compare(dict(state), expected)
     if not report.complete:
         raise UserError(f'the checkpoint is not complete: {report.summary(most=1000)}')
+    return model
 
 
 def is_detector(state: State) -> bool:

@@ -27,6 +27,7 @@ def write_checkpoint(contents: dict[str, Any], path: str | os.PathLike) -> None:
     path = Path(path)
     unfinished = path.with_name(path.name + UNFINISHED)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with unfinished.open('wb') as file:
             torch.save(contents, file)
             file.flush()

@@ -11,9 +11,10 @@ lists them.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from mmengine.config import Config
@@ -36,11 +37,13 @@ from sparse_rcnn_mm.checkpoints.official import (
 from sparse_rcnn_mm.checkpoints.safetensors_files import SUFFIX, write_safetensors
 from sparse_rcnn_mm.config_files import config_from_file
 from sparse_rcnn_mm.engine.settings import SettingsAction
-from sparse_rcnn_mm.errors import UserError
+from sparse_rcnn_mm.errors import UserError, in_short
 from sparse_rcnn_mm.terminal import shell_word, show
 from sparse_rcnn_mm.versions import __version__
 
 from .parser import Parser
+
+_SUFFIXES = ('.pth', '.pt', '.pkl', SUFFIX)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -63,7 +66,20 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error('OUT or --hub FOLDER is required')
     if args.push and args.hub is None:
         parser.error('--push needs --hub FOLDER')
+    if args.output is not None:
+        _check_output(args.output, args.input)
+    if twice := [name for name in args.classes or () if args.classes.count(name) > 1]:
+        raise UserError(f'--classes names {twice[0]} twice: give every class its own name')
     return args
+
+
+def _check_output(path: Path, source: str) -> None:
+    if path.suffix not in _SUFFIXES:
+        raise UserError(f'OUT must end in {" or ".join(_SUFFIXES)}, not in {path.suffix or path.name!r}')
+    if path.is_dir():
+        raise UserError(f'{path} is a folder: name a file, or use --hub FOLDER')
+    if path.resolve() == Path(source).resolve():
+        raise UserError(f'{path} is IN, which has more in it than OUT gets: name another file')
 
 
 def config_for(architecture: Architecture, args: argparse.Namespace) -> Config:
@@ -107,11 +123,11 @@ def repack(state: dict[str, Tensor], checkpoint: dict[str, Any], found: Metadata
     """Return the contents of OUT for a detector with a config of this package, and a line that describes it."""
     model = found.config().model()
     with building(args.input):
-        check_complete(state, Config(dict(model=model)))
+        number: Any = cast(Any, check_complete(state, Config(dict(model=model)))).roi_head.num_classes
     meta = {**checkpoint['meta'], **made_from(args)}
     if args.classes:
-        if found.classes and len(found.classes) != len(args.classes):
-            raise UserError(f'{len(args.classes)} class names were given, but the checkpoint has {len(found.classes)}')
+        if len(args.classes) != number:
+            raise UserError(f'{len(args.classes)} class names were given, but the checkpoint has {number} classes')
         meta['dataset_meta'] = {**meta.get('dataset_meta', {}), 'classes': tuple(args.classes)}
     return dict(state_dict=state, meta=meta), f'{model["type"]} with the config in {args.input}'
 
@@ -148,11 +164,17 @@ def convert(args: argparse.Namespace) -> str:
 
 def save(contents: dict[str, Any], path: Path) -> None:
     """Write a checkpoint in the format that the suffix of its file tells."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == SUFFIX:
-        write_safetensors(state_dict_of(contents), contents.get('meta', {}), path)
-    else:
-        torch.save(contents, path)
+    unfinished = path.with_name(f'unfinished_{path.name}')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == SUFFIX:
+            write_safetensors(state_dict_of(contents), contents.get('meta', {}), unfinished)
+        else:
+            torch.save(contents, unfinished)
+        os.replace(unfinished, path)
+    except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
+        unfinished.unlink(missing_ok=True)
+        raise UserError(f'{path} cannot be written: {in_short(error)}') from error
 
 
 def publish(contents: dict[str, Any], said: str, args: argparse.Namespace) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sparse_rcnn_mm.datasets.image_files import digest
 from sparse_rcnn_mm.errors import UserError, did_you_mean
@@ -16,7 +17,7 @@ from sparse_rcnn_mm.inference.sources import find_sources
 from sparse_rcnn_mm.late_imports import quick_start
 from sparse_rcnn_mm.terminal import show
 
-from .parser import Parser
+from .parser import Parser, score
 from .tta_arguments import add_tta_arguments
 
 # Those of `acceleration.prediction`, which needs PyTorch.
@@ -34,7 +35,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
                         '(.onnx, .xml)')
     parser.add_argument('--config', help='config file, instead of the one in the checkpoint')
     parser.add_argument('--out-dir', type=Path, default=Path('detections'), help='default: %(default)s')
-    parser.add_argument('--score-thr', type=float, default=0.3, metavar='SCORE',
+    parser.add_argument('--score-thr', type=score, default=0.3, metavar='SCORE',
                         help='drop detections with lower scores (default: %(default)s; 0 keeps all)')
     parser.add_argument('--classes', nargs='+', metavar='NAME', help='keep only these classes')
     parser.add_argument('--batch-size', type=int, default=1, help='images per batch (default: %(default)s)')
@@ -73,6 +74,22 @@ def open_detector(args: argparse.Namespace) -> ImageDetector:
     return ExportedDetector(args.model)
 
 
+def made_by(args: argparse.Namespace) -> dict[str, Any]:
+    """What detects, and how, by the contents of files. Settings that are as usual are left out."""
+    usual = {'config': None, 'tta': False, 'precision': 'fp32'}
+    found: dict[str, Any] = {key: getattr(args, key) for key, value in usual.items() if getattr(args, key) != value}
+    return {key: _identity(value) if key in ('model', 'config') else value
+            for key, value in {'model': args.model, **found}.items()}
+
+
+def _identity(name: str) -> str:
+    """Digests of a file, or of the files in a folder; the name of what is neither."""
+    path = Path(name)
+    if path.is_dir():
+        return ' '.join(f'{file.name} {digest(file)}' for file in sorted(path.iterdir()) if file.is_file())
+    return digest(path) or name
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return the exit status."""
     args = parse_args(argv)
@@ -87,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                         f'the model knows {", ".join(detector.classes)}')
     report = process(detector, sources, args.out_dir, pictures=not args.no_pictures, score_thr=args.score_thr,
                      classes=args.classes, batch_size=args.batch_size, formats=args.formats, resume=args.resume,
-                     shard=args.shard, model=digest(Path(args.model)) or args.model)
+                     shard=args.shard, made_by=made_by(args))
     show(report)
     show(f'{report.images} images, {report.detections} detections, {len(report.skipped)} skipped: '
          f'{args.out_dir}' + ('' if args.no_pictures else ', with pictures'))

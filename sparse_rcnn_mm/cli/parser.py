@@ -13,3 +13,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the message with control characters escaped, and exit."""
         super().error(one_line(message))
+
+
+def score(text: str) -> float:
+    """The type of arguments that are scores."""
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f'{text} is not a score: scores are from 0 to 1')
+    return number

@@ -12,7 +12,7 @@ from sparse_rcnn_mm.inference.stages import follow_stages
 from sparse_rcnn_mm.terminal import one_line, show
 from sparse_rcnn_mm.visualization.stages import StageBoxes, animate_stages, stage_panels
 
-from .parser import Parser
+from .parser import Parser, score
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -25,7 +25,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--config', help='config file, instead of the one in the checkpoint')
     parser.add_argument('--out-dir', type=Path, default=Path('stages'),
                         help='folder for IMAGE_stages.png and IMAGE_stages.gif (default: %(default)s)')
-    parser.add_argument('--score-thr', type=float, default=0.3, metavar='SCORE',
+    parser.add_argument('--score-thr', type=score, default=0.3, metavar='SCORE',
                         help='show the proposals whose final score is at least this (default: %(default)s)')
     parser.add_argument('--side', type=int, default=480, help='long side of a panel in pixels (default: %(default)s)')
     parser.add_argument('--columns', type=int, help='panels in a row (default: all, or 4 if there are more)')

@@ -19,6 +19,7 @@ from .batch import accumulate
 from .config import load_config
 from .hooks import InferenceCheckpointHook, saved_checkpoint
 from .hooks import log_to as send_curves_to
+from .restarts import refuse_earlier_training
 from .runner import Runner
 from .testing import add_voc_metric, dump_predictions, run_test, testing_config
 
@@ -58,6 +59,9 @@ def train(config: PathLike, data: PathLike | None = None, *, load_from: PathLike
         raise UserError('--load-from starts a new training and --resume continues one: use only one of them')
     cfg = load_config(_arguments(config=os.fspath(config), work_dir=work_dir, cfg_options=cfg_options,
                                  launcher=launcher))
+    _set_start(cfg, load_from, resume)
+    if not cfg.get('resume'):
+        refuse_earlier_training(cfg.work_dir, cfg.get('default_hooks'))
     if data:
         set_training_data(cfg, os.fspath(data))
     if amp:
@@ -66,7 +70,6 @@ def train(config: PathLike, data: PathLike | None = None, *, load_from: PathLike
         cfg.auto_scale_lr.enable = True
     if load_partial:
         cfg.load_partial = True
-    _set_start(cfg, load_from, resume)
     send_curves_to(cfg, log_to)
     accumulate(cfg)
     runner = Runner.from_cfg(cfg)
@@ -129,7 +132,7 @@ def _arguments(cfg_options: Mapping[str, Any] | None, work_dir: PathLike | None,
 def _set_start(cfg: Config, load_from: PathLike | None, resume: PathLike | bool | None) -> None:
     """Set the weights that training starts from."""
     if load_from:
-        cfg.load_from = os.fspath(load_from)
+        cfg.load_from, cfg.resume = os.fspath(load_from), False
         cfg.model.backbone.init_cfg = None  # do not download: the checkpoint contains the backbone
     if resume:
         cfg.resume = True

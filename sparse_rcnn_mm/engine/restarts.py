@@ -2,14 +2,37 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mmengine.dist import all_gather_object, is_main_process
 
 from sparse_rcnn_mm.checkpoints import write_text
+from sparse_rcnn_mm.errors import UserError
 
 _RESTARTS = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')  # the number of restarts
 _NOTE = 'launched_by'
+
+
+def earlier_checkpoints(work_dir: str | os.PathLike, hooks: Mapping[str, Any] | None) -> list[Path]:
+    """The checkpoints of an earlier training with this work dir.
+
+    Args:
+        work_dir: the folder.
+        hooks: `default_hooks` of the config, whose checkpoint hook may write to another folder.
+    """
+    elsewhere = ((hooks or {}).get('checkpoint') or {}).get('out_dir')
+    folders = [Path(work_dir), *([Path(elsewhere, Path(work_dir).name)] if elsewhere else [])]
+    return [path for folder in folders for path in sorted(folder.glob('*.pth'))]
+
+
+def refuse_earlier_training(work_dir: str | os.PathLike, hooks: Mapping[str, Any] | None) -> None:
+    """Raise a `UserError` if there is an earlier training, unless the launcher restarted it."""
+    saved = earlier_checkpoints(work_dir, hooks)
+    if saved and not was_restarted(work_dir):
+        raise UserError(f'{saved[-1]} is from an earlier training: continue it with --resume, or choose another '
+                        '--work-dir, or delete it')
 
 
 def note_launch(work_dir: str | os.PathLike) -> None:

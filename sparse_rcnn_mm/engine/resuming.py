@@ -26,7 +26,7 @@ from mmengine.runner.checkpoint import weights_to_cpu
 from mmengine.utils import apply_to
 from torch import nn
 
-from sparse_rcnn_mm.checkpoints import check_resumable, newest_checkpoint, read_checkpoint, unwrapped
+from sparse_rcnn_mm.checkpoints import Metadata, check_resumable, newest_checkpoint, read_checkpoint, unwrapped
 from sparse_rcnn_mm.errors import UserError, refusing
 
 from .resumed_state import (
@@ -68,6 +68,16 @@ def restore_training_state(runner: Any, state: dict[str, Any], iteration: int) -
         _set_random_states(state['random'])
     else:  # a checkpoint has only the random states of the first process
         _seed(runner.seed, get_rank(), iteration)
+
+
+def check_classes(runner: Any, contents: dict[str, Any], path: str | os.PathLike) -> None:
+    """Raise a `UserError` if the data has other classes, or another order of them, than the training that resumes."""
+    before = Metadata.of(contents, path).classes
+    now = (getattr(runner.train_dataloader.dataset, 'metainfo', None) or {}).get('classes')
+    if before and now and list(before) != list(now):
+        raise UserError(f'{path} was trained with the classes {", ".join(before)}, but the data has {", ".join(now)}: '
+                        'resume with the same data, or start a new training from its weights with --load-from and '
+                        'another --work-dir')
 
 
 def _stopping_hooks(runner: Any) -> list[EarlyStoppingHook]:

@@ -33,8 +33,8 @@ from .hooks.checkpoint import EMAHook
 from .lora import add_lora, start_lora
 from .meeting import met
 from .optim_wrappers import AmpOptimWrapper, CPUAmpOptimWrapper
-from .restarts import note_launch, was_restarted
-from .resuming import complete_one_cycle, contents_to_save, find_start, resume_training, whole
+from .restarts import earlier_checkpoints, note_launch, refuse_earlier_training, was_restarted
+from .resuming import check_classes, complete_one_cycle, contents_to_save, find_start, resume_training, whole
 from .stopping import Stopped, StopSignals
 
 # Warnings that a user can do nothing about: at every start, for `with_cp`, and for boxes at the image border.
@@ -80,7 +80,7 @@ class Runner(MMEngineRunner):
         except Exception as error:
             if self.iter:
                 self.logger.error(f'an error stopped training after iteration {self.iter}: {self._save_stopped()}')
-            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise UserError(f'the disk of {self.work_dir} is full: make room and use --resume') from error
             if self.distributed and _lost_connection(error):
                 raise UserError('another process ended or cannot be reached, so this one stopped too: see the message '
@@ -101,13 +101,12 @@ class Runner(MMEngineRunner):
 
     def _find_start(self) -> None:
         """Read the checkpoint to resume, if any. Must run before the data is built, whose order depends on its seed."""
-        saved = sorted(Path(self.work_dir).glob('*.pth'))
-        if saved and was_restarted(self.work_dir):
+        hooks = self.cfg.get('default_hooks')
+        if earlier_checkpoints(self.work_dir, hooks) and was_restarted(self.work_dir):
             self.logger.info(f'the launcher restarted this training: it resumes in {self.work_dir}')
             self._resume, self._load_from = True, None
-        if saved and not self._resume:
-            raise UserError(f'{saved[-1]} is from an earlier training: continue it with --resume, or choose another '
-                            '--work-dir, or delete it')
+        if not self._resume:
+            refuse_earlier_training(self.work_dir, hooks)
         mark(self.work_dir)  # so that it is never read as training data
         note_launch(self.work_dir)
         if self._resume:
@@ -269,6 +268,7 @@ class Runner(MMEngineRunner):
         contents = self._start[1] if self._start is not None else read_checkpoint(filename)
         self._start = None
         check_resumable(contents, filename)
+        check_classes(self, contents, filename)
         self._load(contents, filename)
         with whole(filename):
             resume_training(self, contents)
@@ -290,6 +290,10 @@ class Runner(MMEngineRunner):
     def _load(self, checkpoint: dict[str, Any], filename: str) -> None:
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         report = load_contents(self.model, checkpoint, filename, partial=self.cfg.get('load_partial', False))
+        if not self._resume:
+            for hook in self.hooks:
+                if isinstance(hook, EMAHook):
+                    hook.start_again()
         self._has_loaded = True
         self.logger.info(f'{filename}: {report}')
 

@@ -28,6 +28,14 @@ def _size_and_time(path: str) -> str:
     return f'{status.st_size} {status.st_mtime_ns}'
 
 
+def size_of(path: str) -> int:
+    """The size of a file in bytes, -1 if there is none."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return -1
+
+
 def names_digest(names: Iterable[str]) -> str:
     """Return a digest of a list of names."""
     found = hashlib.sha256()

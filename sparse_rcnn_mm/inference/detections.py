@@ -38,6 +38,7 @@ class ImageDetections:
 
     def keep(self, score_thr: float = 0.0, classes: Sequence[str] | None = None) -> ImageDetections:
         """Return the detections with at least this score, of these classes (all if None)."""
+        classes = [classes] if isinstance(classes, str) else classes
         kept = [i for i, name in enumerate(self.names)
                 if self.scores[i] >= score_thr and (classes is None or name in classes)]
         return ImageDetections(self.boxes[kept], self.scores[kept], self.labels[kept],

@@ -15,6 +15,7 @@ from xml.sax.saxutils import escape, quoteattr
 from sparse_rcnn_mm.own_outputs import INFO
 from sparse_rcnn_mm.terminal import one_line, say
 
+from .names import unused_name
 from .records import Record
 
 # Spreadsheet programs run a cell that starts with one of these as a formula.
@@ -84,6 +85,7 @@ def write_yolo(path: Path, records: Records, classes: Sequence[str], category_id
     (path / 'classes.txt').write_text(''.join(f'{one_line(name)}\n' for name in classes), encoding='utf-8')
     stems = Counter(_stem(record).casefold() for record in records())
     stems['classes'] += 1
+    taken = {stem for stem, count in stems.items() if count == 1}
     several = []
     for record in records():
         lines = [f'{label} {(x1 + x2) / 2 / record.width:.6f} {(y1 + y2) / 2 / record.height:.6f} '
@@ -91,7 +93,8 @@ def write_yolo(path: Path, records: Records, classes: Sequence[str], category_id
                  for (x1, y1, x2, y2), label in zip(record.boxes, record.labels, strict=True)]
         stem = _stem(record)
         if stems[stem.casefold()] > 1:
-            stem = record.name if record.frame is None else f'{record.name}_{record.frame:06d}'
+            name = record.name if record.frame is None else f'{record.name}_{record.frame:06d}'
+            stem = unused_name(name, taken)
             several.append(stem)
         target = path / f'{stem}.txt'
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -29,8 +29,8 @@ def picture_names(names: Iterable[str]) -> list[str]:
     """
     wanted = [(name, _picture_name(name)) for name in names]
     taken: set[str] = set()
-    kept = [_unused(picture, taken) if picture == name else '' for name, picture in wanted]
-    return [picture or _unused(new, taken) for picture, (_, new) in zip(kept, wanted, strict=True)]
+    kept = [unused_name(picture, taken) if picture == name else '' for name, picture in wanted]
+    return [picture or unused_name(new, taken) for picture, (_, new) in zip(kept, wanted, strict=True)]
 
 
 def _picture_name(name: str) -> str:
@@ -40,8 +40,8 @@ def _picture_name(name: str) -> str:
     return name if suffix.lower() in _WRITTEN else f'{name}.jpg'
 
 
-def _unused(name: str, taken: set[str]) -> str:
-    """Return `name`, with a number added if the name is taken."""
+def unused_name(name: str, taken: set[str]) -> str:
+    """Return `name`, with a number added if it is in `taken`, to which it is then added, in one case."""
     stem, suffix = os.path.splitext(name)
     number = 2
     while name.casefold() in taken:

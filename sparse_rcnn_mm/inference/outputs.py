@@ -85,6 +85,15 @@ def _part(path: Path) -> Path:
     return path.with_name(f'{PART}{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}{path.suffix}')
 
 
+def _spare_inputs(folder: Path, sources: Sequence[Source]) -> None:
+    """Raise a `UserError` if a picture would be written over one of the sources."""
+    inputs = {os.path.realpath(source.path): source.path for source in sources}
+    for source in sources:
+        if input_file := inputs.get(os.path.realpath(folder / source.picture)):
+            raise UserError(f'the picture of {source.path} would be written over {input_file}: choose another '
+                            '--out-dir, or run with --no-pictures')
+
+
 class Outputs:
     """Everything that a run writes. Use it as a context manager, so that files are complete even after an interrupt.
 
@@ -106,6 +115,8 @@ class Outputs:
                  pictures: bool, formats: Sequence[str] = ('coco', 'csv'), resume: bool = False,
                  shard: Shard = (1, 1)) -> None:
         self.folder, self.detector, self.about, self.formats, self.shard = folder, detector, about, formats, shard
+        if pictures:
+            _spare_inputs(folder, sources)
         try:
             mark(folder)
         except OSError as error:
@@ -141,8 +152,13 @@ class Outputs:
         if len(paths) == 1 or (all(map(is_complete, paths)) and self._are_of_one_run(paths)):
             for name in self.formats:
                 ending, write = FORMATS[name]
-                write(self.folder / f'detections{ending}', partial(read_records, paths, len(self.detector.classes)),
-                      self.detector.classes, self.detector.category_ids)
+                path = self.folder / f'detections{ending}'
+                try:
+                    write(path, partial(read_records, paths, len(self.detector.classes)), self.detector.classes,
+                          self.detector.category_ids)
+                except OSError as error:
+                    raise UserError(f'cannot write {path}: {error.strerror or error}; the detections are in '
+                                    f'{paths[0]}: run it again with --resume') from error
 
     def _are_of_one_run(self, paths: Sequence[Path]) -> bool:
         others = [path.name for path in paths if read_about(path) != self.about]

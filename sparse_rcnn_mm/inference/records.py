@@ -90,13 +90,19 @@ class RecordFile:
 
     def add(self, record: Record) -> None:
         """Append one record."""
-        self._file.write(json.dumps(asdict(record)) + '\n')
-        self._file.flush()
+        self._append(json.dumps(asdict(record)) + '\n')
 
     def complete(self) -> None:
         """Mark the file as complete."""
-        self._file.write(_COMPLETE)
-        self._file.flush()
+        self._append(_COMPLETE)
+
+    def _append(self, text: str) -> None:
+        try:
+            self._file.write(text)
+            self._file.flush()
+        except OSError as error:
+            raise UserError(f'cannot write to {self.path}: {error.strerror or error}; make room, and run it again with '
+                            '--resume') from error
 
     def __enter__(self) -> RecordFile:
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from sparse_rcnn_mm.terminal import say
 from sparse_rcnn_mm.visualization.draw import Mark, class_colors, draw_boxes, enlarged
 from sparse_rcnn_mm.visualization.masks import draw_masks
 
-from .contents import names_digest, stamp
+from .contents import names_digest, size_of, stamp
 from .detections import ImageDetections, ImageDetector
 from .outputs import Outputs, Shard
 from .progress import complain, progress_bar
@@ -170,16 +170,16 @@ def draw_detections(image: np.ndarray, detections: ImageDetections, colors: Sequ
 
 
 def process(detector: ImageDetector, sources: Sequence[Source], out_dir: Path, pictures: bool = True,
-            formats: Sequence[str] = ('coco', 'csv'), resume: bool = False, shard: Shard = (1, 1), model: str = '',
-            **settings: Any) -> Report:
+            formats: Sequence[str] = ('coco', 'csv'), resume: bool = False, shard: Shard = (1, 1),
+            made_by: Mapping[str, Any] | None = None, **settings: Any) -> Report:
     """Run a detector on sources and write the results to a folder.
 
     `formats`, `resume` and `shard` are explained at `Outputs`, the other settings at `Pipeline`. A shard processes
-    every n-th source. `model` identifies the model, so that a run is not resumed with another one.
+    every n-th source. `made_by` identifies the model and its settings, so that a run is not resumed with others.
     """
-    about = {'model': model, 'classes': list(detector.classes), 'only': settings.get('classes'),
+    about = {**(made_by or {}), 'classes': list(detector.classes), 'only': settings.get('classes'),
              'score_thr': settings.get('score_thr', 0.3),
-             'inputs': names_digest(source.name for source in sources)}
+             'inputs': names_digest(f'{source.name} {size_of(source.path)}' for source in sources)}
     part = sources[shard[0] - 1::shard[1]]
     with Outputs(out_dir, detector, part, about, pictures, formats, resume, shard) as outputs:
         return Pipeline(detector, outputs, **settings).run(part)

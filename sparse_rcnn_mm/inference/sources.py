@@ -105,7 +105,7 @@ def _names(pairs: Sequence[tuple[str, str]]) -> list[str]:
     if len(bases) > 1:
         below = iter(below_common_folder([path for path, base in pairs if base]))
         return [next(below) if base else f'camera{path}.mp4' for path, base in pairs]
-    return [path[len(os.path.join(base, '')):].replace(os.sep, '/') if base else f'camera{path}.mp4'
+    return [path.removeprefix(os.path.join(base, '')).replace(os.sep, '/') if base else f'camera{path}.mp4'
             for path, base in pairs]
 
 
@@ -126,7 +126,10 @@ class _Folders:
 
 def _expand(text: str, out: Path | None, folders: _Folders) -> list[tuple[str, str]]:
     """List everything that one input matches, as (path, base folder of its name). A camera has no folder."""
-    path = Path(text).expanduser()
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:  # there is no user of this name, but perhaps a file
+        path = Path(text)
     if path.is_dir():
         return _in_folder(path, out, folders)
     if path.is_file():

@@ -162,11 +162,11 @@ def _known_classes(found: dict[str, int], classes: Mapping[str, int], root: Path
 def _with_ids(part: dict, classes: dict[str, int]) -> dict:
     """Set the categories to `classes`, and number annotations from 1: to the COCO metric, 0 means "not matched".
 
-    What training drops becomes a crowd, since the COCO metric looks at no other mark.
+    Boxes marked `ignore` become crowds, since the COCO metric looks at no other mark.
     """
     names = {category['id']: category['name'] for category in part['categories']}
     boxes = [{**box, 'category_id': classes[names[box['category_id']]], 'area': box.get('area') or _area(box),
-              'iscrowd': int(bool(dropped_as(box)))}
+              'iscrowd': int(bool(box.get('iscrowd') or box.get('ignore')))}
              for box in part['annotations'] if names[box['category_id']] in classes]
     if any(box['id'] < 1 for box in boxes):
         boxes = [{**box, 'id': number} for number, box in enumerate(boxes, start=1)]

@@ -92,6 +92,32 @@ def test_wrong_number_of_class_names(official, capsys, tmp_path):
     assert '2 class names were given, but the checkpoint has 5 classes' in message
 
 
+@pytest.mark.parametrize(('out', 'more', 'sentence'), [
+    ('in.pth', [], 'is IN, which has more in it than OUT gets'),
+    ('sub/../in.pth', [], 'is IN, which has more in it than OUT gets'),
+    ('out.onnx', [], "OUT must end in .pth or .pt or .pkl or .safetensors, not in '.onnx'"),
+    ('sub.pth', [], 'is a folder: name a file'),
+    ('out.pth', ['--classes', 'a', 'b', 'c', 'd', 'a'], '--classes names a twice')])
+def test_where_out_cannot_go(official, capsys, tmp_path, out, more, sentence):
+    (tmp_path / 'sub').mkdir()
+    (tmp_path / 'sub.pth').mkdir()
+    torch.save(dict(model=official, optimizer={}), tmp_path / 'in.pth')
+    before = (tmp_path / 'in.pth').read_bytes()
+    assert sentence in fails_with(capsys, tmp_path / 'in.pth', tmp_path / out, *more)
+    assert (tmp_path / 'in.pth').read_bytes() == before
+
+
+def test_class_names_are_counted_where_the_file_has_none(official, capsys, tmp_path):
+    torch.save(official, tmp_path / 'in.pth')
+    run(tmp_path / 'in.pth', tmp_path / 'ours.pth', '--classes', *'abcde')
+    contents = read_checkpoint(tmp_path / 'ours.pth')
+    del contents['meta']['dataset_meta']
+    torch.save(contents, tmp_path / 'nameless.pth')
+    assert '2 class names were given, but the checkpoint has 5 classes' in fails_with(
+        capsys, tmp_path / 'nameless.pth', tmp_path / 'out.pth', '--classes', 'a', 'b')
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['in.pth', 'nameless.pth', 'ours.pth']
+
+
 def detectron2_backbone(official) -> dict:
     """What detectron2 makes of torchvision's ResNet-50: no prefix, and the classifier under the stem."""
     prefix = 'backbone.bottom_up.'

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from sparse_rcnn_mm.checkpoints import read_checkpoint
+from sparse_rcnn_mm.engine.api import _set_start
 from tests.kit import DIGITS_CONFIG
 from tests.kit.checkpoints import differences
 
@@ -98,6 +100,57 @@ def test_started_again_by_a_launcher(tool: Tool, small: list[str], trained: Path
     printed = capsys.readouterr()
     assert 'training resumes after iteration 2' in printed.out + printed.err
     assert (trained / 'iter_4.pth').is_file()
+
+
+def test_other_classes_are_refused(tool: Tool, small: list[str], trained: Path, tmp_path: Path,
+                                   capsys: pytest.CaptureFixture) -> None:
+    """Also if their number is the same."""
+    contents = read_checkpoint(trained / 'iter_4.pth')
+    classes = contents['meta']['dataset_meta']['classes']
+    contents['meta']['dataset_meta']['classes'] = [classes[1], classes[0], *classes[2:]]
+    torch.save(contents, tmp_path / 'other.pth')
+    assert tool('train', DIGITS_CONFIG, '--work-dir', 'new', '--resume', 'other.pth', *small) == 1
+    assert (f'other.pth was trained with the classes {classes[1]}, {classes[0]}, {classes[2]}, ' in
+            (said := error_of(capsys))) and f'but the data has {classes[0]}, {classes[1]}, ' in said
+
+
+def averaging(tmp_path: Path) -> str:
+    """The digits config with averaged weights."""
+    config = tmp_path / 'averaging.py'
+    config.write_text(f"_base_ = '{DIGITS_CONFIG}'\n"
+                      "custom_hooks = [dict(type='EMAHook', ema_type='ExpMomentumEMA', update_buffers=True)]\n")
+    return str(config)
+
+
+def test_averaged_weights_start_from_what_was_loaded(tool: Tool, small: list[str], trained: Path,
+                                                     tmp_path: Path) -> None:
+    """From a file that is only a state dict; with a learning rate of 0 they are what was loaded."""
+    loaded = read_checkpoint(trained / 'iter_4.pth')['state_dict']
+    torch.save(loaded, tmp_path / 'plain.pth')
+    assert tool('train', averaging(tmp_path), '--work-dir', 'new', '--load-from', 'plain.pth', *small,
+                'optim_wrapper.optimizer.lr=0', 'train_cfg.max_iters=2') == 0
+    contents = read_checkpoint(tmp_path / 'new/iter_2.pth')
+    for name, value in loaded.items():
+        if 'running_' in name or name.endswith('num_batches_tracked'):
+            continue
+        torch.testing.assert_close(contents['state_dict'][name], value)
+        torch.testing.assert_close(contents['ema_state_dict'][f'module.{name}'], value)
+
+
+def test_averaged_weights_of_another_shape_are_refused(tool: Tool, small: list[str], tmp_path: Path,
+                                                       capsys: pytest.CaptureFixture) -> None:
+    config = averaging(tmp_path)
+    assert tool('train', config, '--work-dir', 'work', *small, 'train_cfg.max_iters=2') == 0
+    capsys.readouterr()
+    assert tool('train', config, '--work-dir', 'work', '--resume', *small,
+                'model.rpn_head.num_proposals=7') == 1
+    assert 'iter_2.pth does not fit the model' in error_of(capsys)
+
+
+def test_weights_to_load_are_not_resumed_because_a_config_was_saved_so() -> None:
+    cfg = Config({'resume': True, 'model': {'backbone': {'init_cfg': 1}}})
+    _set_start(cfg, 'weights.pth', None)
+    assert (cfg.load_from, cfg.resume, cfg.model.backbone.init_cfg) == ('weights.pth', False, None)
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from PIL import Image
 
 from sparse_rcnn_mm.models import SparseRCNN
 from tests.kit import DIGITS_CONFIG, ROOT
+from tests.kit.data_sets import write_squares
 
 Tool = Callable[..., int]
 COCO_CONFIG = str(ROOT / 'configs/sparse_rcnn_r50_3x.py')
@@ -102,9 +103,24 @@ def test_an_earlier_training_is_not_overwritten(tool: Tool, small: list[str], tm
                                                 capsys: pytest.CaptureFixture) -> None:
     (tmp_path / 'done').mkdir()
     (tmp_path / 'done/iter_9.pth').write_bytes(b'precious')
-    assert tool('train', DIGITS_CONFIG, '--work-dir', 'done', *small) == 1
+    (tmp_path / 'done/data').mkdir()
+    (tmp_path / 'done/data/val.json').write_text('of that training')
+    files = {path: path.read_bytes() for path in (tmp_path / 'done').rglob('*') if path.is_file()}
+    data = write_squares(tmp_path / 'other', ['cat', 'dog'])
+    assert tool('train', DIGITS_CONFIG, '--work-dir', 'done', '--data', data, *small) == 1
     assert 'iter_9.pth is from an earlier training' in error_of(capsys)
-    assert (tmp_path / 'done/iter_9.pth').read_bytes() == b'precious'
+    assert {path: path.read_bytes() for path in (tmp_path / 'done').rglob('*') if path.is_file()} == files
+
+
+def test_checkpoints_in_another_folder(tool: Tool, small: list[str], tmp_path: Path,
+                                       capsys: pytest.CaptureFixture) -> None:
+    """mmengine's `out_dir`: the folder is made, and an earlier training in it is not overwritten."""
+    options = [*small, 'default_hooks.checkpoint.out_dir=scratch', 'train_cfg.max_iters=2']
+    assert tool('train', DIGITS_CONFIG, '--work-dir', 'work', *options) == 0
+    written = (tmp_path / 'scratch/work/iter_2.pth').read_bytes()
+    assert tool('train', DIGITS_CONFIG, '--work-dir', 'work', *options) == 1
+    assert 'scratch/work/iter_2.pth is from an earlier training' in error_of(capsys)
+    assert (tmp_path / 'scratch/work/iter_2.pth').read_bytes() == written
 
 
 def test_a_bad_image_stops_training_and_nothing_is_lost(tool: Tool, small: list[str], digits: Path, tmp_path: Path,

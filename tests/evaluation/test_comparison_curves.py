@@ -26,6 +26,12 @@ def work_dir(folder: Path, losses: list[float], aps: list[float], val_loss: floa
     return str(folder)
 
 
+def test_more_trainings_than_colors(tmp_path: Path) -> None:
+    histories = read_histories([work_dir(tmp_path / f'{number}', [2, 1], [0.1, 0.2]) for number in range(23)])
+    axis = draw_curves(histories).axes[0]
+    assert len({(line.get_color(), line.get_linestyle()) for line in axis.lines if len(line.get_xdata())}) == 23
+
+
 def test_each_plot_has_a_line_for_each_training(tmp_path: Path) -> None:
     histories = read_histories([work_dir(tmp_path / 'a', [3, 2, 1], [0.1, 0.4, 0.3]),
                                 work_dir(tmp_path / 'b', [5, 4], [0.2, 0.25], 7)])

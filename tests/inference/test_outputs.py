@@ -74,6 +74,15 @@ def test_label_files_of_one_stem_are_kept_apart_and_said(tmp_path: Path, capsys:
     assert '6 label files have the name of their image with its type, such as a.jpg.txt' in capsys.readouterr().out
 
 
+def test_label_files_are_not_written_over_each_other(tmp_path: Path) -> None:
+    """As Windows names files whose type is hidden."""
+    records = [Record(name, None, name, 10, 10, [[0, 0, 10, number]], [1], [0])
+               for number, name in enumerate(('a.jpg', 'a.jpg.jpg', 'a.png'), start=1)]
+    FORMATS['yolo'][1](tmp_path / 'yolo', lambda: records, ('x',), (1,))
+    heights = {path.name: path.read_text().split()[-1] for path in (tmp_path / 'yolo').glob('a*.txt')}
+    assert heights == {'a_2.jpg.txt': '0.100000', 'a.jpg.txt': '0.200000', 'a.png.txt': '0.300000'}
+
+
 def test_label_studio(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     path = written('label-studio', tmp_path)
     tasks = json.loads(path.read_text())
@@ -189,7 +198,7 @@ def test_only_the_same_run_is_gone_on_with(detector: Detector, folder: Path, tmp
         '0.png', '1.png', '2.png', '3.png', '4.png', 'new.png']
     for settings, message in (({'score_thr': 0.5}, 'with --score-thr 0.3, not 0.5: run without --resume'),
                               ({'classes': ['one']}, 'with --classes all, not one'),
-                              ({'model': 'b.pth'}, 'with another --model: run without --resume')):
+                              ({'made_by': {'model': 'b.pth'}}, 'with another --model: run without --resume')):
         with pytest.raises(UserError, match=message):
             again(moved, **settings)
     Image.new('RGB', (50, 41)).save(moved / 'new.png')

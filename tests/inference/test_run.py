@@ -86,6 +86,43 @@ def test_only_chosen_classes_and_no_pictures(checkpoint: Path, folder: Path, tmp
         infer(*common, '--batch-size', 0)
 
 
+def test_pictures_are_not_written_over_their_inputs(detector: Detector, folder: Path,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    before = {path: path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+    for inputs in (['0.png'], [str(folder / '*.png')], ['../' + folder.name + '/1.png']):
+        with pytest.raises(UserError, match='would be written over .*: choose another --out-dir'):
+            process(detector, find_sources(inputs, Path('.')), Path('.'))
+    assert {path: path.read_bytes() for path in folder.rglob('*') if path.is_file()} == before
+    process(detector, find_sources(['0.png']), Path('.'), pictures=False)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_file_that_cannot_be_written_at_the_end_is_told(detector: Detector, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / 'out'
+    (out / 'detections.csv').mkdir(parents=True)
+    with pytest.raises(UserError, match='detections.csv: .*the detections are in .*: run it again with --resume'):
+        process(detector, find_sources([str(folder / '0.png')]), out)
+    (out / 'detections.csv').rmdir()
+    process(detector, find_sources([str(folder / '0.png')]), out, resume=True)
+    assert (out / 'detections.csv').is_file()
+
+
+def test_settings_of_the_model_are_part_of_a_run(checkpoint: Path, folder: Path, tmp_path: Path) -> None:
+    common = [folder / '0.png', '--model', checkpoint, '--out-dir', tmp_path / 'out', '--no-pictures']
+    infer(*common)
+    for more in (['--tta'], ['--precision', 'bf16']):
+        with pytest.raises(UserError, match=f'was written with {more[0]}'):
+            infer(*common, '--resume', *more)
+
+
+@pytest.mark.parametrize('score', ['30', 'nan', '-1', 'inf', 'x'])
+def test_no_score(checkpoint: Path, folder: Path, score: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        infer(folder, '--model', checkpoint, f'--score-thr={score}')
+    assert '--score-thr' in capsys.readouterr().err
+
+
 def test_a_place_that_cannot_be_written_is_told(detector: Detector, folder: Path) -> None:
     with pytest.raises(UserError, match='cannot write to'):
         process(detector, find_sources([str(folder)]), folder / '0.png')

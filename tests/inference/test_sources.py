@@ -48,6 +48,15 @@ def test_folders_patterns_and_files_name_each_image_once(tree: Path) -> None:
         '3.png', '0.png', '1.png', '2.png', '4.png', 'sub/0.png']
 
 
+def test_names_in_the_current_folder(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tree)
+    assert [source.name for source in find_sources(['1.png', './2.png', 'sub/0.png'])] == [
+        '1.png', '2.png', 'sub/0.png']
+    assert [source.name for source in find_sources(['1.png', '2.png'])] == ['1.png', '2.png']
+    assert [source.name for source in find_sources(['[12].*'])] == ['1.png', '2.png']
+    assert [source.name for source in find_sources(['.'])][:2] == ['0.png', '1.png']
+
+
 def test_earlier_results_inside_the_folder_are_no_input(tree: Path) -> None:
     assert len(find_sources([str(tree)], tree / 'sub')) == 5
 

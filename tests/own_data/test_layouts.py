@@ -54,7 +54,7 @@ def test_every_layout_gives_the_same_boxes(write: Callable[[Path], None], tmp_pa
     for split in data.splits:
         found = boxes_of(data, split, tmp_path / 'out')
         expected = {stem: boxes for stem, (part, _, _, boxes) in TRUTH.items() if part == split
-                    and (boxes or write not in (like_open_images, like_open_images_v7))}  # no row for an image without boxes
+                    and (boxes or write not in (like_open_images, like_open_images_v7))}  # no rows without boxes
         assert sorted(found) == sorted(expected)
         for stem, boxes in expected.items():
             assert [name for name, _ in found[stem]] == [name for name, *_ in boxes]

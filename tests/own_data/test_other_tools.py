@@ -143,7 +143,7 @@ def test_difficult_as_others_write_it(tmp_path: Path, flag: str, ignored: int | 
                                                      else [])
 
 
-def test_the_metric_counts_what_training_uses(tmp_path: Path) -> None:
+def test_the_metric_does_not_count_boxes_to_ignore(tmp_path: Path) -> None:
     """pycocotools looks at `iscrowd` only, and writes over `ignore`."""
     content = coco('0.png', '1.png', '2.png')
     content['annotations'][1]['ignore'] = 1
@@ -153,7 +153,7 @@ def test_the_metric_counts_what_training_uses(tmp_path: Path) -> None:
     write_json(tmp_path / 'a.json', content)
     data = prepare(read_data(tmp_path), split=False)
     check_left(data)
-    assert [box['iscrowd'] for box in data.splits['']['annotations']] == [0, 1, 1]
+    assert [box['iscrowd'] for box in data.splits['']['annotations']] == [0, 1, 0]
     assert data.said[-1].endswith('left out: 1 marked as ignore, 1 outlines of fewer than three points')
 
 

@@ -8,7 +8,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.hooks import EMAHook as MMEngineEMAHook
 
-from sparse_rcnn_mm.checkpoints import remove_unfinished
+from sparse_rcnn_mm.checkpoints import compare, remove_unfinished
 from sparse_rcnn_mm.registry import HOOKS
 
 
@@ -90,6 +90,19 @@ class EMAHook(MMEngineEMAHook):
     """
 
     _validating = False
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """When resuming, restore both the model's own and the averaged weights, unless they do not fit.
+
+        That is said when the model is loaded. After weights of another training were loaded, see `start_again`.
+        """
+        averaged = checkpoint.get('ema_state_dict') or {}
+        if runner._resume and not compare(averaged, self.ema_model.state_dict()).reshaped:
+            super().after_load_checkpoint(runner, checkpoint)
+
+    def start_again(self) -> None:
+        """Start the average from the weights that were loaded into the model."""
+        self.ema_model.module.load_state_dict(self.src_model.state_dict())
 
     def before_val_epoch(self, runner: Any) -> None:
         """Put the averaged weights into the model."""

@@ -1,6 +1,7 @@
 """Draws the curves of several trainings in one figure."""
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -47,12 +48,14 @@ def draw_curves(histories: Mapping[str, History]) -> Figure:
     rows = -(-len(titles) // columns)
     figure = Figure(figsize=(4.5 * columns, 3.5 * rows + 0.3 * len(histories)), layout='constrained')
     axes = figure.subplots(rows, columns, squeeze=False)
-    colors = color_sequences['tab10' if len(histories) <= 10 else 'tab20']
+    looks = itertools.product(('-', '--', ':', '-.'), color_sequences['tab10' if len(histories) <= 10 else 'tab20'])
+    styles, colors = zip(*itertools.islice(itertools.cycle(looks), len(histories)), strict=True)
     last = max(step for history in histories.values() for step in [*history.train, *history.val])
     for axis, title in zip(axes.flat, titles, strict=False):
         for number, history in enumerate(histories.values()):
             steps, values = _curve(history, title)
             axis.plot(steps, values, color=colors[number], linewidth=1.2,
+                      linestyle=styles[number],
                       **({'marker': 'o', 'markersize': 3} if title in METRICS else {}))
         axis.set(title=title, xlabel='iteration', xlim=(0, max(last, 1)))
         axis.set_ylim(bottom=0)
@@ -60,7 +63,8 @@ def draw_curves(histories: Mapping[str, History]) -> Figure:
         axis.spines[['top', 'right']].set_visible(False)
     for axis in axes.flat[len(titles):]:
         axis.set_visible(False)
-    lines = [axes[0, 0].plot([], [], color=colors[number])[0] for number in range(len(histories))]
+    lines = [axes[0, 0].plot([], [], color=colors[number], linestyle=styles[number])[0]
+             for number in range(len(histories))]
     figure.legend(lines, [in_plots(name) for name in histories], loc='outside lower left', frameon=False)
     return figure
 
