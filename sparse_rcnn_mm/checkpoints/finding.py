@@ -18,8 +18,9 @@ HINT = 'last_checkpoint'
 def newest_checkpoint(folder: str | os.PathLike, say: Callable[[str], None]) -> tuple[Path, dict[str, Any]] | None:
     """Return path and contents of the newest intact checkpoint in `folder` that has optimizer state.
 
-    The files decide. `last_checkpoint` is used only if the folder has no checkpoints, because they are written
-    elsewhere: it may be truncated, or point to the folder that this one was copied from.
+    The files decide: that of the last iteration is the newest, unless `last_checkpoint` names one that was written
+    later, after training had gone back to an earlier checkpoint. If the folder has no checkpoints, because they are
+    written elsewhere, `last_checkpoint` is used. It may be truncated, or point to the folder of which this is a copy.
 
     Args:
         folder: the work dir.
@@ -36,7 +37,13 @@ def newest_checkpoint(folder: str | os.PathLike, say: Callable[[str], None]) -> 
         files = [elsewhere]
     iterations = {path: _iteration(path, say) for path in files}
     candidates = [path for path, iteration in iterations.items() if iteration is not None]
-    for path in sorted(candidates, key=lambda path: (iterations[path], path.stat().st_mtime), reverse=True):
+    order = sorted(candidates, key=lambda path: (iterations[path], path.stat().st_mtime), reverse=True)
+    last = next((path for path in order if elsewhere is not None and path.name == elsewhere.name), None)
+    if last and last != order[0] and last.stat().st_mtime > order[0].stat().st_mtime:
+        say(f'{last.name} was written after {order[0].name}, which has more iterations: training went back, and goes '
+            f'on from {last.name}')
+        order.insert(0, last)
+    for path in order:
         try:
             return path, read_checkpoint(path)
         except UserError as error:

@@ -52,7 +52,7 @@ class Metadata:
         classes = class_names(names, path)
         return cls(os.fspath(path), classes, _ids(dataset.get('cat_ids'), len(classes), path),
                    _colors(dataset.get('palette'), len(classes)), meta.get('cfg'),
-                   _held_out(dataset.get('held_out'), path))
+                   parse_held_out(dataset.get('held_out'), path))
 
     def config(self) -> StoredConfig:
         """Parse the config that the checkpoint was trained with.
@@ -85,7 +85,7 @@ def _ids(ids: Any, number: int, path: str | os.PathLike) -> tuple[int, ...] | No
     return tuple(ids)
 
 
-def _held_out(lines: Any, path: str | os.PathLike) -> tuple[tuple[str, str], ...]:
+def parse_held_out(lines: Any, path: str | os.PathLike) -> tuple[tuple[str, str], ...]:
     """Parse lines 'DIGEST NAME'. A string is the path of a file that mmengine did not find, and is ignored."""
     if lines is None or isinstance(lines, str):
         return ()

@@ -67,6 +67,9 @@ def train(config: PathLike, data: PathLike | None = None, *, load_from: PathLike
     if amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper' if torch.cuda.is_available() else 'CPUAmpOptimWrapper'
     if auto_scale_lr and not cfg.get('accumulate_to'):  # otherwise `accumulate` scales it
+        if cfg.optim_wrapper.get('accumulative_counts', 1) != 1:
+            raise UserError('--auto-scale-lr does not know of optim_wrapper.accumulative_counts: set accumulate_to '
+                            'instead, the number of images per step')
         cfg.auto_scale_lr.enable = True
     if load_partial:
         cfg.load_partial = True

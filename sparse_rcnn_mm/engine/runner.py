@@ -222,8 +222,9 @@ class Runner(MMEngineRunner):
         return super().build_optim_wrapper(optim_wrapper)
 
     def _init_model_weights(self) -> None:
-        with checked_initial_weights(self.model):
-            super()._init_model_weights()
+        if self._start is None:  # otherwise all weights come from the checkpoint that is resumed
+            with checked_initial_weights(self.model):
+                super()._init_model_weights()
         start_lora(unwrapped(self.model))
 
     @staticmethod

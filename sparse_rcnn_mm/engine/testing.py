@@ -4,6 +4,7 @@ from __future__ import annotations
 import argparse
 from contextlib import nullcontext
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmengine.config import Config
@@ -25,6 +26,7 @@ from sparse_rcnn_mm.inference.exported import check_not_exported
 from sparse_rcnn_mm.models import SparseRCNN
 from sparse_rcnn_mm.own_data.config import set_test_data
 from sparse_rcnn_mm.registry import DATASETS, SCOPE, innermost_dataset
+from sparse_rcnn_mm.terminal import say
 
 from .config import load_config, load_test_config
 from .exported import exported_metadata
@@ -53,6 +55,8 @@ def testing_config(args: argparse.Namespace, tta: bool | str | TTA = False, **fa
                 Metadata.of(read_checkpoint(args.checkpoint), args.checkpoint))
     args.config = args.config or published_config(args.checkpoint)
     cfg = load_config(args) if args.config else load_test_config(args, metadata)
+    if not args.config:
+        _follow_work_dir(cfg, args.checkpoint)
     if args.data:
         set_test_data(cfg, args.data, metadata)
     if exported:
@@ -67,6 +71,20 @@ def testing_config(args: argparse.Namespace, tta: bool | str | TTA = False, **fa
         fast_form['tta'] = asdict(augmentation)
     cfg.custom_hooks = [dict(type='FastFormHook', **fast_form)]
     return cfg
+
+
+def _follow_work_dir(cfg: Config, checkpoint: str) -> None:
+    """Use the annotation file beside the checkpoint if its work dir was moved or renamed since the training."""
+    loader = cfg.get('test_dataloader') or {}
+    written = innermost_dataset(loader['dataset']).get('ann_file') if 'dataset' in loader else None
+    here = Path(checkpoint).absolute().parent / 'data' / Path(written or '').name
+    if not written or Path(written).parent.name != 'data' or Path(written).exists() or not here.is_file():
+        return
+    innermost_dataset(loader['dataset']).ann_file = str(here)
+    for metric in cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]:
+        if metric.get('ann_file') == written:
+            metric.ann_file = str(here)
+    say(f'{written} is gone: testing on {here}')
 
 
 def add_voc_metric(cfg: Config) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from sparse_rcnn_mm.datasets.read_image import read_image
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.runtime.engines import KEY
-from sparse_rcnn_mm.runtime.preprocessing import read_rgb, resize, resized_shape
+from sparse_rcnn_mm.runtime.preprocessing import resize, resized_shape
 
 # Smaller tensors save hardly any space, and norms and biases are more sensitive.
 WORTH_NUMBERS = 4096
@@ -42,7 +43,7 @@ class Calibration:
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         for path in self.paths:
-            image = read_rgb(path)
+            image = read_image(str(path))
             image = resize(image, *resized_shape(*image.shape[:2], **self.rule))
             yield {'images': image.transpose(2, 0, 1)[None].copy(), 'sizes': np.array([image.shape[:2]], np.int64)}
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 
-from sparse_rcnn_mm.checkpoints import Metadata
+from sparse_rcnn_mm.checkpoints import Metadata, read_checkpoint
+from sparse_rcnn_mm.checkpoints.metadata import parse_held_out
 from sparse_rcnn_mm.errors import UserError
 from sparse_rcnn_mm.own_outputs import mark
 from sparse_rcnn_mm.registry import innermost_dataset
@@ -34,7 +35,7 @@ def set_training_data(cfg: Config, folder: str) -> None:
     """
     raw = _usable(folder, with_masks(cfg))
     _keep_apart(raw, cfg.work_dir)
-    data = prepare(raw)
+    data = prepare(raw, keep_out=find_held_out(raw, _held_out_before(cfg)))
     if leaked := leaked_images(raw):
         data.said.append(f'warning: images in two splits: {len(leaked)}, so the AP will be too high; the first: '
                          f'{leaked[0]}')
@@ -47,6 +48,14 @@ def set_training_data(cfg: Config, folder: str) -> None:
         # mmengine reads the file into the data set's `metainfo`, which goes into every checkpoint
         innermost_dataset(cfg.train_dataloader.dataset).metainfo['held_out'] = str(path)
     _set_num_classes(cfg, len(data.classes))
+
+
+def _held_out_before(cfg: Config) -> HeldOut:
+    """The images that were held out by the training that this one resumes, or whose weights it starts from."""
+    weights, lines = cfg.get('load_from'), Path(cfg.work_dir, 'data', 'held_out.txt')
+    if weights and Path(weights).is_file():
+        return Metadata.of(read_checkpoint(weights), weights).held_out
+    return parse_held_out(lines.read_text().splitlines(), lines) if cfg.get('resume') and lines.is_file() else ()
 
 
 def set_test_data(cfg: Config, folder: str, metadata: Metadata) -> None:

@@ -27,6 +27,8 @@ def find_held_out(raw: RawData, held_out: Sequence[tuple[str, str]]) -> set[str]
     Raises:
         UserError: more images than were held out are alike, and neither names nor contents tell which they are.
     """
+    if not held_out:
+        return set()
     wanted: dict[str, list[str]] = defaultdict(list)
     for one, name in held_out:
         wanted[one].append(name)

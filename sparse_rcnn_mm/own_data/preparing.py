@@ -10,7 +10,7 @@ import os
 import random
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,13 +54,15 @@ class PreparedData:
         return paths
 
 
-def prepare(raw: RawData, classes: Mapping[str, int] | None = None, split: bool = True) -> PreparedData:
+def prepare(raw: RawData, classes: Mapping[str, int] | None = None, split: bool = True,
+            keep_out: Collection[str] = ()) -> PreparedData:
     """Make data fit for training.
 
     Args:
         raw: the data set as it was read.
         classes: name -> category id of a trained model. By default, all classes that have a box in any split.
-        split: take a validation split from the training images, by `SEED`, if there is none.
+        split: take a validation split from the training images, if there is none: `keep_out`, else by `SEED`.
+        keep_out: file names of images that an earlier training held out, so that its weights were not trained on them.
 
     Raises:
         UserError: there are too few images to split, or no box belongs to `classes`.
@@ -84,7 +86,7 @@ def prepare(raw: RawData, classes: Mapping[str, int] | None = None, split: bool 
     said.append(f'{len(found)} {"class" if len(found) == 1 else "classes"}: {_listed(list(found))}')
     data = PreparedData(raw.root, dict(found), {name: _with_ids(part, found) for name, part in kept.items()}, said)
     if split:
-        _split(data)
+        _split(data, keep_out)
     return data
 
 
@@ -178,7 +180,7 @@ def _area(box: dict) -> float:
     return box['bbox'][2] * box['bbox'][3]
 
 
-def _split(data: PreparedData) -> None:
+def _split(data: PreparedData, keep_out: Collection[str]) -> None:
     """Make sure that there is a training and a validation split, and note how they were made."""
     splits = data.splits
     if UNSPLIT in splits:
@@ -195,9 +197,13 @@ def _split(data: PreparedData) -> None:
         if len(names) < 2:
             raise UserError(f'{data.root} has only one image: training and validation need at least one each')
         random.Random(SEED).shuffle(names)
-        data.held_out = sorted(names[:max(round(len(names) * VAL_SHARE), 1)])
+        number = max(round(len(names) * VAL_SHARE), 1)
+        kept = sorted(set(names) & set(keep_out))
+        enough = number / 4 <= len(kept) < len(names)
+        data.held_out = kept if enough else sorted(names[:number])
+        how = 'as before' if enough else f'by seed {SEED}'
         data.said.append(f'no validation split: {len(data.held_out)} of the {len(names)} images are held out for it '
-                         f'by seed {SEED}')
+                         f'{how}')
         splits['val'] = images_of(splits['train'], set(data.held_out))
         splits['train'] = images_of(splits['train'], set(names) - set(data.held_out))
     train, val = ({image['file_name'] for image in splits[name]['images']} for name in ('train', 'val'))

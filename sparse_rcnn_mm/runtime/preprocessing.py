@@ -51,16 +51,23 @@ def read_rgb(image: str | os.PathLike | Image.Image | np.ndarray) -> np.ndarray:
     """Read a file, a Pillow image or an RGB array as (H, W, 3) uint8, rotated by its EXIF orientation.
 
     Raises:
-        UserError: the file cannot be read.
+        UserError: the file cannot be read, or the image has not 8 bits per channel.
     """
     if isinstance(image, np.ndarray):
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise UserError(f'an image must be (H, W, 3) uint8, not {image.shape} {image.dtype}')
         return image
     if isinstance(image, Image.Image):
+        if image.mode.startswith(('I', 'F')):  # Pillow would cut off what does not fit into 8 bits
+            raise UserError(f'an image of mode {image.mode} has more than 8 bits: scale it to 8 bits, as `sparse-rcnn '
+                            'infer` does')
         return np.array(ImageOps.exif_transpose(image).convert('RGB'))
     try:
         if isinstance(image, (str, os.PathLike)) and os.path.exists(image) and not os.path.isfile(image):
             raise OSError('it is not a regular file')  # such as a pipe, which would be read for ever
         with Image.open(image, formats=formats()) as opened:
             return read_rgb(opened)
+    except UserError as error:
+        raise UserError(f'image {image}: {error}') from error
     except Exception as error:  # Pillow's decoders raise more than OSError on broken files
         raise UserError(f'image {image} is missing, corrupt, or of an unknown format: {error}') from error

@@ -1,6 +1,7 @@
 """--resume and what it finds, through the tool."""
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,9 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from sparse_rcnn_mm.checkpoints import read_checkpoint
+from sparse_rcnn_mm.checkpoints import newest_checkpoint, read_checkpoint
 from sparse_rcnn_mm.engine.api import _set_start
+from sparse_rcnn_mm.engine.testing import _follow_work_dir
 from tests.kit import DIGITS_CONFIG
 from tests.kit.checkpoints import differences
 
@@ -112,6 +114,45 @@ def test_other_classes_are_refused(tool: Tool, small: list[str], trained: Path, 
     assert tool('train', DIGITS_CONFIG, '--work-dir', 'new', '--resume', 'other.pth', *small) == 1
     assert (f'other.pth was trained with the classes {classes[1]}, {classes[0]}, {classes[2]}, ' in
             (said := error_of(capsys))) and f'but the data has {classes[0]}, {classes[1]}, ' in said
+
+
+def test_pretrained_weights_are_not_needed_again(tool: Tool, small: list[str], trained: Path, tmp_path: Path,
+                                                 capsys: pytest.CaptureFixture) -> None:
+    config = tmp_path / 'pretrained.py'
+    config.write_text(f"_base_ = '{DIGITS_CONFIG}'\n"
+                      "model = dict(backbone=dict(init_cfg=dict(_delete_=True, type='Pretrained', "
+                      "checkpoint='gone.pth')))\n")
+    assert tool('train', config, '--work-dir', 'new', *small) == 1
+    assert error_of(capsys) == 'error: there is no checkpoint gone.pth'
+    assert tool('train', config, '--work-dir', 'whole', '--resume', *small, 'train_cfg.max_iters=5') == 0
+
+
+def test_training_that_went_back_goes_on_from_there(tmp_path: Path) -> None:
+    said: list[str] = []
+    for seconds, iteration in enumerate((4, 8, 12, 7)):
+        path = tmp_path / f'iter_{iteration}.pth'
+        torch.save({'meta': {'iter': iteration, 'epoch': 0}, 'optimizer': {}, 'message_hub': {}}, path)
+        os.utime(path, (seconds, seconds))
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_12.pth'))
+    found = newest_checkpoint(tmp_path, said.append)
+    assert found and found[0].name == 'iter_12.pth' and said == []
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_7.pth'))
+    found = newest_checkpoint(tmp_path, said.append)
+    assert found and found[0].name == 'iter_7.pth'
+    assert said == ['iter_7.pth was written after iter_12.pth, which has more iterations: training went back, and goes '
+                    'on from iter_7.pth']
+
+
+def test_the_annotations_of_a_moved_work_dir(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    written = str(tmp_path / 'gone/data/val.json')
+    cfg = Config({'test_dataloader': {'dataset': {'ann_file': written}}, 'test_evaluator': {'ann_file': written}})
+    _follow_work_dir(cfg, str(tmp_path / 'here/x.pth'))
+    assert cfg.test_evaluator.ann_file == written
+    (tmp_path / 'here/data').mkdir(parents=True)
+    (tmp_path / 'here/data/val.json').write_text('{}')
+    _follow_work_dir(cfg, str(tmp_path / 'here/x.pth'))
+    assert cfg.test_dataloader.dataset.ann_file == cfg.test_evaluator.ann_file == str(tmp_path / 'here/data/val.json')
+    assert 'val.json is gone: testing on' in capsys.readouterr().out
 
 
 def averaging(tmp_path: Path) -> str:

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mmengine.config import Config
 from PIL import Image
 
 from sparse_rcnn_mm.errors import UserError
-from sparse_rcnn_mm.own_data.config import HeldOut, _hold_out
+from sparse_rcnn_mm.own_data.config import HeldOut, _held_out_before, _hold_out
 from sparse_rcnn_mm.own_data.held_out import find_held_out, held_out_lines
 from sparse_rcnn_mm.own_data.inspection import data_errors
 from sparse_rcnn_mm.own_data.preparing import check_left, prepare
@@ -241,3 +242,35 @@ def test_held_out_images_that_were_saved_anew_are_said(tmp_path: Path, changed: 
     _hold_out(data, raw, held_out)
     assert data.said[-1].startswith(sentence)
     assert len(next(iter(data.splits.values()))['images']) == (1 if changed == 1 else 3)
+
+
+def growing(root: Path, number: int) -> RawData:
+    names = [f'{index}.png' for index in range(number)]
+    for index, name in enumerate(names):
+        write_image(root / name, 40, 30 + index)
+    content = coco(*names)
+    for index, image in enumerate(content['images']):
+        image['height'] = 30 + index
+    write_json(root / 'a.json', content)
+    return read_data(root)
+
+
+def test_held_out_images_stay_held_out_when_the_data_grows(tmp_path: Path) -> None:
+    """Otherwise the weights of the earlier training would be tested on images that they were trained on."""
+    raw = growing(tmp_path / 'data', 20)
+    before = prepare(raw).held_out
+    work = tmp_path / 'work'
+    write_text(work / 'data/held_out.txt', '\n'.join(held_out_lines(raw.root, before)) + '\n')
+    raw = growing(tmp_path / 'data', 21)
+    for cfg, held_out in ((Config({'work_dir': str(work), 'resume': True}), before),
+                          (Config({'work_dir': str(work)}), prepare(raw).held_out)):
+        data = prepare(raw, keep_out=find_held_out(raw, _held_out_before(cfg)))
+        assert data.held_out == held_out
+    assert before != prepare(raw).held_out
+    assert 'no validation split: 4 of the 21 images are held out for it as before' in prepare(raw, keep_out=before).said
+
+
+def test_too_few_known_images_are_no_validation_split(tmp_path: Path) -> None:
+    raw = growing(tmp_path, 40)
+    assert len(prepare(raw, keep_out=['3.png']).held_out) == 8
+    assert prepare(raw, keep_out=['3.png', '4.png', 'gone.png']).held_out == ['3.png', '4.png']

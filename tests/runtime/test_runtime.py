@@ -40,6 +40,17 @@ def test_equals_the_detector_on_files_arrays_and_pictures(exported: Path, small_
             assert len(expected) > 10 and differences.within(limits), differences
 
 
+def test_images_that_are_read_in_no_other_way_are_refused(exported: Path, tmp_path: Path) -> None:
+    """Pillow would make most of a 16-bit image white."""
+    detector = RuntimeDetector(exported)
+    Image.fromarray(np.full((30, 40), 4000, np.uint16)).save(tmp_path / 'scan.png')
+    for image, sentence in ((tmp_path / 'scan.png', 'scan.png: an image of mode I.* has more than 8 bits'),
+                            (np.zeros((30, 40), np.uint8), r'must be \(H, W, 3\) uint8, not \(30, 40\) uint8'),
+                            (np.zeros((30, 40, 3)), 'uint8, not .* float64')):
+        with pytest.raises(UserError, match=sentence):
+            detector(image)
+
+
 def test_what_is_no_export_is_one_sentence(exported: Path, tmp_path: Path) -> None:
     import onnx
     for name in ('x.pth', 'missing.onnx'):
