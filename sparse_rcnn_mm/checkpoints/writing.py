@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ def write_checkpoint(contents: dict[str, Any], path: str | os.PathLike) -> None:
         os.replace(unfinished, path)
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):
+            unfinished.unlink()
         raise UserError(f'{path} cannot be written ({_reason(error)}; {_free(path.parent)}): no checkpoint was '
                         'changed; make room and continue with --resume') from error
 

@@ -20,7 +20,7 @@ from .detections import ImageDetections, ImageDetector
 from .formats import FORMATS
 from .records import PART, Record, RecordFile, is_complete, read_about, read_records
 from .resuming import done_before
-from .sources import Frame, Source, opencv
+from .sources import Frame, RealPaths, Source, opencv
 
 Shard = tuple[int, int]  # the number of this part of the inputs, from 1, and the number of parts
 
@@ -87,9 +87,10 @@ def _part(path: Path) -> Path:
 
 def _spare_inputs(folder: Path, sources: Sequence[Source]) -> None:
     """Raise a `UserError` if a picture would be written over one of the sources."""
-    inputs = {os.path.realpath(source.path): source.path for source in sources}
+    paths = RealPaths()
+    inputs = {paths.of(source.path): source.path for source in sources}
     for source in sources:
-        if input_file := inputs.get(os.path.realpath(folder / source.picture)):
+        if input_file := inputs.get(paths.of(os.path.join(folder, source.picture))):
             raise UserError(f'the picture of {source.path} would be written over {input_file}: choose another '
                             '--out-dir, or run with --no-pictures')
 

@@ -86,14 +86,14 @@ def find_sources(inputs: Sequence[str], out_dir: str | os.PathLike | None = None
         UserError: an input matches nothing.
     """
     out = Path(out_dir).resolve() if out_dir is not None else None
-    folders = _Folders()
+    paths = RealPaths()
     found: dict[str, tuple[str, str]] = {}
     for text in inputs:
-        pairs = _expand(text, out, folders)
+        pairs = _expand(text, out, paths)
         if not pairs:
             raise UserError(f'{text} names no image, folder with images, video or camera number')
         for path, base in pairs:
-            found.setdefault(folders.real(path), (path, base))
+            found.setdefault(paths.of(path), (path, base))
     names = _names(list(found.values()))
     return [_source(path, name, picture)
             for (path, _), name, picture in zip(found.values(), names, picture_names(names), strict=True)]
@@ -109,13 +109,14 @@ def _names(pairs: Sequence[tuple[str, str]]) -> list[str]:
             for path, base in pairs]
 
 
-class _Folders:
+class RealPaths:
     """Resolves the links in paths, with a single lookup per folder."""
 
     def __init__(self) -> None:
         self._real: dict[str, str] = {}
 
-    def real(self, path: str) -> str:
+    def of(self, path: str) -> str:
+        """The path without links in it."""
         if os.path.islink(path):
             return os.path.realpath(path)
         folder, name = os.path.split(path)
@@ -124,14 +125,14 @@ class _Folders:
         return os.path.join(self._real[folder], name)
 
 
-def _expand(text: str, out: Path | None, folders: _Folders) -> list[tuple[str, str]]:
+def _expand(text: str, out: Path | None, paths: RealPaths) -> list[tuple[str, str]]:
     """List everything that one input matches, as (path, base folder of its name). A camera has no folder."""
     try:
         path = Path(text).expanduser()
     except RuntimeError:  # there is no user of this name, but perhaps a file
         path = Path(text)
     if path.is_dir():
-        return _in_folder(path, out, folders)
+        return _in_folder(path, out, paths)
     if path.is_file():
         return [(str(path), str(path.parent))]
     if text.isdecimal():
@@ -141,13 +142,13 @@ def _expand(text: str, out: Path | None, folders: _Folders) -> list[tuple[str, s
         more = ', ...' if len(others) > 3 else ''
         say(f'not read: {", ".join(others[:3])}{more} (broken links, or no regular files)')
     return [pair for match in matches if os.path.isdir(match) or (
-        os.path.isfile(match) and _is_media(os.path.basename(match))) for pair in _expand(match, out, folders)]
+        os.path.isfile(match) and _is_media(os.path.basename(match))) for pair in _expand(match, out, paths)]
 
 
-def _in_folder(folder: Path, out: Path | None, folders: _Folders) -> list[tuple[str, str]]:
+def _in_folder(folder: Path, out: Path | None, paths: RealPaths) -> list[tuple[str, str]]:
     found = scan(folder)
     inside = os.path.join(out, '') if out else None
-    files = [file for file in found.files if not (inside and folders.real(str(file)).startswith(inside))]
+    files = [file for file in found.files if not (inside and paths.of(str(file)).startswith(inside))]
     media = [file for file in files if _is_media(file.name)]
     if len(media) < len(files):
         others = [file for file in files if not _is_media(file.name)]

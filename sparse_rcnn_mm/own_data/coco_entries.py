@@ -44,7 +44,7 @@ def _tidy_annotation(annotation: dict, images: dict[int, dict]) -> Iterator[str]
         annotation[key] = int(value or 0)
     if not is_number(annotation.get('area')):
         annotation.pop('area', None)
-    if annotation.get('bbox') in (None, [], [0, 0, 0, 0]):
+    if not annotation.get('bbox') or annotation['bbox'] == [0, 0, 0, 0]:
         image_id = annotation.get('image_id')
         image = images.get(image_id, {}) if isinstance(image_id, int) else {}
         annotation['bbox'] = box_of(annotation.get('segmentation'), image) or annotation.get('bbox') or None

@@ -117,9 +117,11 @@ def test_a_full_disk(tmp_path: Path) -> None:
     assert [found.name for found in tmp_path.iterdir()] == ['iter_1.pth']
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    sentence = r'a\.pth cannot be written \(No such file or directory; the folder .*none cannot be read\)'
-    with pytest.raises(UserError, match=sentence):
+def test_a_folder_that_is_not_there_is_made(tmp_path: Path) -> None:
+    write_checkpoint(contents_of(1), tmp_path / 'new/er/a.pth')
+    assert read_checkpoint(tmp_path / 'new/er/a.pth')
+    (tmp_path / 'none').write_text('')
+    with pytest.raises(UserError, match=r'a\.pth cannot be written \(.*; the folder .*none cannot be read\)'):
         write_checkpoint(contents_of(1), tmp_path / 'none/a.pth')
 
 

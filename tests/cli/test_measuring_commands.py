@@ -98,6 +98,6 @@ def test_stages(checkpoint: Path, colored: Callable[..., np.ndarray], capsys: py
 def test_stages_without_a_proposal_to_follow(checkpoint: Path, colored: Callable[..., np.ndarray],
                                              capsys: pytest.CaptureFixture) -> None:
     Image.fromarray(colored(3)).save('photo.png')
-    said = error_of(capsys, 'stages', 'photo.png', '--model', str(checkpoint), '--score-thr', '1.1', '--device', 'cpu')
-    assert said.startswith('error: no proposal reaches a score of 1.1 on photo.png; the best has 0.')
+    said = error_of(capsys, 'stages', 'photo.png', '--model', str(checkpoint), '--score-thr', '1', '--device', 'cpu')
+    assert said.startswith('error: no proposal reaches a score of 1.0 on photo.png; the best has 0.')
     assert said.endswith(': lower --score-thr\n')
