@@ -27,7 +27,7 @@ ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: pages of one size
 def where_from(mebibytes):
     '''Whether a tensor gets new pages from Linux each of several times, or ever those of an earlier one.'''
     pages = []
-    for _ in range(5):
+    for _ in range(1000 // mebibytes):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         torch.ones(mebibytes * 2**18)
         pages.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)

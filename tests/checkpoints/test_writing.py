@@ -121,7 +121,7 @@ def test_a_folder_that_is_not_there_is_made(tmp_path: Path) -> None:
     write_checkpoint(contents_of(1), tmp_path / 'new/er/a.pth')
     assert read_checkpoint(tmp_path / 'new/er/a.pth')
     (tmp_path / 'none').write_text('')
-    with pytest.raises(UserError, match=r'a\.pth cannot be written \(.*; the folder .*none cannot be read\)'):
+    with pytest.raises(UserError, match=r'a\.pth cannot be written \((File exists|Not a directory);'):
         write_checkpoint(contents_of(1), tmp_path / 'none/a.pth')
 
 
