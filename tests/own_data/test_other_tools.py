@@ -223,27 +223,6 @@ def test_copies_of_a_held_out_image_are_held_out(tmp_path: Path) -> None:
     assert find_held_out(read_data(tmp_path), held_out) == {'0.bmp', 'b.bmp', 'c.bmp'}
 
 
-@pytest.mark.parametrize(('changed', 'sentence'), [
-    (1, '1 more that training held out are not here, or were changed'),
-    (2, 'no image has the content of one that training held out, but some have their names')])
-def test_held_out_images_that_were_saved_anew_are_said(tmp_path: Path, changed: int, sentence: str) -> None:
-    names = ['0.png', '1.png', '2.png']
-    for number, name in enumerate(names):
-        write_image(tmp_path / name, 40, 30 + number)
-    content = coco(*names)
-    for number, image in enumerate(content['images']):
-        image['height'] = 30 + number
-    write_json(tmp_path / 'a.json', content)
-    held_out: list[HeldOut] = [stored(tmp_path, names[:2])]
-    for name in names[:changed]:
-        Image.open(tmp_path / name).convert('RGBA').save(tmp_path / name)
-    raw = read_data(tmp_path)
-    data = prepare(raw, split=False)
-    _hold_out(data, raw, held_out)
-    assert data.said[-1].startswith(sentence)
-    assert len(next(iter(data.splits.values()))['images']) == (1 if changed == 1 else 3)
-
-
 def growing(root: Path, number: int) -> RawData:
     names = [f'{index}.png' for index in range(number)]
     for index, name in enumerate(names):
@@ -253,6 +232,22 @@ def growing(root: Path, number: int) -> RawData:
         image['height'] = 30 + index
     write_json(root / 'a.json', content)
     return read_data(root)
+
+
+@pytest.mark.parametrize(('changed', 'sentence'), [
+    (1, '1 more that training held out are not here, or were changed'),
+    (2, 'no image has the content of one that training held out, but some have their names')])
+def test_held_out_images_that_were_saved_anew_are_said(tmp_path: Path, changed: int, sentence: str) -> None:
+    growing(tmp_path, 3)
+    names = ['0.png', '1.png']
+    held_out: list[HeldOut] = [stored(tmp_path, names)]
+    for name in names[:changed]:
+        Image.open(tmp_path / name).convert('RGBA').save(tmp_path / name)
+    raw = read_data(tmp_path)
+    data = prepare(raw, split=False)
+    _hold_out(data, raw, held_out)
+    assert data.said[-1].startswith(sentence)
+    assert len(next(iter(data.splits.values()))['images']) == (1 if changed == 1 else 3)
 
 
 def test_held_out_images_stay_held_out_when_the_data_grows(tmp_path: Path) -> None:
