@@ -13,8 +13,7 @@ from .sources import Source
 
 _INSTEAD = 'run without --resume, or with another --out-dir'
 _SAID = {'score_thr': '--score-thr', 'only': '--classes', 'classes': 'a model with the classes',
-         'model': 'another --model', 'config': 'another --config', 'tta': '--tta', 'precision': '--precision'}
-_UNSHOWN = ('model', 'config')  # digests
+         **{key: f'another --{key}' for key in ('model', 'config', 'tta', 'precision')}}
 
 
 def done_before(path: Path, about: Mapping[str, Any], sources: Sequence[Source],
@@ -49,7 +48,8 @@ def _compare(path: Path, earlier: Mapping[str, Any], about: Mapping[str, Any]) -
     for key in _SAID:  # without the inputs, of which there may be more
         if earlier.get(key) == about.get(key):
             continue
-        was, now = ('' if key in _UNSHOWN else f' {_shown(settings.get(key))}' for settings in (earlier, about))
+        was, now = ('' if _SAID[key].startswith('another') else f' {_shown(settings.get(key))}'
+                    for settings in (earlier, about))
         instead_of = f'{_SAID[key]}{was}, not{now}' if was != now else _SAID[key]
         raise UserError(f'{path} was written with {instead_of}: {_INSTEAD}')
 

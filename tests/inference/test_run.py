@@ -112,7 +112,7 @@ def test_settings_of_the_model_are_part_of_a_run(checkpoint: Path, folder: Path,
     common = [folder / '0.png', '--model', checkpoint, '--out-dir', tmp_path / 'out', '--no-pictures']
     infer(*common)
     for more in (['--tta'], ['--precision', 'bf16']):
-        with pytest.raises(UserError, match=f'was written with {more[0]}'):
+        with pytest.raises(UserError, match=f'was written with another {more[0]}: run without --resume'):
             infer(*common, '--resume', *more)
 
 
