@@ -42,7 +42,7 @@ def newest_checkpoint(folder: str | os.PathLike, say: Callable[[str], None]) -> 
     if last and last != order[0] and last.stat().st_mtime > order[0].stat().st_mtime:
         say(f'{last.name} was written after {order[0].name}, which has more iterations: training went back, and goes '
             f'on from {last.name}')
-        order.insert(0, last)
+        order = [last, *(path for path in order if path != last)]
     for path in order:
         try:
             return path, read_checkpoint(path)

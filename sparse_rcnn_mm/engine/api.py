@@ -19,7 +19,7 @@ from .batch import accumulate
 from .config import load_config
 from .hooks import InferenceCheckpointHook, saved_checkpoint
 from .hooks import log_to as send_curves_to
-from .restarts import refuse_earlier_training
+from .restarts import refuse_earlier_training, restarts
 from .runner import Runner
 from .testing import add_voc_metric, dump_predictions, run_test, testing_config
 
@@ -60,7 +60,7 @@ def train(config: PathLike, data: PathLike | None = None, *, load_from: PathLike
     cfg = load_config(_arguments(config=os.fspath(config), work_dir=work_dir, cfg_options=cfg_options,
                                  launcher=launcher))
     _set_start(cfg, load_from, resume)
-    if not cfg.get('resume'):
+    if not (cfg.get('resume') or restarts()):  # the Runner asks again, once the processes of a restart can agree
         refuse_earlier_training(cfg.work_dir, cfg.get('default_hooks'))
     if data:
         set_training_data(cfg, os.fspath(data))

@@ -28,9 +28,8 @@ def earlier_checkpoints(work_dir: str | os.PathLike, hooks: Mapping[str, Any] | 
 
 
 def refuse_earlier_training(work_dir: str | os.PathLike, hooks: Mapping[str, Any] | None) -> None:
-    """Raise a `UserError` if there is an earlier training, unless the launcher restarted it."""
-    saved = earlier_checkpoints(work_dir, hooks)
-    if saved and not was_restarted(work_dir):
+    """Raise a `UserError` if there is an earlier training."""
+    if saved := earlier_checkpoints(work_dir, hooks):
         raise UserError(f'{saved[-1]} is from an earlier training: continue it with --resume, or choose another '
                         '--work-dir, or delete it')
 
@@ -41,11 +40,15 @@ def note_launch(work_dir: str | os.PathLike) -> None:
         write_text(_launch(), Path(work_dir, _NOTE))
 
 
+def restarts() -> bool:
+    """Whether the launcher of this process restarted it, wherever it trained before."""
+    return any(int(os.environ.get(name) or 0) for name in _RESTARTS)
+
+
 def was_restarted(work_dir: str | os.PathLike) -> bool:
     """Whether the launch that trained in `work_dir` was restarted (not one that was refused there)."""
     note = Path(work_dir, _NOTE)
-    again = any(int(os.environ.get(name) or 0) for name in _RESTARTS)
-    here = again and note.is_file() and note.read_text() == _launch()
+    here = restarts() and note.is_file() and note.read_text() == _launch()
     return bool(all_gather_object(here)[0])  # the first process decides; others may have other launchers
 
 

@@ -35,7 +35,8 @@ def set_training_data(cfg: Config, folder: str) -> None:
     """
     raw = _usable(folder, with_masks(cfg))
     _keep_apart(raw, cfg.work_dir)
-    data = prepare(raw, keep_out=find_held_out(raw, _held_out_before(cfg)))
+    held_out = _held_out_before(cfg) if raw.splits.keys() <= {UNSPLIT, 'train'} else ()
+    data = prepare(raw, keep_out=find_held_out(raw, held_out))
     if leaked := leaked_images(raw):
         data.said.append(f'warning: images in two splits: {len(leaked)}, so the AP will be too high; the first: '
                          f'{leaked[0]}')

@@ -59,7 +59,10 @@ def _class_names(scan: Scan, data: RawData) -> dict[str, str]:
 
 def _first_row(path: Path) -> list[str]:
     line = read_bytes(path)[:2000].partition(b'\n')[0].decode('latin-1').strip('ï»¿\r')
-    return next(csv.reader([line]), [])
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:  # lines that end as on old Macs; NUL in UTF-16
+        return []
 
 
 def _rows(path: Path, notes: list[str]) -> Iterator[list[str]]:

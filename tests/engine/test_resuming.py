@@ -194,6 +194,22 @@ def test_weights_to_load_are_not_resumed_because_a_config_was_saved_so() -> None
     assert (cfg.load_from, cfg.resume, cfg.model.backbone.init_cfg) == ('weights.pth', False, None)
 
 
+def test_a_restart_is_judged_when_the_processes_can_agree(tool: Tool, small: list[str], trained: Path,
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    """On another machine than the first process's, torchrun has another name: the first process decides."""
+    (trained / 'iter_4.pth').unlink()
+    monkeypatch.setenv('TORCHELASTIC_RESTART_COUNT', '1')
+    (trained / 'launched_by').write_text('torchrun of another machine')
+    monkeypatch.setattr('sparse_rcnn_mm.engine.restarts.all_gather_object', lambda here: [True, here])
+
+    def too_early(*_: object) -> None:
+        raise AssertionError('the processes are not connected yet')
+
+    monkeypatch.setattr('sparse_rcnn_mm.engine.api.refuse_earlier_training', too_early)
+    assert tool('train', DIGITS_CONFIG, '--work-dir', 'whole', *small) == 0
+    assert (trained / 'iter_4.pth').is_file()
+
+
 @pytest.mark.slow
 def test_checkpoints_of_another_folder_are_not_removed(tool: Tool, small: list[str], tmp_path: Path) -> None:
     """The copy of a work dir remembers the best checkpoint of the original by its full path."""

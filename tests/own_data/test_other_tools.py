@@ -106,6 +106,14 @@ def test_all_images_may_lie_in_the_folder_of_one_split(tmp_path: Path) -> None:
     assert ('the images of annotations/val.json are in the folder of another split: train/2.png, ...') in data.notes
 
 
+@pytest.mark.parametrize('table', [b'a,b\rc,d\re,f', 'a,b\n'.encode('utf-16')])
+def test_tables_of_other_systems_are_only_named(tmp_path: Path, table: bytes) -> None:
+    write_image(tmp_path / '0.png', 40, 30)
+    write_json(tmp_path / 'a.json', coco('0.png'))
+    (tmp_path / 'table.csv').write_bytes(table)
+    assert 'not used: 1 CSV file (another format): table.csv' in read_data(tmp_path).notes
+
+
 def test_the_upright_box_around_a_turned_one() -> None:
     assert turned((20, 20, 44, 24), 90) == pytest.approx((30, 10, 34, 34))
     assert turned((0, 0, 2, 2), 45) == pytest.approx((1 - 2 ** .5, 1 - 2 ** .5, 1 + 2 ** .5, 1 + 2 ** .5))
