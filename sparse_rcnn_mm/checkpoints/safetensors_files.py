@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sparse_rcnn_mm.errors import UserError
 
-from .writing import UNFINISHED
+from .writing import replacing
 
 SUFFIX = '.safetensors'
 _META = 'sparse_rcnn_mm'  # the entry of the header with our metadata, as JSON
@@ -57,10 +57,8 @@ def write_safetensors(state: Mapping[str, Tensor], meta: Mapping[str, Any], path
     except (TypeError, ValueError, RecursionError) as error:
         raise UserError(f'the metadata for {path} holds more than text, numbers and lists ({error})') from error
     own = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in state.items()}
-    unfinished = path.with_name(path.name + UNFINISHED)
     try:
-        safetensors.torch.save_file(own, unfinished, {'format': 'pt', _META: text})
-        os.replace(unfinished, path)
+        with replacing(path) as unfinished:
+            safetensors.torch.save_file(own, unfinished, {'format': 'pt', _META: text})
     except (OSError, safetensors.SafetensorError) as error:
-        unfinished.unlink(missing_ok=True)
         raise UserError(f'{path} cannot be written ({error})') from error

@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,19 @@ from sparse_rcnn_mm.errors import UserError
 UNFINISHED = '.part'
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield the path of an unfinished file beside `path`, and rename it to `path` if there was no error."""
+    unfinished = path.with_name(path.name + UNFINISHED)
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    except Exception:
+        with suppress(OSError):
+            unfinished.unlink()
+        raise
+
+
 def write_checkpoint(contents: dict[str, Any], path: str | os.PathLike) -> None:
     """Write `contents` to `path` in torch's format, with a checksum of every record.
 
@@ -26,28 +40,22 @@ def write_checkpoint(contents: dict[str, Any], path: str | os.PathLike) -> None:
         UserError: the file cannot be written, for example because the disk is full. The old file is unchanged.
     """
     path = Path(path)
-    unfinished = path.with_name(path.name + UNFINISHED)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open('wb') as file:
+        with replacing(path) as unfinished, unfinished.open('wb') as file:
             torch.save(contents, file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(unfinished, path)
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
-        with suppress(OSError):
-            unfinished.unlink()
         raise UserError(f'{path} cannot be written ({_reason(error)}; {_free(path.parent)}): no checkpoint was '
                         'changed; make room and continue with --resume') from error
 
 
 def write_text(text: str, path: str | os.PathLike) -> None:
     """Write a small text file atomically, without waiting for the disk."""
-    path = Path(path)
-    unfinished = path.with_name(path.name + UNFINISHED)
-    unfinished.write_text(text)
-    os.replace(unfinished, path)
+    with replacing(Path(path)) as unfinished:
+        unfinished.write_text(text)
 
 
 def remove_unfinished(folder: str | os.PathLike) -> None:

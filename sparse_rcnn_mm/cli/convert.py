@@ -11,7 +11,6 @@ lists them.
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -35,6 +34,7 @@ from sparse_rcnn_mm.checkpoints.official import (
     to_official,
 )
 from sparse_rcnn_mm.checkpoints.safetensors_files import SUFFIX, write_safetensors
+from sparse_rcnn_mm.checkpoints.writing import replacing
 from sparse_rcnn_mm.config_files import config_from_file
 from sparse_rcnn_mm.engine.settings import SettingsAction
 from sparse_rcnn_mm.errors import UserError, in_short
@@ -164,16 +164,14 @@ def convert(args: argparse.Namespace) -> str:
 
 def save(contents: dict[str, Any], path: Path) -> None:
     """Write a checkpoint in the format that the suffix of its file tells."""
-    unfinished = path.with_name(f'unfinished_{path.name}')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == SUFFIX:
-            write_safetensors(state_dict_of(contents), contents.get('meta', {}), unfinished)
+            write_safetensors(state_dict_of(contents), contents.get('meta', {}), path)
         else:
-            torch.save(contents, unfinished)
-        os.replace(unfinished, path)
+            with replacing(path) as unfinished:
+                torch.save(contents, unfinished)
     except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
-        unfinished.unlink(missing_ok=True)
         raise UserError(f'{path} cannot be written: {in_short(error)}') from error
 
 

@@ -75,11 +75,9 @@ def open_detector(args: argparse.Namespace) -> ImageDetector:
 
 
 def made_by(args: argparse.Namespace) -> dict[str, Any]:
-    """What detects, and how, by the contents of files. Settings that are as usual are left out."""
-    usual = {'config': None, 'tta': False, 'precision': 'fp32'}
-    found: dict[str, Any] = {key: getattr(args, key) for key, value in usual.items() if getattr(args, key) != value}
-    return {key: _identity(value) if key in ('model', 'config') else value
-            for key, value in {'model': args.model, **found}.items()}
+    """What detects, and how, by the contents of files. Usual settings are None, as in records that lack them."""
+    return {'model': _identity(args.model), 'config': args.config and _identity(args.config), 'tta': args.tta or None,
+            'precision': None if args.precision == 'fp32' else args.precision}
 
 
 def _identity(name: str) -> str:
